@@ -1,1 +1,0 @@
-//! The threads: data-plane workers, each a current-thread runtime, and the control runtime beside them.
