@@ -2,5 +2,6 @@
 //!
 //! `ARCHITECTURE.md` has the bird's eye view and the code map; to follow a request, start reading in [`proxy`].
 
+pub mod config;
 pub mod grpc;
 pub mod pb;

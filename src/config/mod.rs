@@ -1,0 +1,412 @@
+//! The configuration as the rest of the program uses it: resolved, checked, with every default filled in.
+//!
+//! What an operator types is `file.rs` and looks different; nothing here can be wrong any more. [`load`] and
+//! [`from_str`] go from text to tree (`node.rs`) to typed sections (`read.rs`, `file.rs`) to this (`resolve.rs`);
+//! [`Config::from_flags`] does without a file.
+
+mod environment;
+mod file;
+pub mod flags;
+mod node;
+pub(crate) mod pattern;
+pub mod problem;
+mod read;
+mod resolve;
+mod spelling;
+mod units;
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use self::problem::{Errors, Place, Problem};
+use self::read::{Read, Report};
+
+/// A configuration that was read without an error.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What the gateway runs with.
+    pub config: Config,
+    /// What loosens a safe default, for the log at start-up and for `check`.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a configuration file. Paths inside it start at its folder; `${NAME}` stands for environment variables.
+///
+/// # Errors
+/// The file cannot be read or is not YAML, or everything that is wrong in it, at once.
+pub fn load(path: &Path) -> Result<Loaded, Errors> {
+    let name = path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Errors::single(&name, format!("cannot be read: {error}")))?;
+    from_str(&text, &name, path.parent().unwrap_or_else(|| Path::new("")))
+}
+
+/// Reads a configuration from text, shown as `name` in errors; paths inside it start at `folder`.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_str(text: &str, name: &str, folder: &Path) -> Result<Loaded, Errors> {
+    from_str_with(text, name, folder, &|variable| std::env::var(variable).ok())
+}
+
+/// [`from_str`] with another environment than the process's own.
+fn from_str_with(
+    text: &str,
+    name: &str,
+    folder: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Errors> {
+    let mut report = Report::new(variable);
+    let root = Place { path: String::new(), position: None };
+    let config = match node::Node::parse(text) {
+        Ok(node) => {
+            file::File::read(&node, &root, &mut report).and_then(|file| resolve::config(file, folder, &mut report))
+        }
+        Err((position, message)) => {
+            report.problem(&Place { position, ..root }, message);
+            None
+        }
+    };
+    let shown = |mut problems: Vec<Problem>| -> Vec<Problem> {
+        problems.sort_by_key(|problem| problem.position);
+        problems.into_iter().map(|problem| problem.in_file(name, text)).collect()
+    };
+    match config {
+        Some(config) => Ok(Loaded { config, warnings: shown(report.warnings) }),
+        None => Err(Errors::new(shown(report.problems))),
+    }
+}
+
+/// Everything that one gateway is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// Where `/livez`, `/readyz` and `/metrics` are served; none when `off`.
+    pub admin: Option<SocketAddr>,
+    /// At least one; names are unique.
+    pub upstreams: Vec<Upstream>,
+    /// `google.api.http` rules by selector (`pkg.Service.Method`, or `pkg.*`); they replace annotations.
+    pub http_rules: Vec<crate::pb::google::api::HttpRule>,
+    /// The gateway's own reflection and health services on its listeners.
+    pub serve: Serve,
+    /// Settings of every method, see [`Config::method`].
+    pub defaults: MethodSettings,
+    /// In file order; the most specific match wins key by key.
+    pub policies: Vec<Policy>,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// Data-plane threads; one per core unless set.
+    pub workers: usize,
+}
+
+/// What the gateway itself answers beside its upstreams' services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Serve {
+    /// `grpc.reflection.v1` and `v1alpha`.
+    pub reflection: bool,
+    /// `grpc.health.v1`.
+    pub health: bool,
+}
+
+/// One listening socket.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Port 0 takes a free one.
+    pub address: SocketAddr,
+    /// When the port is taken, try the following ones (the demo does).
+    pub next_free_port: bool,
+    /// Bounds on what clients may use.
+    pub limits: Limits,
+    /// Peers whose `x-forwarded-*` is believed.
+    pub trusted_proxies: Arc<[IpNet]>,
+}
+
+/// Bounds on what the clients of a listener may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections; more wait in the backlog. Default 10,000.
+    pub max_connections: usize,
+    /// Bytes of one request's header block, names and values with 32 bytes each (RFC 9113 §6.5.2). Default 60 KiB.
+    pub max_header_bytes: u32,
+    /// Header fields of one request. Default 100.
+    pub max_headers: usize,
+    /// HTTP/2 streams open at once on a connection. Default 100.
+    pub max_concurrent_streams: u32,
+    /// Reset streams not yet seen by the gateway, beyond which the connection is closed. Default 200.
+    pub max_pending_resets: usize,
+    /// For the first bytes, the preface and each HTTP/1.1 head. Default 10 s.
+    pub header_timeout: Duration,
+    /// Connection without a request. Default 1 h.
+    pub idle_timeout: Duration,
+    /// HTTP/2 receive window of a stream. Default 256 KiB.
+    pub stream_window: u32,
+    /// HTTP/2 receive window of a connection. Default 4 MiB.
+    pub connection_window: u32,
+}
+
+/// A named group of endpoints that serve the same services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Unique name, shown in routes, logs and metrics.
+    pub name: Arc<str>,
+    /// `host:port`, at least one.
+    pub endpoints: Vec<Arc<str>>,
+    /// Where its descriptors come from.
+    pub schema: SchemaSource,
+    /// Services it owns; empty means all that its schema declares.
+    pub services: Vec<ServicePattern>,
+    /// `:authority` sent to it; by default that of the endpoint.
+    pub authority: Option<Arc<str>>,
+    /// Bounds on its connections.
+    pub connections: Connections,
+}
+
+/// Where an upstream's descriptors come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SchemaSource {
+    /// The upstream's own server reflection, v1 or v1alpha.
+    Reflection,
+    /// An encoded `FileDescriptorSet`.
+    DescriptorSet(PathBuf),
+    /// `.proto` files and the folders in which their imports are found.
+    Proto {
+        /// Files to compile.
+        files: Vec<PathBuf>,
+        /// Import folders, in order; never empty, see [`SchemaSource::proto`].
+        include: Vec<PathBuf>,
+    },
+}
+
+/// `pkg.Service`, `pkg.*` (everything below the package) or `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServicePattern {
+    /// One service by its full name.
+    Exact(Box<str>),
+    /// Every service whose full name starts with this prefix, which ends in a dot; empty for `*`.
+    Prefix(Box<str>),
+}
+
+impl SchemaSource {
+    /// `.proto` files; without import folders, imports are found beside the files themselves.
+    pub fn proto(files: Vec<PathBuf>, mut include: Vec<PathBuf>) -> Self {
+        if include.is_empty() {
+            for folder in files.iter().filter_map(|file| file.parent()) {
+                let folder = if folder == Path::new("") { Path::new(".") } else { folder };
+                if !include.iter().any(|known| known == folder) {
+                    include.push(folder.to_owned());
+                }
+            }
+        }
+        Self::Proto { files, include }
+    }
+}
+
+impl ServicePattern {
+    /// Whether the pattern names the service.
+    pub fn matches(&self, service: &str) -> bool {
+        match self {
+            Self::Exact(name) => &**name == service,
+            Self::Prefix(prefix) => service.starts_with(&**prefix),
+        }
+    }
+}
+
+/// Bounds on an upstream's connections. Windows and budget are per connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// Connections to one endpoint over all workers (at least one per worker). Default 4.
+    pub max_per_endpoint: usize,
+    /// Default 1 s.
+    pub connect_timeout: Duration,
+    /// HTTP/2 receive window of a stream. Default 1 MiB.
+    pub stream_window: u32,
+    /// HTTP/2 receive window of a connection. Default 16 MiB.
+    pub connection_window: u32,
+    /// Unread small DATA frames that a connection tolerates, in bytes. Default 64 MiB.
+    pub data_frame_budget: usize,
+}
+
+/// A pattern over methods and the settings that it changes.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Which methods.
+    pub matches: MethodPattern,
+    /// What changes for them.
+    pub settings: PartialSettings,
+}
+
+/// `*`, `pkg.*`, `pkg.Service/*`, `pkg.Service/Method`; longer ones are more specific.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MethodPattern {
+    /// The text before a final `*`, or the whole.
+    pub prefix: Box<str>,
+    /// Whether the pattern ends in `*`.
+    pub open: bool,
+}
+
+impl MethodPattern {
+    /// Whether the pattern names `pkg.Service/Method`.
+    pub fn matches(&self, method: &str) -> bool {
+        if self.open { method.starts_with(&*self.prefix) } else { &*self.prefix == method }
+    }
+}
+
+/// What holds for one method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MethodSettings {
+    /// Whole unary call. Default 15 s.
+    pub unary_timeout: Duration,
+    /// Stream without a message in either direction. Default 5 min.
+    pub stream_idle: Duration,
+    /// One request message, JSON or protobuf, in bytes. Default 4 MiB.
+    pub max_request_message: usize,
+    /// One reply message, JSON or protobuf, in bytes. Default 16 MiB.
+    pub max_response_message: usize,
+    /// How JSON is read and written.
+    pub json: Json,
+}
+
+/// [`MethodSettings`] of which only some are given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields of MethodSettings and Json")]
+pub struct PartialSettings {
+    pub unary_timeout: Option<Duration>,
+    pub stream_idle: Option<Duration>,
+    pub max_request_message: Option<usize>,
+    pub max_response_message: Option<usize>,
+    pub ignore_unknown_fields: Option<bool>,
+    pub int64_as_number: Option<bool>,
+    pub emit_defaults: Option<bool>,
+    pub preserve_proto_names: Option<bool>,
+    pub enums_as_numbers: Option<bool>,
+}
+
+/// How JSON is read and written. Every default is `false`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Json {
+    /// Skip unknown fields in body and query instead of refusing them.
+    pub ignore_unknown_fields: bool,
+    /// Write 64-bit integers as numbers instead of strings.
+    pub int64_as_number: bool,
+    /// Write fields without presence even at their default.
+    pub emit_defaults: bool,
+    /// Write names as in the `.proto` file instead of lowerCamelCase.
+    pub preserve_proto_names: bool,
+    /// Write enums as numbers.
+    pub enums_as_numbers: bool,
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Where each call's line goes.
+    pub access_log: AccessLog,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout(LogFormat),
+    /// Appended to a file.
+    File(PathBuf, LogFormat),
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Config {
+    /// What holds for `pkg.Service/Method`: the defaults, then every matching policy from the least specific on.
+    pub fn method(&self, method: &str) -> MethodSettings {
+        let mut matching: Vec<&Policy> = self.policies.iter().filter(|policy| policy.matches.matches(method)).collect();
+        matching.sort_by_key(|policy| (!policy.matches.open, policy.matches.prefix.len()));
+        let mut settings = self.defaults;
+        for policy in matching {
+            settings.apply(&policy.settings);
+        }
+        settings
+    }
+}
+
+impl MethodSettings {
+    fn apply(&mut self, partial: &PartialSettings) {
+        let set = |target: &mut bool, value: Option<bool>| *target = value.unwrap_or(*target);
+        self.unary_timeout = partial.unary_timeout.unwrap_or(self.unary_timeout);
+        self.stream_idle = partial.stream_idle.unwrap_or(self.stream_idle);
+        self.max_request_message = partial.max_request_message.unwrap_or(self.max_request_message);
+        self.max_response_message = partial.max_response_message.unwrap_or(self.max_response_message);
+        set(&mut self.json.ignore_unknown_fields, partial.ignore_unknown_fields);
+        set(&mut self.json.int64_as_number, partial.int64_as_number);
+        set(&mut self.json.emit_defaults, partial.emit_defaults);
+        set(&mut self.json.preserve_proto_names, partial.preserve_proto_names);
+        set(&mut self.json.enums_as_numbers, partial.enums_as_numbers);
+    }
+}
+
+impl Listener {
+    /// A listener with the default limits that trusts no proxy.
+    pub fn on(address: SocketAddr) -> Self {
+        Self { address, next_free_port: false, limits: Limits::default(), trusted_proxies: Arc::new([]) }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_header_bytes: 60 << 10,
+            max_headers: 100,
+            max_concurrent_streams: 100,
+            max_pending_resets: 200,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(3600),
+            stream_window: 256 << 10,
+            connection_window: 4 << 20,
+        }
+    }
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            max_per_endpoint: 4,
+            connect_timeout: Duration::from_secs(1),
+            stream_window: 1 << 20,
+            connection_window: 16 << 20,
+            data_frame_budget: 64 << 20,
+        }
+    }
+}
+
+impl Default for MethodSettings {
+    fn default() -> Self {
+        Self {
+            unary_timeout: Duration::from_secs(15),
+            stream_idle: Duration::from_secs(300),
+            max_request_message: 4 << 20,
+            max_response_message: 16 << 20,
+            json: Json::default(),
+        }
+    }
+}
+
+/// Where clients are listened for unless something else is said.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
+/// The admin address unless something else is said.
+pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9901));
+
+#[cfg(test)]
+mod tests;
