@@ -1,0 +1,301 @@
+//! What an upstream's services look like: files, messages, enums, services and their HTTP rules.
+//!
+//! A [`Schema`] is built from the raw bytes of each file's descriptor, so that nothing is lost: the same bytes are
+//! served by reflection, and editions features are resolved per field here and nowhere else. It knows nothing of
+//! JSON text, routes or sockets. Every upstream has a schema of its own; two of them may hold different versions of
+//! a type.
+//!
+//! **Invariant**: every [`MessageId`] and [`EnumId`] reachable from a schema indexes into that same schema.
+
+mod broken;
+mod declaration;
+mod features;
+mod fields;
+pub mod http_rule;
+mod link;
+mod names;
+mod protoc;
+pub mod reflect;
+mod services;
+pub(crate) mod set;
+pub mod source;
+pub mod template;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+/// Everything that one upstream declares.
+#[derive(Debug, Default)]
+pub struct Schema {
+    pub(crate) files: Vec<File>,
+    pub(crate) messages: Vec<Message>,
+    pub(crate) enums: Vec<Enum>,
+    pub(crate) services: Vec<Service>,
+    /// Extensions by the message that they extend.
+    pub(crate) extensions: HashMap<MessageId, Vec<Extension>>,
+    /// Full names without a leading dot.
+    pub(crate) names: HashMap<Arc<str>, Symbol>,
+    /// What was left out, and why.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// A file as it came, and what it is found by.
+#[derive(Debug, Clone)]
+pub struct File {
+    /// Import path, such as `google/api/http.proto`.
+    pub name: Arc<str>,
+    /// The encoded `FileDescriptorProto`, byte for byte as it was read.
+    pub bytes: Bytes,
+    /// Import paths of the files that it depends on.
+    pub dependencies: Vec<Arc<str>>,
+}
+
+/// What a full name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Symbol {
+    /// A message.
+    Message(MessageId),
+    /// An enum.
+    Enum(EnumId),
+    /// Index into the schema's services.
+    Service(usize),
+}
+
+/// Index of a message in its schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageId(pub(crate) u32);
+
+/// Index of an enum in its schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EnumId(pub(crate) u32);
+
+/// A message type.
+#[derive(Debug)]
+pub struct Message {
+    /// Full name without a leading dot.
+    pub name: Arc<str>,
+    /// In the order of declaration.
+    pub fields: Box<[Field]>,
+    /// Names of the real oneofs; synthetic ones of proto3 `optional` are left out.
+    pub oneofs: Box<[Box<str>]>,
+    /// Whether the type is the entry of a map field: `fields` are then `key` (1) and `value` (2).
+    pub map_entry: bool,
+    /// Whether the type uses the MessageSet wire format.
+    pub message_set: bool,
+}
+
+/// A field of a message.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Name in the `.proto` file; for an extension its full name.
+    pub name: Box<str>,
+    /// `json_name` as declared, else lowerCamelCase of the name; for an extension `[full.name]`.
+    pub json_name: Box<str>,
+    /// Field number.
+    pub number: u32,
+    /// What one value is.
+    pub kind: Kind,
+    /// How often it stands, and whether its absence can be told from its default.
+    pub cardinality: Cardinality,
+    /// Whether strings are checked to be UTF-8 (editions `utf8_validation`; always so in proto3).
+    pub utf8: bool,
+    /// Index into [`Message::oneofs`] for members of a real oneof.
+    pub oneof: Option<u16>,
+}
+
+/// How often a field stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cardinality {
+    /// At most once; absent means default (proto3 without `optional`).
+    Implicit,
+    /// At most once; absence is told from the default.
+    Explicit,
+    /// Exactly once (proto2 `required`, editions `LEGACY_REQUIRED`).
+    Required,
+    /// Any number of times, one tag per value when written.
+    Repeated,
+    /// Any number of times, written as one length-delimited run.
+    Packed,
+    /// A map: repeated entries, see [`Message::map_entry`].
+    Map,
+}
+
+/// What one value of a field is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the scalar types of the protobuf language")]
+pub enum Kind {
+    Double,
+    Float,
+    Int32,
+    Int64,
+    Uint32,
+    Uint64,
+    Sint32,
+    Sint64,
+    Fixed32,
+    Fixed64,
+    Sfixed32,
+    Sfixed64,
+    Bool,
+    String,
+    Bytes,
+    Enum(EnumId),
+    /// Length-delimited.
+    Message(MessageId),
+    /// Between group tags (proto2 groups, editions `DELIMITED`).
+    Group(MessageId),
+}
+
+impl Kind {
+    /// The message that one value is, if it is one.
+    pub(crate) fn message(self) -> Option<MessageId> {
+        match self {
+            Self::Message(id) | Self::Group(id) => Some(id),
+            Self::Double
+            | Self::Float
+            | Self::Int32
+            | Self::Int64
+            | Self::Uint32
+            | Self::Uint64
+            | Self::Sint32
+            | Self::Sint64
+            | Self::Fixed32
+            | Self::Fixed64
+            | Self::Sfixed32
+            | Self::Sfixed64
+            | Self::Bool
+            | Self::String
+            | Self::Bytes
+            | Self::Enum(_) => None,
+        }
+    }
+
+    /// Whether repeated values may travel as one packed run.
+    pub(crate) fn is_packable(self) -> bool {
+        !matches!(self, Self::String | Self::Bytes | Self::Message(_) | Self::Group(_))
+    }
+}
+
+/// A field declared outside the message that it belongs to.
+#[derive(Debug, Clone)]
+pub struct Extension {
+    /// The field; its `name` is the extension's full name.
+    pub field: Field,
+    /// Index of the declaring file.
+    pub file: usize,
+}
+
+/// An enum type.
+#[derive(Debug)]
+pub struct Enum {
+    /// Full name without a leading dot.
+    pub name: Arc<str>,
+    /// Names and numbers in the order of declaration; aliases share a number. Never empty.
+    pub values: Box<[(Box<str>, i32)]>,
+    /// Whether unknown numbers are refused instead of kept.
+    pub closed: bool,
+}
+
+/// A service and its methods.
+#[derive(Debug)]
+pub struct Service {
+    /// Full name without a leading dot.
+    pub name: Arc<str>,
+    /// In the order of declaration.
+    pub methods: Box<[Method]>,
+    /// Index of the declaring file.
+    pub file: usize,
+}
+
+/// One method of a service.
+#[derive(Debug)]
+pub struct Method {
+    /// `pkg.Service/Method`.
+    pub name: Arc<str>,
+    /// Request message.
+    pub input: MessageId,
+    /// Reply message.
+    pub output: MessageId,
+    /// Whether the client sends a stream.
+    pub client_streaming: bool,
+    /// Whether the server sends a stream.
+    pub server_streaming: bool,
+    /// Whether the method is declared free of side effects (`idempotency_level = NO_SIDE_EFFECTS`).
+    pub side_effect_free: bool,
+    /// Whether the method may be repeated (`NO_SIDE_EFFECTS` or `IDEMPOTENT`).
+    pub idempotent: bool,
+    /// The `google.api.http` annotation as declared (additional bindings inside), if there is one.
+    pub http: Option<crate::pb::google::api::HttpRule>,
+}
+
+/// Something that a schema had to leave out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What is missing now: a service, a method or a file.
+    pub subject: String,
+    /// Why, in one sentence without a period.
+    pub reason: String,
+}
+
+impl Schema {
+    /// The message behind an id of this schema.
+    pub fn message(&self, id: MessageId) -> &Message {
+        &self.messages[id.0 as usize]
+    }
+
+    /// The enum behind an id of this schema.
+    pub fn enumeration(&self, id: EnumId) -> &Enum {
+        &self.enums[id.0 as usize]
+    }
+
+    /// What a full name (no leading dot) stands for.
+    pub fn symbol(&self, name: &str) -> Option<Symbol> {
+        self.names.get(name).copied()
+    }
+
+    /// The message of that full name.
+    pub fn message_named(&self, name: &str) -> Option<MessageId> {
+        match self.symbol(name)? {
+            Symbol::Message(id) => Some(id),
+            Symbol::Enum(_) | Symbol::Service(_) => None,
+        }
+    }
+
+    /// Services that compiled, in the order of their files.
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// Files in the order in which they were given.
+    pub fn files(&self) -> &[File] {
+        &self.files
+    }
+
+    /// Known extensions of a message.
+    pub fn extensions_of(&self, message: MessageId) -> &[Extension] {
+        self.extensions.get(&message).map_or(&[], Vec::as_slice)
+    }
+
+    /// Forgets the services that are not among these full names: a file may declare more than a server serves.
+    pub fn keep_services(&mut self, names: &[String]) {
+        self.services.retain(|service| names.iter().any(|name| **name == *service.name));
+        self.names.retain(|_, symbol| !matches!(symbol, Symbol::Service(_)));
+        let services = self.services.iter().enumerate();
+        self.names.extend(services.map(|(index, service)| (Arc::clone(&service.name), Symbol::Service(index))));
+    }
+
+    /// Notes services that never came, each with the reason.
+    pub fn add_problems(&mut self, problems: Vec<(String, String)>) {
+        self.problems.extend(problems.into_iter().map(|(subject, reason)| Problem { subject, reason }));
+    }
+
+    /// What was left out, and why.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
