@@ -2,8 +2,11 @@
 //!
 //! `ARCHITECTURE.md` has the bird's eye view and the code map; to follow a request, start reading in [`proxy`].
 
+pub mod body;
 pub mod config;
 pub mod grpc;
+pub mod io;
 pub mod pb;
+pub mod runtime;
 pub mod schema;
 pub mod telemetry;

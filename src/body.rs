@@ -1,0 +1,89 @@
+//! Bodies as they come from a client, whatever version of HTTP it speaks.
+//!
+//! [`RequestBody`] is polled by whoever needs the bytes; nothing is read ahead. Over HTTP/2 the receive window opens
+//! again only when [`RequestBody::release`] is called, so a reader that stops stops the client.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Body as _;
+
+/// What a client sends after the head of its request.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// Nothing.
+    Empty,
+    /// Read by hyper.
+    Http1(hyper::body::Incoming),
+    /// Read by h2, with flow control of our own.
+    Http2(h2::RecvStream),
+}
+
+impl RequestBody {
+    /// The next bytes in order, `None` at the end. Trailers of requests are dropped: gRPC has none.
+    ///
+    /// # Errors
+    /// The client reset the stream, closed the connection or broke the framing of HTTP.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ClientGone>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Http1(body) => loop {
+                match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                    None => return Poll::Ready(None),
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            return Poll::Ready(Some(Ok(data)));
+                        }
+                    }
+                    Some(Err(_)) => return Poll::Ready(Some(Err(ClientGone))),
+                }
+            },
+            Self::Http2(stream) => match ready!(stream.poll_data(cx)) {
+                None => Poll::Ready(None),
+                Some(Ok(data)) => Poll::Ready(Some(Ok(data))),
+                Some(Err(_)) => Poll::Ready(Some(Err(ClientGone))),
+            },
+        }
+    }
+
+    /// Opens the receive window by bytes that were handed out by [`Self::poll_data`] and are now dealt with.
+    pub fn release(&mut self, bytes: usize) {
+        if let Self::Http2(stream) = self {
+            // Fails only when the stream is closed or the window was released before; either way it is open.
+            stream.flow_control().release_capacity(bytes).ok();
+        }
+    }
+
+    /// Whether no more bytes will come.
+    pub fn is_end(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(stream) => stream.is_end_stream(),
+        }
+    }
+}
+
+/// The client went away in the middle of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientGone;
+
+impl fmt::Display for ClientGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the client closed the request before its end")
+    }
+}
+
+impl std::error::Error for ClientGone {}
+
+/// One piece of a reply's body.
+#[derive(Debug)]
+pub enum Part {
+    /// Bytes, never empty.
+    Data(Bytes),
+    /// The end, with trailers.
+    Trailers(HeaderMap),
+}
