@@ -7,6 +7,7 @@ pub mod config;
 pub mod grpc;
 pub mod io;
 pub mod pb;
+pub mod route;
 pub mod runtime;
 pub mod schema;
 pub mod telemetry;
