@@ -11,3 +11,4 @@ pub mod route;
 pub mod runtime;
 pub mod schema;
 pub mod telemetry;
+pub mod transcode;
