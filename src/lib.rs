@@ -4,11 +4,14 @@
 
 pub mod body;
 pub mod config;
+pub mod error;
 pub mod grpc;
 pub mod io;
 pub mod pb;
+pub mod policy;
 pub mod route;
 pub mod runtime;
 pub mod schema;
 pub mod telemetry;
 pub mod transcode;
+pub mod upstream;
