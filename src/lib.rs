@@ -12,6 +12,7 @@ pub mod policy;
 pub mod route;
 pub mod runtime;
 pub mod schema;
+pub mod snapshot;
 pub mod telemetry;
 pub mod transcode;
 pub mod upstream;
