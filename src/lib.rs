@@ -1,6 +1,44 @@
-//! Portico: a gRPC and HTTP/2 API gateway with transcoding.
+//! Portico: a gateway that offers gRPC services as REST/JSON and as gRPC on one port.
 //!
-//! `ARCHITECTURE.md` has the bird's eye view and the code map; to follow a request, start reading in [`proxy`].
+//! This is the library behind the command `portico`. It is not made for being embedded: its interface follows the needs
+//! of the command and of the tests, and changes with them. `ARCHITECTURE.md` has the bird's eye view, the code map and
+//! the invariants; to follow a request, start reading in [`proxy`].
+//!
+//! | level | modules |
+//! |---|---|
+//! | 6 | [`cli`], [`gateway`], [`serve`], [`inspect`], [`demo`] |
+//! | 5 | [`server`], [`admin`] |
+//! | 4 | [`proxy`] |
+//! | 3 | [`snapshot`], [`error`] |
+//! | 2 | [`route`], [`transcode`], [`policy`], [`upstream`] |
+//! | 1 | [`schema`], [`body`] |
+//! | 0 | [`config`], [`grpc`], [`telemetry`], [`pb`], [`runtime`], [`io`] |
+//!
+//! A module imports only from lower levels, and those of level 2 never import each other.
+//!
+//! A gateway in a few lines, as the tests start it:
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use portico::gateway::Gateway;
+//! use portico::{config, runtime};
+//!
+//! let text = r#"
+//! listeners: [{ address: "127.0.0.1:0" }]
+//! admin: off
+//! upstreams: [{ name: library, endpoints: ["127.0.0.1:50051"] }]
+//! telemetry: { access_log: { path: off } }
+//! "#;
+//! let loaded = config::from_str(text, "portico.yaml", Path::new("")).expect("a good configuration");
+//! let control = runtime::control()?;
+//!
+//! let gateway = Gateway::start(loaded.config, control.handle()).expect("a free port");
+//!
+//! assert_eq!(gateway.addresses().len(), 1);
+//! gateway.stop();
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 pub mod admin;
 pub mod body;
