@@ -2,6 +2,7 @@
 
 mod backend_smoke;
 mod demo;
+mod inspect;
 mod scripted_smoke;
 mod smoke;
 mod support;
