@@ -41,6 +41,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     names.sort();
     let mut vendored = protox::Compiler::new([&root])?;
     vendored.include_imports(true).include_source_info(false).open_files(&names)?;
+    // The one well-known type that no vendored file imports; protox brings it along.
+    vendored.open_file("google/protobuf/field_mask.proto")?;
     std::fs::write(out.join("vendored.binpb"), vendored.encode_file_descriptor_set())?;
     let mut source = String::from("&[\n");
     for name in &names {

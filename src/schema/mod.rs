@@ -7,6 +7,18 @@
 //!
 //! **Invariant**: every [`MessageId`] and [`EnumId`] reachable from a schema indexes into that same schema.
 
+mod broken;
+mod declaration;
+mod features;
+mod fields;
+mod link;
+mod names;
+mod services;
+pub(crate) mod set;
+#[cfg(test)]
+mod tests;
+mod wire;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
