@@ -1,1 +1,53 @@
-//! transcode
+//! JSON ⇄ protobuf: what a REST call says becomes a request message, and a reply message becomes JSON.
+//!
+//! Pure: bytes in, bytes out; the only state are plans. Nothing is parsed into a tree on the way.
+//!
+//! - [`plan`] compiles descriptors into what both directions need, on first use.
+//! - [`encode`] reads JSON text ([`lexer`]) and writes wire bytes, in one pass.
+//! - [`decode`] reads wire bytes ([`wire`]) and writes JSON text, in one pass.
+//! - [`request`] puts path, [`query`] and body of one HTTP binding together; [`bindings`] is what path and query set.
+//! - [`reply`] turns replies into bodies. Both know [`http_body`], which is no JSON.
+//!
+//! The mapping is that of <https://protobuf.dev/programming-guides/json/>, the wire format that of
+//! <https://protobuf.dev/programming-guides/encoding/>, binding that of
+//! <https://github.com/googleapis/googleapis/blob/master/google/api/http.proto>. Where they leave a choice, the strict one
+//! is taken.
+//!
+//! **Invariants**: no input makes anything here panic, recurse without bound or allocate without bound; no singular
+//! submessage is written twice.
+
+mod bindings;
+mod decode;
+mod encode;
+mod error;
+mod field_mask;
+mod http_body;
+mod keys;
+mod lexer;
+mod number;
+mod out;
+mod plan;
+mod query;
+mod reply;
+mod request;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod time;
+mod wire;
+
+pub use error::{Error, Fault, Position};
+pub use plan::Plans;
+pub use reply::{ReplyPlan, write_any};
+pub use request::{Input, RequestPlan};
+
+/// What the body of a request sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyRule {
+    /// Nothing: there is no body.
+    None,
+    /// Every field that the path does not set (`*`).
+    Whole,
+    /// This top-level field (name in the `.proto` file), of any kind.
+    Field(Box<str>),
+}

@@ -1,0 +1,49 @@
+//! `google.protobuf.Any` as JSON: `@type`, then the members of the message inside, or its form as `value`.
+
+use super::{Decoder, Step, fail, write_string};
+use crate::transcode::error::excerpt;
+use crate::transcode::wire::{Cursor, Raw, WireType};
+
+impl Decoder<'_, '_, '_> {
+    /// The message `Any`.
+    pub(super) fn any(&mut self, wire: &[u8]) -> Step {
+        let (mut type_url, mut value) = (&[][..], &[][..]);
+        let mut cursor = Cursor::new(wire);
+        while let Some(head) = cursor.head()? {
+            match (head.number, cursor.read(head)?) {
+                (1, Raw::Bytes(bytes)) if head.wire_type == WireType::Delimited => type_url = bytes,
+                (2, Raw::Bytes(bytes)) if head.wire_type == WireType::Delimited => value = bytes,
+                _ => {}
+            }
+        }
+        if type_url.is_empty() && value.is_empty() {
+            self.out.bytes(b"{}");
+            return Ok(());
+        }
+        let type_url = std::str::from_utf8(type_url).map_err(|_| fail("invalid UTF-8 in a string"))?;
+        self.any_object(type_url, value)
+    }
+
+    /// An `Any` of this type and content. Its type may be one that every gateway knows, with plans of their own.
+    pub(super) fn any_object(&mut self, type_url: &str, value: &[u8]) -> Step {
+        let found = type_url.rsplit_once('/').and_then(|(_, name)| self.plans.named(name));
+        let Some((plans, id)) = found else {
+            return Err(fail(format!("an Any holds the unknown type {}", excerpt(type_url))));
+        };
+        let start = self.out.len();
+        self.out.bytes(b",\"@type\":");
+        write_string(self.out, type_url.as_bytes());
+        let outer = std::mem::replace(&mut self.plans, plans);
+        let plan = plans.message(id);
+        match plan.well_known {
+            Some(well_known) if !well_known.is_object() => {
+                self.out.bytes(b",\"value\":");
+                self.message(plan, value)?;
+            }
+            _ => self.fields_below(plan, value)?,
+        }
+        self.plans = outer;
+        self.close_object(start);
+        Ok(())
+    }
+}

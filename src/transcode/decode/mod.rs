@@ -1,0 +1,392 @@
+//! Wire bytes → JSON text, in one pass.
+//!
+//! Every member is written as `,"name":value`; when an object ends, its first comma becomes the brace. Fields come in the
+//! order in which the upstream wrote them, which for every serializer in use is the order of their numbers; defaults that
+//! `emit_defaults` asks for come last.
+//!
+//! The pass is optimistic: it takes for granted that a singular field stands once, that the elements of a repeated field
+//! stand together and that map keys differ. Serializers write it so. Where it turns out otherwise, which is legal
+//! (<https://protobuf.dev/programming-guides/encoding/#last-one-wins>), everything is taken back and done [`thorough`]ly,
+//! with fields in the order of their declaration. That happens at most once, so the cost stays linear.
+//!
+//! Unknown fields are skipped, and so are known ones with another wire type and unknown values of closed enums.
+
+mod any;
+mod scalar;
+mod string;
+mod thorough;
+mod well_known;
+
+use super::error::{Error, Result};
+use super::keys::KeySet;
+use super::out::Out;
+use super::plan::{FieldPlan, MessagePlan, Plans, Seen, Shape};
+use super::wire::{Cursor, Head, Malformed, Raw, WireType};
+use crate::config::Json;
+use crate::schema::Kind;
+
+pub(super) use scalar::write_base64;
+pub(super) use string::write_string;
+
+/// Messages inside each other; what protobuf's own parsers allow.
+pub(super) const MAX_DEPTH: usize = 100;
+
+/// Reads wire bytes, writes JSON.
+#[derive(Debug)]
+pub(super) struct Decoder<'a, 'o, 'b> {
+    plans: &'a Plans,
+    out: &'o mut Out<'b>,
+    options: Json,
+    depth: usize,
+    /// Whether nothing is taken for granted.
+    thorough: bool,
+}
+
+/// Why a pass ends early.
+#[derive(Debug)]
+enum Stop {
+    /// The optimistic pass took something for granted that is not so.
+    Irregular,
+    /// The message is wrong.
+    Failed(Box<Error>),
+}
+
+type Step<T = ()> = std::result::Result<T, Stop>;
+
+impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
+    /// Appends to `out`.
+    pub(super) fn new(plans: &'a Plans, options: Json, out: &'o mut Out<'b>) -> Self {
+        Self { plans, out, options, depth: 0, thorough: false }
+    }
+
+    /// Writes a message as a JSON value.
+    pub(super) fn whole_message(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Result<()> {
+        self.twice(|decoder| decoder.message(plan, wire))
+    }
+
+    /// Writes one field of a message as a JSON value; see [`super::ReplyPlan::decode`] for one that is absent.
+    pub(super) fn whole_field(&mut self, plan: &'a MessagePlan, index: usize, wire: &[u8]) -> Result<()> {
+        self.twice(|decoder| decoder.only_field(plan, index, wire))
+    }
+
+    /// Writes an `Any` of this type and content.
+    pub(super) fn whole_any(&mut self, type_url: &str, value: &[u8]) -> Result<()> {
+        self.twice(|decoder| decoder.any_object(type_url, value))
+    }
+
+    fn twice(&mut self, pass: impl Fn(&mut Self) -> Step) -> Result<()> {
+        let (start, plans) = (self.out.len(), self.plans);
+        let mut result = pass(self);
+        if matches!(result, Err(Stop::Irregular)) {
+            self.out.rewind(start);
+            (self.plans, self.depth, self.thorough) = (plans, 0, true);
+            result = pass(self);
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::Irregular) => Err(Error::upstream("malformed message")),
+        }
+    }
+
+    /// The form that the type has in JSON.
+    fn message(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Step {
+        match plan.well_known {
+            Some(well_known) if !well_known.is_object() => {
+                self.descend()?;
+                self.well_known(plan, well_known, wire)?;
+                self.depth -= 1;
+            }
+            _ => {
+                let start = self.out.len();
+                self.fields_below(plan, wire)?;
+                self.close_object(start);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn descend(&mut self) -> Step {
+        if self.depth == MAX_DEPTH {
+            return Err(fail(format!("messages are nested more than {MAX_DEPTH} levels deep")));
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// The members of an object one level deeper.
+    fn fields_below(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Step {
+        self.descend()?;
+        self.fields(plan, wire)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// The members of an object, each with a comma in front.
+    fn fields(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Step {
+        let seen = if self.thorough { self.fields_sorted(plan, wire)? } else { self.fields_in_order(plan, wire)? };
+        if self.options.emit_defaults {
+            self.defaults(plan, &seen);
+        }
+        Ok(())
+    }
+
+    fn fields_in_order(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Step<Seen> {
+        let mut seen = Seen::default();
+        let mut cursor = Cursor::new(wire);
+        while let Some(head) = cursor.head()? {
+            let Some(index) = plan.field_numbered(head.number) else {
+                cursor.read(head)?;
+                continue;
+            };
+            let field = &plan.fields[index];
+            match field.shape {
+                Shape::Single if head.wire_type == field.wire_type => {
+                    let raw = cursor.read(head)?;
+                    if !self.is_known(field, raw) {
+                        continue;
+                    }
+                    if !seen.insert(index) || field.oneof.is_some_and(|oneof| !seen.insert(oneof as usize)) {
+                        return Err(Stop::Irregular);
+                    }
+                    if field.implicit && raw.is_default() && !self.options.emit_defaults {
+                        continue;
+                    }
+                    self.out.bytes(field.key(self.options.preserve_proto_names));
+                    self.value(field, raw).map_err(|stop| stop.within(field.name()))?;
+                }
+                Shape::Repeated | Shape::Packed if suits(field, head) => {
+                    let written = self.run(field, head, &mut cursor).map_err(|stop| stop.within(field.name()))?;
+                    if written && !seen.insert(index) {
+                        return Err(Stop::Irregular);
+                    }
+                }
+                Shape::Map if head.wire_type == WireType::Delimited => {
+                    let written = self.map_run(field, head, &mut cursor).map_err(|stop| stop.within(field.name()))?;
+                    if written && !seen.insert(index) {
+                        return Err(Stop::Irregular);
+                    }
+                }
+                Shape::Single | Shape::Repeated | Shape::Packed | Shape::Map => {
+                    cursor.read(head)?;
+                }
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Elements of a repeated field that stand together. Whether there were any.
+    fn run(&mut self, field: &'a FieldPlan, mut head: Head, cursor: &mut Cursor<'_>) -> Step<bool> {
+        let start = self.out.len();
+        self.out.bytes(field.key(self.options.preserve_proto_names));
+        let open = self.out.len();
+        let mut index = 0;
+        loop {
+            let raw = cursor.read(head)?;
+            self.elements(field, head, raw, &mut index)?;
+            let mut ahead = *cursor;
+            match ahead.head()? {
+                Some(next) if next.number == field.number && suits(field, next) => {
+                    *cursor = ahead;
+                    head = next;
+                }
+                _ => break,
+            }
+        }
+        Ok(self.close_list(start, open))
+    }
+
+    /// One element, or the elements of a packed run; each with a comma in front.
+    fn elements(&mut self, field: &'a FieldPlan, head: Head, raw: Raw<'_>, index: &mut usize) -> Step {
+        match raw {
+            Raw::Bytes(run) if head.wire_type != field.wire_type => {
+                let mut cursor = Cursor::new(run);
+                while !cursor.is_empty() {
+                    let raw = cursor.value(field.wire_type)?;
+                    self.element(field, raw, index)?;
+                }
+                Ok(())
+            }
+            raw => self.element(field, raw, index),
+        }
+    }
+
+    #[inline]
+    fn element(&mut self, field: &'a FieldPlan, raw: Raw<'_>, index: &mut usize) -> Step {
+        if self.is_known(field, raw) {
+            self.out.byte(b',');
+            self.value(field, raw).map_err(|stop| stop.at_index(*index))?;
+        }
+        *index += 1;
+        Ok(())
+    }
+
+    /// Entries of a map field that stand together. Whether there were any.
+    fn map_run(&mut self, field: &'a FieldPlan, mut head: Head, cursor: &mut Cursor<'_>) -> Step<bool> {
+        let start = self.out.len();
+        self.out.bytes(field.key(self.options.preserve_proto_names));
+        let open = self.out.len();
+        let mut keys = KeySet::default();
+        let entry_plan = self.entry_plan(field)?;
+        loop {
+            if let Raw::Bytes(entry) = cursor.read(head)? {
+                self.entry(entry_plan, entry, &mut keys)?;
+            }
+            let mut ahead = *cursor;
+            match ahead.head()? {
+                Some(next) if next.number == field.number && next.wire_type == WireType::Delimited => {
+                    *cursor = ahead;
+                    head = next;
+                }
+                _ => break,
+            }
+        }
+        Ok(self.close_map(start, open))
+    }
+
+    /// One map entry with a comma in front: an optimistic one has its key and its value at most once.
+    fn entry(&mut self, plan: EntryPlan<'a>, wire: &[u8], keys: &mut KeySet) -> Step {
+        let (mut key, mut value) = (None, None);
+        let mut cursor = Cursor::new(wire);
+        while let Some(head) = cursor.head()? {
+            let raw = cursor.read(head)?;
+            let place = match head.number {
+                1 if head.wire_type == plan.key.wire_type => &mut key,
+                2 if head.wire_type == plan.value.wire_type => &mut value,
+                _ => continue,
+            };
+            if place.replace(raw).is_some() {
+                return Err(Stop::Irregular);
+            }
+        }
+        let key = key.unwrap_or_else(|| self.default_raw(plan.key));
+        let value = value.unwrap_or_else(|| self.default_raw(plan.value));
+        if !self.is_known(plan.value, value) {
+            return Ok(());
+        }
+        self.out.byte(b',');
+        let start = self.out.len();
+        self.map_key(plan.key, key)?;
+        if !keys.insert(self.out.written(), start, self.out.len()) {
+            return Err(Stop::Irregular);
+        }
+        self.out.byte(b':');
+        self.value(plan.value, value)
+    }
+
+    fn entry_plan(&self, field: &FieldPlan) -> Step<EntryPlan<'a>> {
+        let Kind::Message(id) = field.kind else { return Err(fail("the schema's map has no entries")) };
+        let plan = self.plans.message(id);
+        match (plan.numbered(1), plan.numbered(2)) {
+            (Some(key), Some(value)) => Ok(EntryPlan { key, value }),
+            _ => Err(fail("the schema's map has no entries")),
+        }
+    }
+
+    fn close_object(&mut self, start: usize) {
+        if self.out.len() == start {
+            self.out.byte(b'{');
+        } else {
+            self.out.patch(start, b'{');
+        }
+        self.out.byte(b'}');
+    }
+
+    /// Ends an array whose elements start at `open`; takes everything from `start` back if there are none.
+    fn close_list(&mut self, start: usize, open: usize) -> bool {
+        let written = self.out.len() > open;
+        if written {
+            self.out.patch(open, b'[');
+            self.out.byte(b']');
+        } else {
+            self.out.rewind(start);
+        }
+        written
+    }
+
+    /// The same for an object that is a map.
+    fn close_map(&mut self, start: usize, open: usize) -> bool {
+        let written = self.out.len() > open;
+        if written {
+            self.close_object(open);
+        } else {
+            self.out.rewind(start);
+        }
+        written
+    }
+
+    /// Fields without presence that were not on the wire.
+    fn defaults(&mut self, plan: &'a MessagePlan, seen: &Seen) {
+        for (index, field) in plan.fields.iter().enumerate() {
+            if seen.contains(index) || !(field.implicit || field.is_repeated()) || field.is_extension() {
+                continue;
+            }
+            self.out.bytes(field.key(self.options.preserve_proto_names));
+            self.default_value(field);
+        }
+    }
+
+    /// What stands for an absent field: `[]`, `{}`, the default, `null` for messages whose JSON form is not an object.
+    fn default_value(&mut self, field: &'a FieldPlan) {
+        match field.shape {
+            Shape::Repeated | Shape::Packed => self.out.bytes(b"[]"),
+            Shape::Map => self.out.bytes(b"{}"),
+            Shape::Single => {
+                let raw = self.default_raw(field);
+                let written = match field.kind {
+                    Kind::Message(id) | Kind::Group(id) => {
+                        let form = well_known::absent(self.plans.message(id).well_known);
+                        self.out.bytes(form.as_bytes());
+                        Ok(())
+                    }
+                    _ => self.value(field, raw),
+                };
+                debug_assert!(written.is_ok(), "defaults are always sound");
+            }
+        }
+    }
+}
+
+/// The two fields of a map entry.
+#[derive(Debug, Clone, Copy)]
+struct EntryPlan<'a> {
+    key: &'a FieldPlan,
+    value: &'a FieldPlan,
+}
+
+/// Whether a value on the wire belongs to the repeated field: as one element, or as a packed run.
+#[inline]
+fn suits(field: &FieldPlan, head: Head) -> bool {
+    head.wire_type == field.wire_type || (head.wire_type == WireType::Delimited && field.wire_type.is_packable())
+}
+
+#[cold]
+fn fail(message: impl Into<String>) -> Stop {
+    Stop::Failed(Error::upstream(message))
+}
+
+impl Stop {
+    #[cold]
+    fn within(self, name: &str) -> Self {
+        match self {
+            Self::Irregular => Self::Irregular,
+            Self::Failed(error) => Self::Failed(error.within(name)),
+        }
+    }
+
+    #[cold]
+    fn at_index(self, index: usize) -> Self {
+        match self {
+            Self::Irregular => Self::Irregular,
+            Self::Failed(error) => Self::Failed(error.at_index(index)),
+        }
+    }
+}
+
+impl From<Malformed> for Stop {
+    #[cold]
+    fn from(malformed: Malformed) -> Self {
+        fail(malformed.to_string())
+    }
+}

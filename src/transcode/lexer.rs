@@ -1,0 +1,497 @@
+//! JSON text, token by token: strict RFC 8259.
+//!
+//! No comments, no trailing commas, no byte order mark, no leading zeros, nothing after the value. The text is known to
+//! be UTF-8 before the first token is read. Objects and arrays together nest at most [`MAX_DEPTH`] deep; everything
+//! that is skipped is checked all the same.
+
+use std::borrow::Cow;
+
+use super::error::{Error, Result, excerpt};
+use super::number::{self, Integer};
+
+/// Objects and arrays inside each other; what protobuf's own JSON parser allows.
+pub(super) const MAX_DEPTH: usize = 100;
+
+/// Reads tokens from the front of a text. Cheap to copy, which is how something is looked at twice.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lexer<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    depth: usize,
+}
+
+impl<'a> Lexer<'a> {
+    /// At the start of a text.
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, bytes: text.as_bytes(), at: 0, depth: 0 }
+    }
+
+    /// Checks a body once and starts to read it.
+    ///
+    /// # Errors
+    /// It is not UTF-8.
+    pub(super) fn checked(body: &'a [u8]) -> Result<Self> {
+        match simdutf8::compat::from_utf8(body) {
+            Ok(text) => Ok(Self::new(text)),
+            Err(error) => Err(Error::client(format!("invalid UTF-8 at byte {}", error.valid_up_to()))),
+        }
+    }
+
+    /// Offset of the next byte.
+    #[inline]
+    pub(super) fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// Skips white space and gives the first byte of the next token; 0, which starts none, at the end.
+    #[inline]
+    pub(super) fn peek(&mut self) -> u8 {
+        match self.bytes.get(self.at) {
+            Some(&byte) if byte > b' ' => byte,
+            _ => self.peek_slow(),
+        }
+    }
+
+    fn peek_slow(&mut self) -> u8 {
+        while let Some(&byte) = self.bytes.get(self.at) {
+            match byte {
+                b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
+                _ => return byte,
+            }
+        }
+        0
+    }
+
+    /// Consumes exactly these bytes if they are next.
+    #[inline]
+    pub(super) fn eat(&mut self, bytes: &[u8]) -> bool {
+        let next = self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(bytes));
+        if next {
+            self.at += bytes.len();
+        }
+        next
+    }
+
+    /// Opens an object (`{`) or an array (`[`).
+    #[inline]
+    pub(super) fn open(&mut self, bracket: u8) -> Result<()> {
+        if self.peek() != bracket {
+            return Err(self.expected(if bracket == b'{' { "an object" } else { "an array" }));
+        }
+        if self.depth == MAX_DEPTH {
+            return Err(self.error(format!("objects and arrays are nested more than {MAX_DEPTH} levels deep")));
+        }
+        self.depth += 1;
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Whether another member or element follows; consumes the comma before it, or the closing bracket.
+    #[inline]
+    pub(super) fn more(&mut self, bracket: u8, first: &mut bool) -> Result<bool> {
+        let byte = self.peek();
+        if byte == bracket {
+            self.at += 1;
+            self.depth -= 1;
+            return Ok(false);
+        }
+        if !std::mem::take(first) {
+            if byte != b',' {
+                return Err(self.expected(if bracket == b'}' { "`,` or `}`" } else { "`,` or `]`" }));
+            }
+            self.at += 1;
+            self.peek();
+        }
+        Ok(true)
+    }
+
+    /// The name of a member, and the colon behind it.
+    pub(super) fn key(&mut self) -> Result<Cow<'a, str>> {
+        if self.peek() != b'"' {
+            return Err(self.expected("a field name in quotes"));
+        }
+        let key = self.string()?;
+        if self.peek() != b':' {
+            return Err(self.expected("`:`"));
+        }
+        self.at += 1;
+        Ok(key)
+    }
+
+    /// Nothing but white space is left.
+    pub(super) fn end(&mut self) -> Result<()> {
+        match self.peek() {
+            0 if self.at == self.bytes.len() => Ok(()),
+            _ => Err(self.expected("the end of the text")),
+        }
+    }
+
+    /// A string; borrowed if it has no escapes.
+    pub(super) fn string(&mut self) -> Result<Cow<'a, str>> {
+        if let Some(plain) = self.plain_string()? {
+            return Ok(Cow::Borrowed(plain));
+        }
+        let mut unescaped = Vec::new();
+        self.unescape(|bytes| unescaped.extend_from_slice(bytes))?;
+        // Cut only at ASCII and extended only by whole characters: always UTF-8.
+        String::from_utf8(unescaped).map(Cow::Owned).map_err(|_| Error::client("invalid UTF-8 in a string"))
+    }
+
+    /// A string without escapes; `None`, with nothing consumed, if it has some.
+    #[inline]
+    pub(super) fn plain_string(&mut self) -> Result<Option<&'a str>> {
+        if self.peek() != b'"' {
+            return Err(self.expected("a string"));
+        }
+        let start = self.at + 1;
+        let end = plain_end(self.bytes, start);
+        match self.bytes.get(end) {
+            Some(b'"') => {
+                self.at = end + 1;
+                Ok(self.text.get(start..end))
+            }
+            Some(b'\\') => Ok(None),
+            _ => Err(self.broken_string(end)),
+        }
+    }
+
+    /// Hands out the pieces of the string that is next, escapes resolved.
+    pub(super) fn unescape(&mut self, mut write: impl FnMut(&[u8])) -> Result<()> {
+        let mut at = self.at + 1;
+        loop {
+            let end = plain_end(self.bytes, at);
+            write(self.bytes.get(at..end).unwrap_or_default());
+            match self.bytes.get(end) {
+                Some(b'"') => {
+                    self.at = end + 1;
+                    return Ok(());
+                }
+                Some(b'\\') => {
+                    let (character, length) = escape(self.bytes.get(end..).unwrap_or_default()).ok_or_else(|| {
+                        self.at = end;
+                        self.error("not a valid escape in a string".to_owned())
+                    })?;
+                    write(character.encode_utf8(&mut [0; 4]).as_bytes());
+                    at = end + length;
+                }
+                _ => return Err(self.broken_string(end)),
+            }
+        }
+    }
+
+    #[cold]
+    fn broken_string(&mut self, at: usize) -> Box<Error> {
+        self.at = at;
+        self.error(match self.bytes.get(at) {
+            None => "the text ends inside a string".to_owned(),
+            Some(byte) => format!("control character 0x{byte:02x} in a string must be escaped"),
+        })
+    }
+
+    /// An integer without fraction or exponent that fits; `None`, with nothing consumed, for everything else.
+    #[inline]
+    pub(super) fn plain_integer(&mut self) -> Option<Integer> {
+        let negative = self.peek() == b'-';
+        let start = self.at + usize::from(negative);
+        let mut at = start;
+        let mut magnitude = 0u64;
+        // Eighteen digits cannot overflow; longer ones take the exact way.
+        while let Some(digit) = self.bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+            magnitude = magnitude.wrapping_mul(10).wrapping_add(u64::from(digit));
+            at += 1;
+        }
+        let leading_zero = at - start > 1 && self.bytes.get(start) == Some(&b'0');
+        let goes_on = matches!(self.bytes.get(at), Some(b'.' | b'e' | b'E'));
+        if at == start || at - start > 18 || leading_zero || goes_on {
+            return None;
+        }
+        self.at = at;
+        Some(Integer { negative, magnitude })
+    }
+
+    /// A number by the grammar, as text.
+    pub(super) fn number(&mut self) -> Result<&'a str> {
+        self.peek();
+        let length = number::scan(self.bytes.get(self.at..).unwrap_or_default());
+        match self.text.get(self.at..self.at + length) {
+            Some(token) if length > 0 => {
+                self.at += length;
+                Ok(token)
+            }
+            _ => Err(self.expected("a number")),
+        }
+    }
+
+    /// `true` or `false`.
+    #[inline]
+    pub(super) fn boolean(&mut self) -> Result<bool> {
+        self.peek();
+        if self.eat(b"true") {
+            Ok(true)
+        } else if self.eat(b"false") {
+            Ok(false)
+        } else {
+            Err(self.expected("true or false"))
+        }
+    }
+
+    /// `null`.
+    pub(super) fn null(&mut self) -> Result<()> {
+        self.peek();
+        if self.eat(b"null") { Ok(()) } else { Err(self.expected("null")) }
+    }
+
+    /// Any value, checked and forgotten. Iterative but for the depth that is bounded anyway.
+    pub(super) fn skip(&mut self) -> Result<()> {
+        match self.peek() {
+            b'{' => {
+                self.open(b'{')?;
+                let mut first = true;
+                while self.more(b'}', &mut first)? {
+                    self.key()?;
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            b'[' => {
+                self.open(b'[')?;
+                let mut first = true;
+                while self.more(b']', &mut first)? {
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            b'"' => match self.plain_string()? {
+                Some(_) => Ok(()),
+                None => self.unescape(|_| {}),
+            },
+            b't' | b'f' => self.boolean().map(|_| ()),
+            b'n' => self.null(),
+            b'-' | b'0'..=b'9' => self.number().map(|_| ()),
+            _ => Err(self.expected("a JSON value")),
+        }
+    }
+
+    /// An error at the next token: what was expected, and what stands there.
+    #[cold]
+    pub(super) fn expected(&self, what: &str) -> Box<Error> {
+        self.error(format!("expected {what}, found {}", self.found()))
+    }
+
+    /// The same for a token that was read already.
+    #[cold]
+    pub(super) fn expected_at(&self, offset: usize, what: &str) -> Box<Error> {
+        Self { at: offset, ..*self }.expected(what)
+    }
+
+    /// An error at the next token.
+    #[cold]
+    pub(super) fn error(&self, message: String) -> Box<Error> {
+        Error::client(message).at(self.text, self.at)
+    }
+
+    /// An error at a token that was read already.
+    #[cold]
+    pub(super) fn error_at(&self, offset: usize, message: String) -> Box<Error> {
+        Error::client(message).at(self.text, offset)
+    }
+
+    fn found(&self) -> String {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        match rest.bytes().next() {
+            None => "the end of the text".to_owned(),
+            Some(b'{') => "an object".to_owned(),
+            Some(b'[') => "an array".to_owned(),
+            Some(b'"') => {
+                let mut ahead = *self;
+                match ahead.string() {
+                    Ok(text) => format!("the string {}", excerpt(&text)),
+                    Err(_) => "a string".to_owned(),
+                }
+            }
+            Some(byte) if byte.is_ascii_alphanumeric() || byte == b'-' => {
+                let word = rest
+                    .split(|character: char| !character.is_ascii_alphanumeric() && !"+-._".contains(character))
+                    .next()
+                    .unwrap_or_default();
+                let shown: String = word.chars().take(40).collect();
+                format!("`{shown}`{}", if shown.len() < word.len() { "..." } else { "" })
+            }
+            Some(_) => {
+                let character = rest.chars().next().unwrap_or_default();
+                format!("`{}`", character.escape_debug())
+            }
+        }
+    }
+}
+
+/// Offset of the first quote, backslash or control character at or after `at`, or the end.
+#[inline]
+pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let found = special_bytes(u64::from_le_bytes(*chunk));
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while let Some(&byte) = bytes.get(at) {
+        if byte == b'"' || byte == b'\\' || byte < 0x20 {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+/// The high bit of every byte that is a quote, a backslash or a control character. Borrows may mark further bytes above
+/// the first that is marked rightly, so only the lowest mark counts.
+#[inline]
+fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let quote = word ^ (ONES * 0x22);
+    let backslash = word ^ (ONES * 0x5c);
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    (zero(quote) | zero(backslash) | control) & HIGH
+}
+
+/// The character that an escape at the start of `bytes` stands for, and its length. Surrogates must come in pairs.
+fn escape(bytes: &[u8]) -> Option<(char, usize)> {
+    let simple = match bytes.get(1)? {
+        b'"' => '"',
+        b'\\' => '\\',
+        b'/' => '/',
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => {
+            let first = code_unit(bytes.get(2..6)?)?;
+            if !(0xd800..0xe000).contains(&first) {
+                return Some((char::from_u32(first)?, 6));
+            }
+            let second = bytes.get(6..12).and_then(|rest| rest.strip_prefix(b"\\u")).and_then(code_unit)?;
+            if first >= 0xdc00 || !(0xdc00..0xe000).contains(&second) {
+                return None;
+            }
+            return Some((char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))?, 12));
+        }
+        _ => return None,
+    };
+    Some((simple, 2))
+}
+
+fn code_unit(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skips(text: &str) -> bool {
+        let mut lexer = Lexer::new(text);
+        lexer.skip().and_then(|()| lexer.end()).is_ok()
+    }
+
+    #[test]
+    fn takes_exactly_what_serde_json_takes() {
+        let texts = [
+            "{}",
+            " [ ] ",
+            "[1,2]",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "{\"a\":1}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{\"a\" 1}",
+            "{\"a\":}",
+            "\"\\u00e9\"",
+            "\"\\ud83d\\ude00\"",
+            "\"\\ud83d\"",
+            "\"\\ude00\"",
+            "\"\\x\"",
+            "\"\n\"",
+            "\"a",
+            "\"\\",
+            "01",
+            "1.",
+            "-",
+            "1e5",
+            "nul",
+            "null",
+            "nullx",
+            "true false",
+            "",
+            "\u{feff}1",
+            "// a\n1",
+            "[1]]",
+            "{]",
+            "'a'",
+            "\"12345678\\\"1234567890\"",
+            "\"\u{7f}é\"",
+            "\"1234567\u{1f}\"",
+        ];
+        for text in texts {
+            assert_eq!(skips(text), serde_json::from_str::<serde_json::Value>(text).is_ok(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn strings_come_out_as_serde_json_reads_them() {
+        for text in [r#""plain""#, r#""a\"b\\c\/d\b\f\n\r\té""#, r#""😀 \u0000""#, r#""é ü 漢字 and more text""#]
+        {
+            let expected: String = serde_json::from_str(text).unwrap();
+
+            assert_eq!(Lexer::new(text).string().unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        assert!(skips(&format!("{}{}", "[".repeat(100), "]".repeat(100))));
+        assert!(!skips(&format!("{}{}", "[".repeat(101), "]".repeat(101))));
+        assert!(!skips(&"{\"a\":".repeat(1_000_000)));
+    }
+
+    #[test]
+    fn errors_say_what_stood_there() {
+        let found = |text: &str| Lexer::new(text).expected("x").message;
+
+        assert_eq!(found("{}"), "expected x, found an object");
+        assert_eq!(found("\"a\\nb\""), "expected x, found the string \"a\\nb\"");
+        assert_eq!(found("12.5,"), "expected x, found `12.5`");
+        assert_eq!(found(""), "expected x, found the end of the text");
+        assert_eq!(found(";"), "expected x, found `;`");
+    }
+
+    #[test]
+    fn plain_integers_leave_the_rest_to_the_exact_way() {
+        let plain = |text: &str| Lexer::new(text).plain_integer().map(|integer| (integer.negative, integer.magnitude));
+
+        assert_eq!(plain("-12,"), Some((true, 12)));
+        assert_eq!(plain("0"), Some((false, 0)));
+        for text in ["01", "1.0", "1e2", "1234567890123456789", "-", "\"1\"", "x"] {
+            assert_eq!(plain(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn special_bytes_are_found_at_every_place() {
+        for special in [b'"', b'\\', 0, 0x1f] {
+            for place in 0..20 {
+                let mut text = vec![b'x'; 20];
+                text[place] = special;
+
+                assert_eq!(plain_end(&text, 0), place);
+            }
+        }
+        assert_eq!(plain_end("é漢字\u{7f} !#".as_bytes(), 0), 13);
+    }
+}

@@ -1,0 +1,272 @@
+//! Decimal numbers, exactly.
+//!
+//! Integers never pass through a float: `9007199254740993` and `1.5e1` keep every digit. Protobuf's JSON mapping takes
+//! an integer in any notation as long as its value is integral and in range
+//! (<https://protobuf.dev/programming-guides/json/>).
+
+use crate::schema::Kind;
+
+/// An integer of any size up to 64 bits, with its sign apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Integer {
+    pub(super) negative: bool,
+    pub(super) magnitude: u64,
+}
+
+/// Why a text is not the number that was wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotNumber {
+    /// Not in JSON's grammar.
+    Syntax,
+    /// Not integral.
+    Fraction,
+    /// Too large for its type.
+    Range,
+}
+
+/// Length of the number by JSON's grammar (RFC 8259 §6) at the start of `text`; 0 if there is none.
+pub(super) fn scan(text: &[u8]) -> usize {
+    let digits = |from: usize| text.iter().skip(from).take_while(|byte| byte.is_ascii_digit()).count();
+    let mut at = usize::from(text.first() == Some(&b'-'));
+    let whole = match text.get(at) {
+        Some(b'0') => 1,
+        _ => digits(at),
+    };
+    if whole == 0 {
+        return 0;
+    }
+    at += whole;
+    if text.get(at) == Some(&b'.') {
+        let fraction = digits(at + 1);
+        if fraction == 0 {
+            return 0;
+        }
+        at += 1 + fraction;
+    }
+    if matches!(text.get(at), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(text.get(at + 1), Some(b'+' | b'-')));
+        let exponent = digits(at + 1 + sign);
+        if exponent == 0 {
+            return 0;
+        }
+        at += 1 + sign + exponent;
+    }
+    at
+}
+
+/// The integer that `token` stands for; `token` is a number of JSON's grammar.
+pub(super) fn integer(token: &str) -> Result<Integer, NotNumber> {
+    let (negative, unsigned) = token.strip_prefix('-').map_or((false, token), |rest| (true, rest));
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    // Beyond this any digit but zero is out of range or a fraction, however long the text may be.
+    const FAR: i64 = 1 << 40;
+    let (exponent_sign, exponent) = match exponent.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, exponent.strip_prefix('+').unwrap_or(exponent)),
+    };
+    let exponent = exponent_sign
+        * exponent.bytes().fold(0i64, |value, digit| (value * 10 + i64::from(digit.wrapping_sub(b'0'))).min(FAR));
+    let point = i64::try_from(whole.len()).unwrap_or(FAR).saturating_add(exponent);
+
+    let mut magnitude = 0u64;
+    let mut at = 0i64;
+    for digit in whole.bytes().chain(fraction.bytes()) {
+        let digit = u64::from(digit.wrapping_sub(b'0'));
+        if at < point {
+            magnitude = magnitude.checked_mul(10).and_then(|value| value.checked_add(digit)).ok_or(NotNumber::Range)?;
+        } else if digit != 0 {
+            return Err(NotNumber::Fraction);
+        }
+        at += 1;
+    }
+    while magnitude != 0 && at < point {
+        magnitude = magnitude.checked_mul(10).ok_or(NotNumber::Range)?;
+        at += 1;
+    }
+    Ok(Integer { negative, magnitude })
+}
+
+/// The wire bits of an integer, for a field of an integer kind.
+#[inline]
+pub(super) fn integer_bits(kind: Kind, Integer { negative, magnitude }: Integer) -> Result<u64, NotNumber> {
+    let signed = |limit: u64| {
+        if magnitude > limit - u64::from(!negative) {
+            return Err(NotNumber::Range);
+        }
+        Ok(if negative { magnitude.wrapping_neg() } else { magnitude })
+    };
+    let unsigned = |limit: u64| {
+        if magnitude > limit || (negative && magnitude != 0) { Err(NotNumber::Range) } else { Ok(magnitude) }
+    };
+    match kind {
+        Kind::Int32 | Kind::Enum(_) => signed(1 << 31),
+        Kind::Sfixed32 => signed(1 << 31).map(|bits| bits & 0xffff_ffff),
+        Kind::Sint32 => signed(1 << 31).map(|bits| zigzag(bits.cast_signed()) & 0xffff_ffff),
+        Kind::Int64 | Kind::Sfixed64 => signed(1 << 63),
+        Kind::Sint64 => signed(1 << 63).map(|bits| zigzag(bits.cast_signed())),
+        Kind::Uint32 | Kind::Fixed32 => unsigned(u64::from(u32::MAX)),
+        Kind::Uint64 | Kind::Fixed64 => unsigned(u64::MAX),
+        Kind::Double | Kind::Float | Kind::Bool | Kind::String | Kind::Bytes | Kind::Message(_) | Kind::Group(_) => {
+            Err(NotNumber::Syntax)
+        }
+    }
+}
+
+/// The wire bits of a decimal number, for a field of any numeric kind; `token` is a number of JSON's grammar.
+pub(super) fn bits(kind: Kind, token: &str) -> Result<u64, NotNumber> {
+    match kind {
+        Kind::Double => match token.parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(value.to_bits()),
+            Ok(_) => Err(NotNumber::Range),
+            Err(_) => Err(NotNumber::Syntax),
+        },
+        Kind::Float => match token.parse::<f32>() {
+            Ok(value) if value.is_finite() => Ok(u64::from(value.to_bits())),
+            Ok(_) => Err(NotNumber::Range),
+            Err(_) => Err(NotNumber::Syntax),
+        },
+        _ => integer_bits(kind, integer(token)?),
+    }
+}
+
+/// The wire bits of a number given as text: in quotes, as a map key, in a path or a query.
+pub(super) fn bits_of_text(kind: Kind, text: &str) -> Result<u64, NotNumber> {
+    if matches!(kind, Kind::Double | Kind::Float) {
+        let special = match text {
+            "NaN" => Some(f64::NAN),
+            "Infinity" => Some(f64::INFINITY),
+            "-Infinity" => Some(f64::NEG_INFINITY),
+            _ => None,
+        };
+        if let Some(value) = special {
+            return Ok(if kind == Kind::Double { value.to_bits() } else { float_bits(value) });
+        }
+    }
+    if text.is_empty() || scan(text.as_bytes()) != text.len() {
+        return Err(NotNumber::Syntax);
+    }
+    bits(kind, text)
+}
+
+/// Bits of a not finite number as `float`.
+fn float_bits(value: f64) -> u64 {
+    let float = if value.is_nan() {
+        f32::NAN
+    } else if value > 0.0 {
+        f32::INFINITY
+    } else {
+        f32::NEG_INFINITY
+    };
+    u64::from(float.to_bits())
+}
+
+/// Small magnitudes of either sign become small numbers.
+#[inline]
+pub(super) fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
+}
+
+/// The reverse of [`zigzag`].
+#[inline]
+pub(super) fn unzigzag(bits: u64) -> i64 {
+    ((bits >> 1) ^ (bits & 1).wrapping_neg()).cast_signed()
+}
+
+/// What a numeric field takes, for messages.
+pub(super) fn description(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Double | Kind::Float => "a number",
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => "an integer from -2147483648 to 2147483647",
+        Kind::Uint32 | Kind::Fixed32 => "an integer from 0 to 4294967295",
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => "an integer from -9223372036854775808 to 9223372036854775807",
+        Kind::Uint64 | Kind::Fixed64 => "an integer from 0 to 18446744073709551615",
+        Kind::Bool => "true or false",
+        Kind::String => "a string",
+        Kind::Bytes => "a base64 string",
+        Kind::Enum(_) => "the name or number of an enum value",
+        Kind::Message(_) | Kind::Group(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grammar_is_that_of_json() {
+        for good in ["0", "-0", "10", "1.0", "-1.5e10", "1E+5", "0.0e-0", "123456789012345678901234567890"] {
+            assert_eq!(scan(good.as_bytes()), good.len(), "{good}");
+        }
+        for bad in ["", "-", "+1", ".5", "1.", "1e", "1e+", "-a", "NaN"] {
+            assert_eq!(scan(bad.as_bytes()), 0, "{bad}");
+        }
+        assert_eq!(scan(b"01"), 1);
+        assert_eq!(scan(b"1 "), 1);
+    }
+
+    #[test]
+    fn integers_are_exact_in_any_notation() {
+        let table: &[(&str, Result<i128, NotNumber>)] = &[
+            ("9007199254740993", Ok(9_007_199_254_740_993)),
+            ("18446744073709551615", Ok(18_446_744_073_709_551_615)),
+            ("18446744073709551616", Err(NotNumber::Range)),
+            ("-9223372036854775808", Ok(-9_223_372_036_854_775_808)),
+            ("1e5", Ok(100_000)),
+            ("1.5e1", Ok(15)),
+            ("150e-1", Ok(15)),
+            ("155e-1", Err(NotNumber::Fraction)),
+            ("0.1", Err(NotNumber::Fraction)),
+            ("1.0000000000000000000000000000000", Ok(1)),
+            ("1.0000000000000000000000000000001", Err(NotNumber::Fraction)),
+            ("0e99999999999999999999999", Ok(0)),
+            ("0.000e99999999999999999999999", Ok(0)),
+            ("1e99999999999999999999999", Err(NotNumber::Range)),
+            ("1e-99999999999999999999999", Err(NotNumber::Fraction)),
+            ("-0", Ok(0)),
+        ];
+        for (text, expected) in table {
+            let found = integer(text).map(|integer| {
+                let magnitude = i128::from(integer.magnitude);
+                if integer.negative { -magnitude } else { magnitude }
+            });
+
+            assert_eq!(&found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_those_of_the_kind() {
+        let table: &[(Kind, &str, Result<u64, NotNumber>)] = &[
+            (Kind::Int32, "2147483647", Ok(2_147_483_647)),
+            (Kind::Int32, "2147483648", Err(NotNumber::Range)),
+            (Kind::Int32, "-2147483648", Ok(0xffff_ffff_8000_0000)),
+            (Kind::Int32, "-2147483649", Err(NotNumber::Range)),
+            (Kind::Sint32, "-2147483648", Ok(0xffff_ffff)),
+            (Kind::Sfixed32, "-1", Ok(0xffff_ffff)),
+            (Kind::Uint32, "4294967295", Ok(4_294_967_295)),
+            (Kind::Uint32, "4294967296", Err(NotNumber::Range)),
+            (Kind::Uint32, "-1", Err(NotNumber::Range)),
+            (Kind::Uint64, "-0", Ok(0)),
+            (Kind::Int64, "9223372036854775808", Err(NotNumber::Range)),
+            (Kind::Sint64, "-9223372036854775808", Ok(u64::MAX)),
+            (Kind::Float, "3.4028235e38", Ok(u64::from(f32::MAX.to_bits()))),
+            (Kind::Float, "3.5e38", Err(NotNumber::Range)),
+            (Kind::Double, "1e309", Err(NotNumber::Range)),
+            (Kind::Double, "-Infinity", Ok(f64::NEG_INFINITY.to_bits())),
+            (Kind::Double, "nan", Err(NotNumber::Syntax)),
+            (Kind::Int32, " 1", Err(NotNumber::Syntax)),
+            (Kind::Int32, "", Err(NotNumber::Syntax)),
+        ];
+        for (kind, text, expected) in table {
+            assert_eq!(&bits_of_text(*kind, text), expected, "{kind:?} {text}");
+        }
+    }
+
+    #[test]
+    fn zigzag_is_its_own_reverse() {
+        for value in [0, -1, 1, i64::MIN, i64::MAX] {
+            assert_eq!(unzigzag(zigzag(value)), value);
+        }
+    }
+}

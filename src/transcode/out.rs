@@ -1,0 +1,205 @@
+//! The buffer that both directions write to.
+//!
+//! The end of the [`BytesMut`] is kept filled with zeros and written over, so that small writes of a fixed size are one
+//! bounds check and one store. **Invariant**: when an [`Out`] is dropped, the buffer ends where its writer stopped.
+
+use bytes::BytesMut;
+
+use super::wire::{Tag, WireType};
+
+/// Writes to the end of a buffer.
+#[derive(Debug)]
+pub(super) struct Out<'b> {
+    buffer: &'b mut BytesMut,
+    /// Where the next byte goes; what follows is room.
+    at: usize,
+}
+
+/// Start of a length-delimited run, see [`Out::begin`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run(usize);
+
+impl<'b> Out<'b> {
+    /// Appends to `buffer`; about `expected` bytes will come.
+    pub(super) fn new(buffer: &'b mut BytesMut, expected: usize) -> Self {
+        let at = buffer.len();
+        buffer.resize(at + expected + 64, 0);
+        Self { buffer, at }
+    }
+
+    /// Bytes in the buffer up to here.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.at
+    }
+
+    /// Takes back everything after `at`.
+    #[inline]
+    pub(super) fn rewind(&mut self, at: usize) {
+        debug_assert!(at <= self.at, "rewinds only");
+        self.at = at;
+    }
+
+    /// Everything from `start` on.
+    #[inline]
+    pub(super) fn since(&self, start: usize) -> &[u8] {
+        &self.buffer[start..self.at]
+    }
+
+    /// Everything that stands before the cursor.
+    #[inline]
+    pub(super) fn written(&self) -> &[u8] {
+        &self.buffer[..self.at]
+    }
+
+    /// Overwrites one byte that was written before.
+    #[inline]
+    pub(super) fn patch(&mut self, at: usize, byte: u8) {
+        self.buffer[at] = byte;
+    }
+
+    /// Room for `length` bytes; [`Out::advance`] makes them count.
+    #[inline]
+    pub(super) fn window(&mut self, length: usize) -> &mut [u8] {
+        if self.buffer.len() - self.at < length {
+            self.grow(length);
+        }
+        &mut self.buffer[self.at..self.at + length]
+    }
+
+    /// Counts bytes that were written to a window.
+    #[inline]
+    pub(super) fn advance(&mut self, length: usize) {
+        self.at += length;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, length: usize) {
+        let size = self.buffer.len() + length.max(self.buffer.len()).max(64);
+        self.buffer.resize(size, 0);
+    }
+
+    /// Appends a byte.
+    #[inline]
+    pub(super) fn byte(&mut self, byte: u8) {
+        self.window(1)[0] = byte;
+        self.at += 1;
+    }
+
+    /// Appends bytes.
+    #[inline]
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.window(bytes.len()).copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    /// Appends a tag.
+    #[inline]
+    pub(super) fn tag(&mut self, tag: Tag) {
+        self.window(8).copy_from_slice(tag.padded());
+        self.at += tag.len();
+    }
+
+    /// Appends a varint.
+    #[inline]
+    pub(super) fn varint(&mut self, mut value: u64) {
+        let window = self.window(10);
+        let mut length = 0;
+        while value >= 0x80 && length < 9 {
+            window[length] = (value & 0x7f) as u8 | 0x80;
+            value >>= 7;
+            length += 1;
+        }
+        window[length] = (value & 0x7f) as u8;
+        self.at += length + 1;
+    }
+
+    /// Appends a number without its tag.
+    #[inline]
+    pub(super) fn scalar(&mut self, wire_type: WireType, bits: u64) {
+        match wire_type {
+            WireType::Fixed64 => self.bytes(&bits.to_le_bytes()),
+            WireType::Fixed32 => self.bytes(&((bits & 0xffff_ffff) as u32).to_le_bytes()),
+            WireType::Varint | WireType::Delimited | WireType::StartGroup | WireType::EndGroup => self.varint(bits),
+        }
+    }
+
+    /// Appends a tag, a length and so many bytes.
+    #[inline]
+    pub(super) fn delimited(&mut self, tag: Tag, bytes: &[u8]) {
+        self.tag(tag);
+        self.varint(bytes.len() as u64);
+        self.bytes(bytes);
+    }
+
+    /// Opens a run whose length is not known yet. One byte is left for it, which is enough for most.
+    #[inline]
+    pub(super) fn begin(&mut self) -> Run {
+        self.byte(0);
+        Run(self.at)
+    }
+
+    /// Closes a run: writes its length in front. Gives by how many bytes its content moved, because the length needs
+    /// more than the one that was left.
+    #[inline]
+    pub(super) fn end(&mut self, Run(start): Run) -> usize {
+        let length = self.at - start;
+        if length < 0x80 {
+            self.buffer[start - 1] = (length & 0x7f) as u8;
+            return 0;
+        }
+        self.end_long(start, length)
+    }
+
+    fn end_long(&mut self, start: usize, length: usize) -> usize {
+        let extra = (length.ilog2() / 7) as usize;
+        self.window(extra);
+        self.buffer.copy_within(start..self.at, start + extra);
+        let end = self.at + extra;
+        self.at = start - 1;
+        self.varint(length as u64);
+        self.at = end;
+        extra
+    }
+}
+
+impl Drop for Out<'_> {
+    fn drop(&mut self) {
+        self.buffer.truncate(self.at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_is_put_in_front_whatever_its_width() {
+        for length in [0usize, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152] {
+            let mut buffer = BytesMut::from(&b"head"[..]);
+            let mut out = Out::new(&mut buffer, 0);
+            let run = out.begin();
+            out.bytes(&vec![7; length]);
+            out.end(run);
+            drop(out);
+
+            let mut expected = b"head".to_vec();
+            prost::encoding::encode_varint(length as u64, &mut expected);
+            expected.resize(expected.len() + length, 7);
+            assert!(buffer == expected, "length {length}");
+        }
+    }
+
+    #[test]
+    fn varints_match_the_reference() {
+        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX >> 1, u64::MAX] {
+            let mut buffer = BytesMut::new();
+            Out::new(&mut buffer, 0).varint(value);
+
+            let mut expected = Vec::new();
+            prost::encoding::encode_varint(value, &mut expected);
+            assert_eq!(buffer, expected);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Plans: what both directions need to know of a message, compiled out of the schema.
+//!
+//! A plan holds what would otherwise be computed for every field of every message: encoded tags, quoted keys, where a
+//! name or a number is found, what `null` means. Message types refer to each other by [`MessageId`], so recursive types
+//! need nothing special. Plans are compiled when they are first used; large schemas have many types that never are.
+//!
+//! **Invariant**: a plan belongs to one [`Plans`]; the ids in it index into that one's schema.
+
+mod enumeration;
+mod field;
+mod message;
+mod seen;
+
+use std::sync::{Arc, LazyLock, OnceLock};
+
+pub(super) use enumeration::EnumPlan;
+pub(super) use field::{FieldPlan, Shape};
+pub(super) use message::{MessagePlan, WellKnown};
+pub(super) use seen::Seen;
+
+use crate::schema::{EnumId, MessageId, Schema};
+
+/// The plans of one schema.
+#[derive(Debug)]
+pub struct Plans {
+    schema: Arc<Schema>,
+    messages: Box<[OnceLock<Box<MessagePlan>>]>,
+    enums: Box<[OnceLock<Box<EnumPlan>>]>,
+}
+
+impl Plans {
+    /// Prepares plans for a schema; nothing is compiled yet.
+    pub fn new(schema: Arc<Schema>) -> Arc<Self> {
+        let messages = schema.messages.iter().map(|_| OnceLock::new()).collect();
+        let enums = schema.enums.iter().map(|_| OnceLock::new()).collect();
+        Arc::new(Self { schema, messages, enums })
+    }
+
+    /// Plans of the types that every gateway knows: the well-known ones and `google.rpc`.
+    pub fn builtin() -> &'static Arc<Self> {
+        static BUILTIN: LazyLock<Arc<Plans>> = LazyLock::new(|| Plans::new(Schema::builtin()));
+        &BUILTIN
+    }
+
+    /// The schema behind the plans.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    /// The plan of a message of this schema.
+    #[inline]
+    pub(super) fn message(&self, id: MessageId) -> &MessagePlan {
+        self.messages[id.0 as usize].get_or_init(|| Box::new(MessagePlan::compile(&self.schema, id)))
+    }
+
+    /// The plan of an enum of this schema.
+    #[inline]
+    pub(super) fn enumeration(&self, id: EnumId) -> &EnumPlan {
+        self.enums[id.0 as usize].get_or_init(|| Box::new(EnumPlan::compile(self.schema.enumeration(id))))
+    }
+
+    /// A message by its full name, here or among the types that every gateway knows, and the plans that it belongs to.
+    pub(super) fn named(&self, name: &str) -> Option<(&Self, MessageId)> {
+        if let Some(id) = self.schema.message_named(name) {
+            return Some((self, id));
+        }
+        let builtin: &Self = Self::builtin();
+        builtin.schema.message_named(name).map(|id| (builtin, id))
+    }
+}

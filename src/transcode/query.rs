@@ -1,0 +1,163 @@
+//! Query strings and form bodies: `page_size=2&filter=a+b&author.name=Eco&labels[room]=3`.
+//!
+//! Names are those of fields, in JSON or in proto form, joined by dots; a repeated field is given by repeating its name, a
+//! map entry as `name[key]`. `+` is a space and percent-encoding is taken off once
+//! (<https://url.spec.whatwg.org/#application/x-www-form-urlencoded>). Which fields may be given at all: those that
+//! neither the path nor the body sets (`google/api/http.proto`). One that the path sets may be repeated with the same value.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::bindings::{Bindings, Source, Target};
+use super::encode::text::TextValue;
+use super::error::{Error, Result, excerpt};
+use super::lexer::MAX_DEPTH;
+use super::plan::{Plans, Shape};
+use super::suggest;
+use crate::schema::{Kind, MessageId};
+
+/// Pairs in one query or form. More are refused.
+pub(super) const MAX_PAIRS: usize = 1000;
+
+/// Where the pairs of a query go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pairs<'a> {
+    pub(super) plans: &'a Plans,
+    /// The request message.
+    pub(super) root: MessageId,
+    /// The field that is the body: a query may not name it, the names in a form are below it.
+    pub(super) body: Option<u32>,
+    /// Whether this is a form body.
+    pub(super) form: bool,
+    pub(super) ignore_unknown: bool,
+}
+
+impl Pairs<'_> {
+    /// Sets every pair.
+    ///
+    /// # Errors
+    /// A pair is not valid, names no field, or contradicts what is set already.
+    pub(super) fn bind(self, text: &str, bindings: &mut Bindings) -> Result<()> {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        for (count, pair) in pairs.enumerate() {
+            if count == MAX_PAIRS {
+                return Err(Error::client(format!("more than {MAX_PAIRS} parameters")));
+            }
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name)?;
+            let value = decode(value).map_err(|error| error.within(&name))?;
+            self.bind_pair(&name, &value, bindings)?;
+        }
+        Ok(())
+    }
+
+    fn bind_pair(self, name: &str, text: &str, bindings: &mut Bindings) -> Result<()> {
+        let mut fields = SmallVec::<[u32; 4]>::new();
+        let mut root = self.root;
+        if self.form
+            && let Some(body) = self.body
+        {
+            fields.push(body);
+            root = match self.plans.message(self.root).fields[body as usize].kind {
+                Kind::Message(id) | Kind::Group(id) => id,
+                _ => return Err(Error::client("the body cannot be given as a form")),
+            };
+        }
+        let key = match self.resolve(root, name, &mut fields)? {
+            Name::Ignored => return Ok(()),
+            Name::Field => None,
+            Name::Entry(key) => Some(key),
+        };
+        if !self.form && self.body.is_some() && fields.first().copied() == self.body {
+            let message = "the field is given by the body and cannot be a query parameter";
+            return Err(Error::client(message).within(&excerpt_name(name)));
+        }
+        let target = Target { root: self.root, fields: &fields, key, source: Source::Query };
+        bindings.set(target, TextValue { plans: self.plans, text, ignore_unknown: self.ignore_unknown })
+    }
+
+    /// Adds the fields that a name stands for.
+    fn resolve<'n>(self, root: MessageId, name: &'n str, fields: &mut SmallVec<[u32; 4]>) -> Result<Name<'n>> {
+        let mut plan = self.plans.message(root);
+        let mut rest = name;
+        loop {
+            let end = memchr::memchr2(b'.', b'[', rest.as_bytes()).unwrap_or(rest.len());
+            let (segment, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
+            let Some(index) = plan.field_named(segment) else {
+                if self.ignore_unknown {
+                    return Ok(Name::Ignored);
+                }
+                return Err(Error::client(suggest::no_such_field(plan, segment)).within(&excerpt_name(name)));
+            };
+            let field = &plan.fields[index];
+            fields.push(u32::try_from(index).unwrap_or(u32::MAX));
+            if let Some(key) = after.strip_prefix('[') {
+                return match key.strip_suffix(']') {
+                    Some(key) if field.shape == Shape::Map => Ok(Name::Entry(key)),
+                    _ => {
+                        Err(Error::client("only a map takes a key, as in name[key]=value").within(&excerpt_name(name)))
+                    }
+                };
+            }
+            let Some(below) = after.strip_prefix('.') else { return Ok(Name::Field) };
+            let (Kind::Message(id) | Kind::Group(id)) = field.kind else {
+                return Err(Error::client(format!("{} has no fields", excerpt(segment))).within(&excerpt_name(name)));
+            };
+            plan = self.plans.message(id);
+            if field.is_repeated() || plan.well_known.is_some() {
+                let message = format!("fields below {} cannot be given one by one", excerpt(segment));
+                return Err(Error::client(message).within(&excerpt_name(name)));
+            }
+            if fields.len() >= MAX_DEPTH {
+                return Err(Error::client(format!("more than {MAX_DEPTH} names joined by dots")));
+            }
+            rest = below;
+        }
+    }
+}
+
+/// What the name of a parameter stands for.
+#[derive(Debug, Clone, Copy)]
+enum Name<'n> {
+    /// Nothing, and that is no error.
+    Ignored,
+    Field,
+    /// The entry of a map with this key.
+    Entry(&'n str),
+}
+
+/// A parameter's name, short enough to be shown.
+#[cold]
+fn excerpt_name(name: &str) -> String {
+    name.chars().take(100).flat_map(char::escape_debug).collect()
+}
+
+/// Takes `+` and percent-encoding off.
+fn decode(text: &str) -> Result<Cow<'_, str>> {
+    if memchr::memchr2(b'+', b'%', text.as_bytes()).is_none() {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits = after.first_chunk::<2>();
+                let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                let Some((high, low)) = digits.and_then(|[high, low]| Some((digit(*high)?, digit(*low)?))) else {
+                    return Err(Error::client(format!("bad percent-encoding in {}", excerpt(text))));
+                };
+                rest = after.get(2..).unwrap_or_default();
+                high << 4 | low
+            }
+            byte => byte,
+        });
+    }
+    match String::from_utf8(decoded) {
+        Ok(decoded) => Ok(Cow::Owned(decoded)),
+        Err(_) => Err(Error::client(format!("percent-encoded bytes that are not UTF-8 in {}", excerpt(text)))),
+    }
+}

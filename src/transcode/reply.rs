@@ -1,0 +1,110 @@
+//! How one HTTP binding turns a reply message into a body.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::decode::{Decoder, write_base64, write_string};
+use super::error::Error;
+use super::http_body::HttpBody;
+use super::out::Out;
+use super::plan::{Plans, Shape, WellKnown};
+use crate::config::Json;
+use crate::schema::{Kind, MessageId};
+
+/// What an HTTP binding does with replies.
+#[derive(Debug, Clone)]
+pub struct ReplyPlan {
+    plans: Arc<Plans>,
+    output: MessageId,
+    /// The field that is the whole body.
+    field: Option<u32>,
+    http_body: bool,
+}
+
+impl ReplyPlan {
+    /// Prepares a binding: `response_body` is the field that becomes the whole body, of any kind.
+    ///
+    /// # Errors
+    /// The message does not have such a field.
+    pub fn compile(plans: &Arc<Plans>, output: MessageId, response_body: Option<&str>) -> Result<Self, String> {
+        let plan = plans.message(output);
+        let field = match response_body.filter(|name| !name.is_empty()) {
+            None => None,
+            Some(name) => Some(
+                plan.field_named(name)
+                    .and_then(|index| u32::try_from(index).ok())
+                    .ok_or_else(|| format!("{} has no field `{name}`", plan.name))?,
+            ),
+        };
+        let body_plan = match field.map(|index| &plan.fields[index as usize]) {
+            None => Some(plan),
+            Some(field) => match (field.kind, field.shape) {
+                (Kind::Message(id), Shape::Single) => Some(plans.message(id)),
+                _ => None,
+            },
+        };
+        let http_body = body_plan.is_some_and(|plan| plan.well_known == Some(WellKnown::HttpBody));
+        Ok(Self { plans: Arc::clone(plans), output, field, http_body })
+    }
+
+    /// Whether the body is a `google.api.HttpBody`, so that [`Self::http_body`] is to be used.
+    pub fn is_http_body(&self) -> bool {
+        self.http_body
+    }
+
+    /// Appends JSON text to `out`, which stays as it was when there is an error.
+    ///
+    /// A field that is the whole body and absent is `[]`, `{}` or its default; absent messages are `{}`, but those whose
+    /// JSON form is no object `null` (a `ListValue` is `[]`, a `FieldMask` `""`).
+    ///
+    /// # Errors
+    /// The bytes are not a message, or it has no JSON form.
+    pub fn decode(&self, message: &[u8], json: Json, out: &mut BytesMut) -> Result<(), Error> {
+        let start = out.len();
+        let plan = self.plans.message(self.output);
+        let mut writer = Out::new(out, message.len() + message.len() / 2);
+        let mut decoder = Decoder::new(&self.plans, json, &mut writer);
+        let result = match self.field {
+            None => decoder.whole_message(plan, message),
+            Some(index) => decoder.whole_field(plan, index as usize, message),
+        };
+        result.map_err(|error| {
+            writer.rewind(start);
+            *error
+        })
+    }
+
+    /// Content type and data of a reply that is a `google.api.HttpBody`, as slices of the message.
+    ///
+    /// # Errors
+    /// The bytes are not a message.
+    pub fn http_body<'m>(&self, message: &'m [u8]) -> Result<(Option<&'m str>, &'m [u8]), Error> {
+        let mut body = HttpBody::default();
+        let result = match self.field {
+            None => body.merge(message),
+            Some(index) => {
+                let number = self.plans.message(self.output).fields[index as usize].number;
+                body.merge_field(message, number)
+            }
+        };
+        result.map_err(|error| *error)?;
+        Ok((body.content_type, body.data))
+    }
+}
+
+/// Appends a detail of a `google.rpc.Status` as JSON: through the schema, else through the types that every gateway knows,
+/// else as `{"@type": …, "value": base64}`, so that an unknown or broken detail never hides the error that it belongs to.
+pub fn write_any(plans: &Plans, type_url: &str, value: &[u8], json: Json, out: &mut BytesMut) {
+    let mut writer = Out::new(out, type_url.len() + value.len() * 2);
+    let start = writer.len();
+    if Decoder::new(plans, json, &mut writer).whole_any(type_url, value).is_ok() {
+        return;
+    }
+    writer.rewind(start);
+    writer.bytes(b"{\"@type\":");
+    write_string(&mut writer, type_url.as_bytes());
+    writer.bytes(b",\"value\":");
+    write_base64(&mut writer, value);
+    writer.byte(b'}');
+}

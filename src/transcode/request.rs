@@ -1,0 +1,306 @@
+//! How one HTTP binding turns a request into a message.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::bindings::{Bindings, Bound, Overlay, Source, Target};
+use super::encode::text::TextValue;
+use super::encode::{Encoder, mask};
+use super::error::{Error, Result};
+use super::lexer::Lexer;
+use super::out::Out;
+use super::plan::{FieldPlan, MessagePlan, Plans, Seen, Shape, WellKnown};
+use super::query::Pairs;
+use super::{BodyRule, http_body};
+use crate::config::Json;
+use crate::schema::{Kind, MessageId};
+
+/// What an HTTP binding does with path, query and body.
+#[derive(Debug, Clone)]
+pub struct RequestPlan {
+    plans: Arc<Plans>,
+    input: MessageId,
+    /// Field indices of each variable of the path, from the outside in.
+    variables: Box<[Box<[u32]>]>,
+    body: Body,
+    /// Whether the body is a `google.api.HttpBody`.
+    http_body: bool,
+    /// The field `update_mask`, if a `PATCH` may have it filled.
+    update_mask: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    None,
+    Whole,
+    Field(u32),
+}
+
+/// What a client sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Input<'a> {
+    /// Decoded values of the path's variables, in their order.
+    pub captures: &'a [Cow<'a, str>],
+    /// The query, still encoded.
+    pub query: Option<&'a str>,
+    /// The whole body; empty is absent.
+    pub body: &'a [u8],
+    /// Kept in a `google.api.HttpBody`, of no meaning otherwise.
+    pub content_type: Option<&'a str>,
+    /// Whether the body is `application/x-www-form-urlencoded`.
+    pub form: bool,
+    /// Whether `update_mask` is filled from the body when the client sent none.
+    pub patch: bool,
+}
+
+impl RequestPlan {
+    /// Prepares a binding: `variables` are the field paths that the path sets, such as `book.name`, in their order.
+    ///
+    /// # Errors
+    /// A variable or the body names a field that the message does not have or that cannot be set so.
+    pub fn compile(
+        plans: &Arc<Plans>,
+        input: MessageId,
+        variables: &[&str],
+        body: &BodyRule,
+    ) -> std::result::Result<Self, String> {
+        let plan = plans.message(input);
+        let body = match body {
+            BodyRule::None => Body::None,
+            BodyRule::Whole => Body::Whole,
+            BodyRule::Field(name) => Body::Field(field_index(plan, name)?),
+        };
+        let http_body = match body {
+            Body::None => false,
+            Body::Whole => plan.well_known == Some(WellKnown::HttpBody),
+            Body::Field(index) => is_single(plans, &plan.fields[index as usize], WellKnown::HttpBody),
+        };
+        let variables = variables
+            .iter()
+            .map(|variable| {
+                let fields = variable_fields(plans, plan, variable)?;
+                let is_body = matches!((body, &*fields), (Body::Field(index), [field]) if index == *field);
+                let below_body = body == Body::Whole || body == Body::Field(fields[0]);
+                if is_body || (below_body && http_body) {
+                    return Err(format!("`{variable}` is set by the body too"));
+                }
+                Ok(fields)
+            })
+            .collect::<std::result::Result<_, String>>()?;
+        let update_mask = matches!(body, Body::Field(_))
+            .then(|| plan.field_named("update_mask"))
+            .flatten()
+            .filter(|index| is_single(plans, &plan.fields[*index], WellKnown::FieldMask))
+            .and_then(|index| u32::try_from(index).ok())
+            .filter(|index| body != Body::Field(*index));
+        Ok(Self { plans: Arc::clone(plans), input, variables, body, http_body, update_mask })
+    }
+
+    /// Whether a body is taken at all.
+    pub fn takes_body(&self) -> bool {
+        self.body != Body::None
+    }
+
+    /// Whether the body is a `google.api.HttpBody`, so that it may be anything.
+    pub fn takes_http_body(&self) -> bool {
+        self.http_body
+    }
+
+    /// Appends the request message's wire bytes to `out`, which stays as it was when there is an error.
+    ///
+    /// A field that the path sets may be given again by query or body, with the same value. A query beside a body that
+    /// sets everything is refused, and so is a body where there is none. An empty body sets nothing.
+    ///
+    /// # Errors
+    /// What the client sent is not a message of this type, see [`Error`].
+    pub fn encode(&self, input: &Input<'_>, json: Json, out: &mut BytesMut) -> std::result::Result<(), Error> {
+        let start = out.len();
+        let mut writer = Out::new(out, input.body.len() + input.query.map_or(0, str::len));
+        self.write(input, json, &mut writer).map_err(|error| {
+            writer.rewind(start);
+            *error
+        })
+    }
+
+    fn write(&self, input: &Input<'_>, json: Json, out: &mut Out<'_>) -> Result<()> {
+        let bindings = self.bind(input, json)?;
+        let (plans, plan) = (&*self.plans, self.plans.message(self.input));
+        let root = bindings.root();
+        match self.body {
+            Body::None if !input.body.is_empty() => Err(Error::client("the method takes no body")),
+            Body::None => {
+                root.write(plans, plan, out);
+                Ok(())
+            }
+            _ if input.form && !self.http_body => {
+                root.write(plans, plan, out);
+                Ok(())
+            }
+            Body::Whole if self.http_body => {
+                http_body::write(input.content_type, input.body, out);
+                Ok(())
+            }
+            Body::Whole if input.body.is_empty() => {
+                root.write(plans, plan, out);
+                Ok(())
+            }
+            Body::Whole => {
+                let overlay = Some(root).filter(|root| !root.is_empty());
+                self.encoder(input, json, out)?.whole_message(plan, overlay)
+            }
+            Body::Field(index) => self.write_field(input, json, root, index, out),
+        }
+    }
+
+    /// What path, query and form set.
+    fn bind(&self, input: &Input<'_>, json: Json) -> Result<Bindings> {
+        let mut bindings = Bindings::new();
+        for (fields, text) in self.variables.iter().zip(input.captures) {
+            let target = Target { root: self.input, fields, key: None, source: Source::Path };
+            bindings.set(target, TextValue { plans: &self.plans, text, ignore_unknown: false })?;
+        }
+        let pairs = Pairs {
+            plans: &self.plans,
+            root: self.input,
+            body: match self.body {
+                Body::Field(index) => Some(index),
+                Body::None | Body::Whole => None,
+            },
+            form: false,
+            ignore_unknown: json.ignore_unknown_fields,
+        };
+        if let Some(query) = input.query.filter(|query| !query.is_empty()) {
+            if self.body == Body::Whole {
+                return Err(Error::client("the method takes no query parameters: the body sets every field"));
+            }
+            pairs.bind(query, &mut bindings)?;
+        }
+        if input.form && self.takes_body() && !self.http_body {
+            let text = simdutf8::basic::from_utf8(input.body).map_err(|_| Error::client("the form is not UTF-8"))?;
+            Pairs { form: true, ..pairs }.bind(text, &mut bindings)?;
+        }
+        Ok(bindings)
+    }
+
+    /// Path and query, then the field that is the body, then the mask.
+    fn write_field(
+        &self,
+        input: &Input<'_>,
+        json: Json,
+        root: Overlay<'_>,
+        index: u32,
+        out: &mut Out<'_>,
+    ) -> Result<()> {
+        let (plans, plan) = (&*self.plans, self.plans.message(self.input));
+        let index = index as usize;
+        let field = &plan.fields[index];
+        if input.body.is_empty() {
+            root.write(plans, plan, out);
+            return Ok(());
+        }
+        let mut body_only = Seen::default();
+        body_only.insert(index);
+        root.write_rest(plans, plan, &body_only, out);
+
+        let before = out.len();
+        let overlay = match root.child(index) {
+            Some(Bound::Branch(overlay)) => Some(overlay),
+            Some(Bound::Value(_) | Bound::List) | None => None,
+        };
+        if self.http_body {
+            out.tag(field.tag);
+            let run = out.begin();
+            http_body::write(input.content_type, input.body, out);
+            out.end(run);
+        } else {
+            self.encoder(input, json, out)?.whole_field(field, overlay)?;
+        }
+        let other = field.oneof.and_then(|oneof| root.member_of(plan, oneof)).filter(|other| *other != index);
+        if let Some(other) = other
+            && out.len() > before
+        {
+            let other = plan.fields[other].name();
+            return Err(Error::client(format!("\"{other}\" of the same oneof is given too")).within(field.name()));
+        }
+        if input.patch {
+            self.write_mask(input, root, field, overlay, out)?;
+        }
+        Ok(())
+    }
+
+    fn write_mask(
+        &self,
+        input: &Input<'_>,
+        root: Overlay<'_>,
+        field: &FieldPlan,
+        overlay: Option<Overlay<'_>>,
+        out: &mut Out<'_>,
+    ) -> Result<()> {
+        let Some(mask) = self.update_mask.filter(|mask| root.child(*mask as usize).is_none()) else { return Ok(()) };
+        let (Kind::Message(id), Shape::Single) = (field.kind, field.shape) else { return Ok(()) };
+        let body = self.plans.message(id);
+        let text = std::str::from_utf8(input.body).unwrap_or_default();
+        if body.well_known.is_some() || !text.trim_start().starts_with('{') {
+            return Ok(());
+        }
+        let start = out.len();
+        out.tag(self.plans.message(self.input).fields[mask as usize].tag);
+        let run = out.begin();
+        let empty = out.len();
+        mask::write_paths(&self.plans, body, overlay, text, out)?;
+        if out.len() == empty {
+            out.rewind(start);
+        } else {
+            out.end(run);
+        }
+        Ok(())
+    }
+
+    fn encoder<'a, 'o, 'b>(
+        &'a self,
+        input: &Input<'a>,
+        json: Json,
+        out: &'o mut Out<'b>,
+    ) -> Result<Encoder<'a, 'o, 'b>> {
+        let lexer = Lexer::checked(input.body)?;
+        Ok(Encoder::new(&self.plans, lexer, out, json.ignore_unknown_fields).bounded(input.body.len()))
+    }
+}
+
+fn field_index(plan: &MessagePlan, name: &str) -> std::result::Result<u32, String> {
+    plan.field_named(name)
+        .and_then(|index| u32::try_from(index).ok())
+        .ok_or_else(|| format!("{} has no field `{name}`", plan.name))
+}
+
+fn is_single(plans: &Plans, field: &FieldPlan, well_known: WellKnown) -> bool {
+    let (Kind::Message(id), Shape::Single) = (field.kind, field.shape) else { return false };
+    plans.message(id).well_known == Some(well_known)
+}
+
+/// Field indices of a path such as `book.name`. Never empty.
+fn variable_fields(plans: &Plans, plan: &MessagePlan, variable: &str) -> std::result::Result<Box<[u32]>, String> {
+    let mut plan = Some(plan);
+    let mut fields = Vec::new();
+    for name in variable.split('.') {
+        let Some(message) = plan else { return Err(format!("`{variable}`: a value has no field `{name}`")) };
+        let index = field_index(message, name)?;
+        let field = &message.fields[index as usize];
+        if field.is_repeated() {
+            return Err(format!("`{variable}`: `{name}` is repeated"));
+        }
+        plan = match field.kind {
+            Kind::Message(id) | Kind::Group(id) => {
+                Some(plans.message(id)).filter(|message| message.well_known.is_none())
+            }
+            _ => None,
+        };
+        fields.push(index);
+    }
+    match plan {
+        Some(message) => Err(format!("`{variable}`: one string cannot stand for a {}", message.name)),
+        None => Ok(fields.into()),
+    }
+}
