@@ -48,7 +48,7 @@ impl Schema {
                 left_out.push(file.name);
                 // A vendored file in conflict with what was given loses without a word: nobody asked for it.
                 if index < given {
-                    problems.note(format!("file {}", file.name), reason);
+                    problems.note(file_subject(file.name), reason);
                 }
             }
         }
@@ -75,8 +75,8 @@ impl Imports<'_> {
         match file.dependencies.iter().find(|import| !is_there(import)) {
             Some(import) => format!(
                 "type {type_name:?} is not declared, and {}, which {} imports, is missing",
-                shorten(import),
-                shorten(file.name)
+                shorten(import).escape_debug(),
+                shorten(file.name).escape_debug()
             ),
             None => format!("type {type_name:?} is not declared"),
         }
@@ -124,7 +124,7 @@ fn gather(files: Vec<Bytes>, problems: &mut Problems) -> (Vec<Bytes>, usize) {
             Entry::Occupied(first) => {
                 if kept[*first.get()] != file {
                     let reason = String::from("it is there twice with different contents, the first one counts");
-                    problems.note(format!("file {}", declaration.name), reason);
+                    problems.note(file_subject(declaration.name), reason);
                 }
             }
             Entry::Vacant(entry) => {
@@ -221,6 +221,10 @@ fn link_extensions(
         }
     }
     extensions
+}
+
+fn file_subject(name: &str) -> String {
+    format!("file {}", shorten(name).escape_debug())
 }
 
 fn keep_files(files: &[Bytes], declarations: &[FileDeclaration<'_>]) -> Vec<File> {

@@ -48,13 +48,13 @@ impl Schema {
     /// The bytes are no such set or hold no files. What is wrong inside a file is a [`Problem`](super::Problem) of
     /// the schema instead.
     pub fn from_set(set: &[u8]) -> Result<Self, SetError> {
-        split(Bytes::copy_from_slice(set)).map(Self::from_files)
+        split(&Bytes::copy_from_slice(set)).map(Self::from_files)
     }
 
     /// The vendored files: well-known types, `google/api`, `google/rpc`, `google/type`, `google/longrunning`.
     pub fn builtin() -> Arc<Self> {
         static BUILTIN: OnceLock<Arc<Schema>> = OnceLock::new();
-        let built = || split(Bytes::from_static(pb::VENDORED_SET)).map(Self::from_files).unwrap_or_default();
+        let built = || split(&Bytes::from_static(pb::VENDORED_SET)).map(Self::from_files).unwrap_or_default();
         Arc::clone(BUILTIN.get_or_init(|| Arc::new(built())))
     }
 }
@@ -63,9 +63,9 @@ impl Schema {
 ///
 /// # Errors
 /// As [`Schema::from_set`].
-pub(crate) fn split(set: Bytes) -> Result<Vec<Bytes>, SetError> {
+pub(crate) fn split(set: &Bytes) -> Result<Vec<Bytes>, SetError> {
     let mut files = Vec::new();
-    let mut reader = Reader::new(&set);
+    let mut reader = Reader::new(set);
     loop {
         let position = set.len() - reader.remaining();
         match reader.next() {
