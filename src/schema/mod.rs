@@ -13,8 +13,10 @@ mod features;
 mod fields;
 mod link;
 mod names;
+mod protoc;
 mod services;
 pub(crate) mod set;
+pub mod source;
 #[cfg(test)]
 mod tests;
 mod wire;
