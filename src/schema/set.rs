@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::Schema;
-use super::declaration::FileDeclaration;
+use super::declaration::{FileDeclaration, ServiceDeclaration};
 use super::wire::{Malformed, Reader, Value};
 use crate::pb;
 
@@ -39,6 +39,15 @@ pub(crate) struct Vendored {
     pub(crate) name: &'static str,
     pub(crate) bytes: Bytes,
     pub(crate) dependencies: Vec<&'static str>,
+}
+
+/// What a file says of itself before anything is linked.
+#[derive(Debug)]
+pub(crate) struct Outline<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) dependencies: Vec<&'a str>,
+    /// Full names.
+    pub(crate) services: Vec<String>,
 }
 
 impl Schema {
@@ -81,6 +90,17 @@ pub(crate) fn split(set: &Bytes) -> Result<Vec<Bytes>, SetError> {
         }
     }
     if files.is_empty() { Err(SetError::Empty) } else { Ok(files) }
+}
+
+/// Name, imports and services of an encoded file; `None` if it cannot be read or has no name.
+pub(crate) fn outline(file: &[u8]) -> Option<Outline<'_>> {
+    let FileDeclaration { name, package, dependencies, services, .. } = FileDeclaration::read(file).ok()?;
+    let full_name = |raw: &&[u8]| {
+        let name = ServiceDeclaration::read(raw).ok()?.name;
+        Some(if package.is_empty() { name.to_owned() } else { format!("{package}.{name}") })
+    };
+    let services = services.iter().filter_map(full_name).collect();
+    Some(Outline { name, dependencies, services }).filter(|outline| !outline.name.is_empty())
 }
 
 /// The vendored file of that import path.
