@@ -14,6 +14,7 @@ mod fields;
 mod link;
 mod names;
 mod protoc;
+pub mod reflect;
 mod services;
 pub(crate) mod set;
 pub mod source;

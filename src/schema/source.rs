@@ -5,7 +5,7 @@
 //! folders first and among the vendored files then, except `google/protobuf/*`, which is always the vendored one.
 //! Services of vendored imports do not count as declared.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -89,10 +89,10 @@ pub fn load_descriptor_set(path: &Path) -> Result<Schema, SourceError> {
 /// # Errors
 /// A file or import is missing or does not compile, or needs a compiler that is not installed.
 pub fn compile(files: &[PathBuf], include: &[PathBuf]) -> Result<Schema, SourceError> {
-    compile_with(files, include, std::env::var_os("PATH").unwrap_or_default())
+    compile_with(files, include, &std::env::var_os("PATH").unwrap_or_default())
 }
 
-fn compile_with(files: &[PathBuf], include: &[PathBuf], path: OsString) -> Result<Schema, SourceError> {
+fn compile_with(files: &[PathBuf], include: &[PathBuf], path: &OsStr) -> Result<Schema, SourceError> {
     let own_folders: Vec<PathBuf>;
     let include = if include.is_empty() {
         own_folders = files.iter().map(|file| folder_of(file)).collect();
@@ -105,7 +105,7 @@ fn compile_with(files: &[PathBuf], include: &[PathBuf], path: OsString) -> Resul
     match compile_by_protox(files, resolver) {
         Ok(files) => Ok(Schema::from_files(files)),
         Err(error) => match editions.get() {
-            Some(file) => protoc::compile(files, include, file, &path).map(Schema::from_files),
+            Some(file) => protoc::compile(files, include, file, path).map(Schema::from_files),
             // protox puts file, line and column into its debug form only.
             None => Err(SourceError::Compile(format!("{error:?}"))),
         },
@@ -314,7 +314,7 @@ mod tests {
             ("new.proto", "/* licence */ // more\nedition = \"2023\"; message New {}"),
         ]);
 
-        let error = message(compile_with(&[folder.path().join("api.proto")], &[], OsString::from("")));
+        let error = message(compile_with(&[folder.path().join("api.proto")], &[], OsStr::new("")));
 
         assert!(
             error.starts_with("new.proto uses editions, which need protoc on the PATH, and there is none"),

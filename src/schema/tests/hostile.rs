@@ -116,14 +116,26 @@ fn messages_nested_without_end_are_refused() {
 #[test]
 fn too_many_types_leave_the_rest_out() {
     let many = |name: &str, package: &str| {
-        let messages = (0..200_000).map(|index| message(&format!("M{index}"), vec![])).collect();
+        let messages = (0..100_000).map(|index| message(&format!("M{index}"), vec![])).collect();
         file(name, package, messages)
     };
 
-    let schema = schema(&[many("a.proto", "a"), many("b.proto", "b")]);
+    let schema = schema(&[many("a.proto", "a"), many("b.proto", "b"), many("c.proto", "c")]);
 
-    assert_eq!(problem_lines(&schema), ["file b.proto: there are more than 250000 types"]);
+    assert_eq!(problem_lines(&schema), ["file c.proto: there are more than 250000 types"]);
     assert_eq!(schema.messages.len(), 200_000);
+}
+
+#[test]
+fn empty_members_without_end_are_refused() {
+    for member in [0x1a, 0x22, 0x2a, 0x32, 0x3a] {
+        let mut bytes = b"\n\x01f".to_vec();
+        bytes.extend([member, 0].repeat(1 << 18));
+
+        let schema = Schema::from_files(vec![bytes.into()]);
+
+        assert_eq!(problem_lines(&schema), ["file number 1: its descriptor is malformed"]);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod editions;
 mod hostile;
 mod linking;
 mod oracle;
+mod reflect;
 
 use bytes::Bytes;
 use prost::Message as _;
