@@ -245,36 +245,6 @@ impl Oneofs {
     }
 }
 
-impl Kind {
-    /// The message that one value is, if it is one.
-    pub(crate) fn message(self) -> Option<MessageId> {
-        match self {
-            Self::Message(id) | Self::Group(id) => Some(id),
-            Self::Double
-            | Self::Float
-            | Self::Int32
-            | Self::Int64
-            | Self::Uint32
-            | Self::Uint64
-            | Self::Sint32
-            | Self::Sint64
-            | Self::Fixed32
-            | Self::Fixed64
-            | Self::Sfixed32
-            | Self::Sfixed64
-            | Self::Bool
-            | Self::String
-            | Self::Bytes
-            | Self::Enum(_) => None,
-        }
-    }
-
-    /// Whether repeated values may travel as one packed run.
-    pub(crate) fn is_packable(self) -> bool {
-        !matches!(self, Self::String | Self::Bytes | Self::Message(_) | Self::Group(_))
-    }
-}
-
 /// Whether absence can be told whatever the features say.
 fn has_presence(declaration: &FieldDeclaration<'_>, around: Around<'_>, kind: Kind) -> bool {
     around.extension || declaration.oneof.is_some() || declaration.proto3_optional || kind.message().is_some()

@@ -149,6 +149,36 @@ pub enum Kind {
     Group(MessageId),
 }
 
+impl Kind {
+    /// The message that one value is, if it is one.
+    pub(crate) fn message(self) -> Option<MessageId> {
+        match self {
+            Self::Message(id) | Self::Group(id) => Some(id),
+            Self::Double
+            | Self::Float
+            | Self::Int32
+            | Self::Int64
+            | Self::Uint32
+            | Self::Uint64
+            | Self::Sint32
+            | Self::Sint64
+            | Self::Fixed32
+            | Self::Fixed64
+            | Self::Sfixed32
+            | Self::Sfixed64
+            | Self::Bool
+            | Self::String
+            | Self::Bytes
+            | Self::Enum(_) => None,
+        }
+    }
+
+    /// Whether repeated values may travel as one packed run.
+    pub(crate) fn is_packable(self) -> bool {
+        !matches!(self, Self::String | Self::Bytes | Self::Message(_) | Self::Group(_))
+    }
+}
+
 /// A field declared outside the message that it belongs to.
 #[derive(Debug, Clone)]
 pub struct Extension {

@@ -129,6 +129,21 @@ mod tests {
     }
 
     #[test]
+    fn vendored_imports_do_not_count_as_declared() {
+        let (tools, _alone) = protoc(
+            r#"for it in "$@"; do case "$it" in --descriptor_set_out=*) out="${it#*=}" ;; esac; done
+                                        cp "${0%/*}/vendored.binpb" "$out""#,
+        );
+        std::fs::write(tools.path().join("vendored.binpb"), pb::VENDORED_SET).unwrap();
+        let own = tools.path().join("api.proto");
+        std::fs::write(&own, "edition = \"2023\";").unwrap();
+
+        let compiled = crate::schema::source::compile_with(&[own], &[], tools.path().as_os_str());
+
+        assert!(compiled.unwrap().services().is_empty());
+    }
+
+    #[test]
     fn passes_complaints_on() {
         let (tools, _alone) = protoc("echo 'a.proto:1:2: no' >&2; exit 1");
 

@@ -1,7 +1,7 @@
 //! Schemas from files of the operator: descriptor sets and `.proto` sources.
 //!
 //! Everything here blocks and belongs off the data threads. Sources are compiled by protox; editions, which it cannot
-//! read, by `protoc` if that is installed ([`super::protoc`]). What a source imports is searched in the operator's
+//! read, by `protoc` if that is installed. What a source imports is searched in the operator's
 //! folders first and among the vendored files then, except `google/protobuf/*`, which is always the vendored one.
 //! Services of vendored imports do not count as declared.
 
@@ -12,12 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use hashbrown::HashSet;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
-use super::declaration::FileDeclaration;
 use super::set::{SetError, split};
-use super::{Schema, protoc};
+use super::{Schema, protoc, set};
 use crate::pb;
 
 /// Largest descriptor set that is read, in bytes.
@@ -92,7 +90,7 @@ pub fn compile(files: &[PathBuf], include: &[PathBuf]) -> Result<Schema, SourceE
     compile_with(files, include, &std::env::var_os("PATH").unwrap_or_default())
 }
 
-fn compile_with(files: &[PathBuf], include: &[PathBuf], path: &OsStr) -> Result<Schema, SourceError> {
+pub(super) fn compile_with(files: &[PathBuf], include: &[PathBuf], path: &OsStr) -> Result<Schema, SourceError> {
     let own_folders: Vec<PathBuf>;
     let include = if include.is_empty() {
         own_folders = files.iter().map(|file| folder_of(file)).collect();
@@ -102,29 +100,34 @@ fn compile_with(files: &[PathBuf], include: &[PathBuf], path: &OsStr) -> Result<
     };
     let resolver = Resolver::new(include);
     let editions = Arc::clone(&resolver.editions);
-    match compile_by_protox(files, resolver) {
-        Ok(files) => Ok(Schema::from_files(files)),
+    let compiled = match compile_by_protox(files, resolver) {
+        Ok(compiled) => compiled,
         Err(error) => match editions.get() {
-            Some(file) => protoc::compile(files, include, file, path).map(Schema::from_files),
+            Some(file) => protoc::compile(files, include, file, path)?,
             // protox puts file, line and column into its debug form only.
-            None => Err(SourceError::Compile(format!("{error:?}"))),
+            None => return Err(SourceError::Compile(format!("{error:?}"))),
         },
-    }
+    };
+    Ok(Schema::from_files(without_vendored(compiled, files, include)))
 }
 
 fn compile_by_protox(files: &[PathBuf], resolver: Resolver) -> Result<Vec<Bytes>, protox::Error> {
     let mut compiler = protox::Compiler::with_file_resolver(resolver);
     compiler.include_imports(true).include_source_info(true).open_files(files)?;
-    let vendored: HashSet<String> = compiler
-        .files()
-        .filter(|file| file.is_import() && file.path().is_none())
-        .map(|file| file.name().to_owned())
-        .collect();
-    let set = Bytes::from(compiler.encode_file_descriptor_set());
-    let mut files = split(&set).map_err(protox::Error::new)?;
-    // They come back from the vendored set, without their services and comments.
-    files.retain(|file| FileDeclaration::read(file).is_ok_and(|file| !vendored.contains(file.name)));
-    Ok(files)
+    split(&compiler.encode_file_descriptor_set().into()).map_err(protox::Error::new)
+}
+
+/// Drops the imports that are nobody's but the program's: they come back from the vendored set without their services,
+/// which an upstream does not serve just because it uses their messages.
+fn without_vendored(mut compiled: Vec<Bytes>, files: &[PathBuf], include: &[PathBuf]) -> Vec<Bytes> {
+    compiled.retain(|file| {
+        let Some(name) = set::outline(file).map(|file| file.name) else { return false };
+        let is_own = || {
+            files.iter().any(|file| file.ends_with(name)) || include.iter().any(|folder| folder.join(name).is_file())
+        };
+        set::vendored(name).is_none() || is_own()
+    });
+    compiled
 }
 
 fn folder_of(file: &Path) -> PathBuf {
