@@ -9,6 +9,9 @@
 use super::features::Overrides;
 use super::wire::{Malformed, Reader, Value};
 
+/// Most members of one kind in one declaration, imports of a file included. The largest real ones have some thousands;
+/// an empty member takes two bytes in the file but sixteen here.
+const MAX_MEMBERS: usize = 1 << 17;
 /// Number of the `google.api.http` extension of `MethodOptions`.
 const HTTP_ANNOTATION: u32 = 72_295_728;
 
@@ -104,11 +107,11 @@ impl<'a> FileDeclaration<'a> {
             match field {
                 (1, Value::Bytes(name)) => file.name = text(name)?,
                 (2, Value::Bytes(package)) => file.package = text(package)?,
-                (3, Value::Bytes(dependency)) => file.dependencies.push(text(dependency)?),
-                (4, Value::Bytes(message)) => file.types.messages.push(message),
-                (5, Value::Bytes(enumeration)) => file.types.enums.push(enumeration),
-                (6, Value::Bytes(service)) => file.services.push(service),
-                (7, Value::Bytes(extension)) => file.types.extensions.push(extension),
+                (3, Value::Bytes(dependency)) => push(&mut file.dependencies, text(dependency)?)?,
+                (4, Value::Bytes(message)) => push(&mut file.types.messages, message)?,
+                (5, Value::Bytes(enumeration)) => push(&mut file.types.enums, enumeration)?,
+                (6, Value::Bytes(service)) => push(&mut file.services, service)?,
+                (7, Value::Bytes(extension)) => push(&mut file.types.extensions, extension)?,
                 (8, Value::Bytes(options)) => read_features(options, 50, &mut file.overrides)?,
                 (12, Value::Bytes(syntax)) => file.syntax = text(syntax)?,
                 (14, Value::Varint(edition)) => file.edition = int32(edition),
@@ -126,12 +129,12 @@ impl<'a> MessageDeclaration<'a> {
         while let Some(field) = reader.next()? {
             match field {
                 (1, Value::Bytes(name)) => message.name = text(name)?,
-                (2, Value::Bytes(field)) => message.fields.push(field),
-                (3, Value::Bytes(nested)) => message.types.messages.push(nested),
-                (4, Value::Bytes(enumeration)) => message.types.enums.push(enumeration),
-                (6, Value::Bytes(extension)) => message.types.extensions.push(extension),
+                (2, Value::Bytes(field)) => push(&mut message.fields, field)?,
+                (3, Value::Bytes(nested)) => push(&mut message.types.messages, nested)?,
+                (4, Value::Bytes(enumeration)) => push(&mut message.types.enums, enumeration)?,
+                (6, Value::Bytes(extension)) => push(&mut message.types.extensions, extension)?,
                 (7, Value::Bytes(options)) => message.read_options(options)?,
-                (8, Value::Bytes(oneof)) => message.oneofs.push(oneof),
+                (8, Value::Bytes(oneof)) => push(&mut message.oneofs, oneof)?,
                 _ => {}
             }
         }
@@ -209,7 +212,7 @@ impl<'a> EnumDeclaration<'a> {
         while let Some(part) = reader.next()? {
             match part {
                 (1, Value::Bytes(name)) => enumeration.name = text(name)?,
-                (2, Value::Bytes(value)) => enumeration.values.push(enum_value(value)?),
+                (2, Value::Bytes(value)) => push(&mut enumeration.values, enum_value(value)?)?,
                 (3, Value::Bytes(options)) => read_features(options, 7, &mut enumeration.overrides)?,
                 _ => {}
             }
@@ -238,7 +241,7 @@ impl<'a> ServiceDeclaration<'a> {
         while let Some(part) = reader.next()? {
             match part {
                 (1, Value::Bytes(name)) => service.name = text(name)?,
-                (2, Value::Bytes(method)) => service.methods.push(method),
+                (2, Value::Bytes(method)) => push(&mut service.methods, method)?,
                 _ => {}
             }
         }
@@ -287,6 +290,16 @@ fn read_features(options: &[u8], number: u32, overrides: &mut Overrides) -> Resu
             overrides.merge(features)?;
         }
     }
+    Ok(())
+}
+
+/// # Errors
+/// There are more members than any real declaration has.
+fn push<T>(members: &mut Vec<T>, member: T) -> Result<(), Malformed> {
+    if members.len() >= MAX_MEMBERS {
+        return Err(Malformed);
+    }
+    members.push(member);
     Ok(())
 }
 

@@ -47,7 +47,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         self.count(declaration.fields.len())?;
         let declared: Result<Vec<_>, _> = declaration.fields.iter().map(|raw| FieldDeclaration::read(raw)).collect();
         let declared = declared.map_err(malformed)?;
-        check_unique(&declared)?;
+        check_names(&declared)?;
         let oneofs = Oneofs::read(&declaration, &declared, pending.features)?;
 
         let mut fields = Vec::with_capacity(declared.len());
@@ -119,11 +119,8 @@ impl<'n, 'a> Fields<'n, 'a> {
         Ok((extendee, field))
     }
 
-    /// Everything but number and oneof.
+    /// Everything but number and oneof, of a field whose name was checked.
     fn field(&self, declaration: &FieldDeclaration<'_>, around: Around<'_>) -> Result<Field, String> {
-        if !is_identifier(declaration.name) {
-            return Err(String::from("it is not a name"));
-        }
         let features = around.features.with(&declaration.overrides).with_packed_option(declaration.packed);
         let kind = self.kind(declaration, around, features)?;
         let is_map = self.map_entry(kind);
@@ -248,50 +245,23 @@ impl Oneofs {
     }
 }
 
-impl Kind {
-    /// The message that one value is, if it is one.
-    pub(crate) fn message(self) -> Option<MessageId> {
-        match self {
-            Self::Message(id) | Self::Group(id) => Some(id),
-            Self::Double
-            | Self::Float
-            | Self::Int32
-            | Self::Int64
-            | Self::Uint32
-            | Self::Uint64
-            | Self::Sint32
-            | Self::Sint64
-            | Self::Fixed32
-            | Self::Fixed64
-            | Self::Sfixed32
-            | Self::Sfixed64
-            | Self::Bool
-            | Self::String
-            | Self::Bytes
-            | Self::Enum(_) => None,
-        }
-    }
-
-    /// Whether repeated values may travel as one packed run.
-    pub(crate) fn is_packable(self) -> bool {
-        !matches!(self, Self::String | Self::Bytes | Self::Message(_) | Self::Group(_))
-    }
-}
-
 /// Whether absence can be told whatever the features say.
 fn has_presence(declaration: &FieldDeclaration<'_>, around: Around<'_>, kind: Kind) -> bool {
     around.extension || declaration.oneof.is_some() || declaration.proto3_optional || kind.message().is_some()
 }
 
-fn check_unique(fields: &[FieldDeclaration<'_>]) -> Result<(), String> {
+fn check_names(fields: &[FieldDeclaration<'_>]) -> Result<(), String> {
+    if let Some(field) = fields.iter().find(|field| !is_identifier(field.name)) {
+        return Err(format!("field {:?} is not a name", shorten(field.name)));
+    }
     let mut numbers: Vec<_> = fields.iter().map(|field| (field.number, field.name)).collect();
     numbers.sort_unstable();
     if let Some([(number, one), (_, other)]) = numbers.array_windows().find(|[one, other]| one.0 == other.0) {
-        return Err(format!("fields {:?} and {:?} share number {number}", shorten(one), shorten(other)));
+        return Err(format!("fields {one} and {other} share number {number}"));
     }
     numbers.sort_unstable_by_key(|(_, name)| *name);
     if let Some([(_, name), _]) = numbers.array_windows().find(|[one, other]| one.1 == other.1) {
-        return Err(format!("two fields are named {:?}", shorten(name)));
+        return Err(format!("two fields are named {name}"));
     }
     Ok(())
 }

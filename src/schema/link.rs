@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use hashbrown::{HashMap, HashSet};
 
 use super::broken::Broken;
 use super::declaration::FileDeclaration;
@@ -22,6 +22,8 @@ use super::{Extension, File, Message, MessageId, Problem, Schema, Symbol, set};
 const MAX_FILES: usize = 20_000;
 /// Most bytes of descriptors in a schema.
 const MAX_BYTES: usize = 256 << 20;
+/// Most methods of a schema. All of Google's public APIs have about 5,500.
+const MAX_METHODS: usize = 200_000;
 /// Most problems that are kept; a hostile set could have one per type.
 const MAX_PROBLEMS: usize = 1_000;
 
@@ -42,17 +44,17 @@ impl Schema {
         }
 
         let mut names = Names::default();
-        let mut left_out = Vec::new();
+        let mut left_out = HashSet::new();
         for (index, file) in declarations.iter().enumerate() {
             if let Err(reason) = names.declare(index, file) {
-                left_out.push(file.name);
+                left_out.insert(file.name);
                 // A vendored file in conflict with what was given loses without a word: nobody asked for it.
                 if index < given {
-                    problems.note(format!("file {}", file.name), reason);
+                    problems.note(file_subject(file.name), reason);
                 }
             }
         }
-        let mut schema = link(names, &Imports { declarations: &declarations, left_out }, problems);
+        let mut schema = link(names, &Imports::new(&declarations, &left_out), problems);
         schema.files = keep_files(&files, &declarations);
         schema
     }
@@ -60,25 +62,28 @@ impl Schema {
 
 /// What is known of the files around a declaration, to explain why a name is not there.
 pub(super) struct Imports<'a> {
-    declarations: &'a [FileDeclaration<'a>],
-    left_out: Vec<&'a str>,
+    /// Each file's name, and its first import that is missing or was left out.
+    files: Vec<(&'a str, Option<&'a str>)>,
 }
 
-impl Imports<'_> {
+impl<'a> Imports<'a> {
+    fn new(declarations: &[FileDeclaration<'a>], left_out: &HashSet<&str>) -> Self {
+        let there: HashSet<&str> = declarations.iter().map(|file| file.name).collect();
+        let missing = |import: &&&str| !there.contains(**import) || left_out.contains(**import);
+        let files = declarations.iter().map(|file| (file.name, file.dependencies.iter().find(missing).copied()));
+        Self { files: files.collect() }
+    }
+
     /// Why a type that is used in this file may be unknown.
     pub(super) fn explain_missing(&self, file: usize, type_name: &str) -> String {
         let type_name = shorten(type_name.strip_prefix('.').unwrap_or(type_name));
-        let Some(file) = self.declarations.get(file) else { return format!("type {type_name:?} is not declared") };
-        let is_there = |import: &str| {
-            self.declarations.iter().any(|other| other.name == import) && !self.left_out.contains(&import)
-        };
-        match file.dependencies.iter().find(|import| !is_there(import)) {
-            Some(import) => format!(
+        match self.files.get(file) {
+            Some((file, Some(import))) => format!(
                 "type {type_name:?} is not declared, and {}, which {} imports, is missing",
-                shorten(import),
-                shorten(file.name)
+                shorten(import).escape_debug(),
+                shorten(file).escape_debug()
             ),
-            None => format!("type {type_name:?} is not declared"),
+            Some((_, None)) | None => format!("type {type_name:?} is not declared"),
         }
     }
 }
@@ -124,7 +129,7 @@ fn gather(files: Vec<Bytes>, problems: &mut Problems) -> (Vec<Bytes>, usize) {
             Entry::Occupied(first) => {
                 if kept[*first.get()] != file {
                     let reason = String::from("it is there twice with different contents, the first one counts");
-                    problems.note(format!("file {}", declaration.name), reason);
+                    problems.note(file_subject(declaration.name), reason);
                 }
             }
             Entry::Vacant(entry) => {
@@ -166,10 +171,17 @@ fn link(names: Names<'_>, imports: &Imports<'_>, mut problems: Problems) -> Sche
     broken.spread(&messages);
     let extensions = link_extensions(&names, &mut fields, &broken, &mut problems);
 
+    let mut methods = 0;
     let mut services = Vec::with_capacity(names.services.len());
     for pending in &names.services {
         match link_service(pending, &names, imports, &broken, &mut problems) {
-            Ok(service) => services.push(service),
+            Ok(service) if methods + service.methods.len() > MAX_METHODS => {
+                problems.note(service.name.to_string(), format!("there are more than {MAX_METHODS} methods"));
+            }
+            Ok(service) => {
+                methods += service.methods.len();
+                services.push(service);
+            }
             Err(reason) => problems.note(pending.name.to_string(), reason),
         }
     }
@@ -221,6 +233,10 @@ fn link_extensions(
         }
     }
     extensions
+}
+
+fn file_subject(name: &str) -> String {
+    format!("file {}", shorten(name).escape_debug())
 }
 
 fn keep_files(files: &[Bytes], declarations: &[FileDeclaration<'_>]) -> Vec<File> {

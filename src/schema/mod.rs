@@ -13,8 +13,11 @@ mod features;
 mod fields;
 mod link;
 mod names;
+mod protoc;
+pub mod reflect;
 mod services;
 pub(crate) mod set;
+pub mod source;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -144,6 +147,36 @@ pub enum Kind {
     Message(MessageId),
     /// Between group tags (proto2 groups, editions `DELIMITED`).
     Group(MessageId),
+}
+
+impl Kind {
+    /// The message that one value is, if it is one.
+    pub(crate) fn message(self) -> Option<MessageId> {
+        match self {
+            Self::Message(id) | Self::Group(id) => Some(id),
+            Self::Double
+            | Self::Float
+            | Self::Int32
+            | Self::Int64
+            | Self::Uint32
+            | Self::Uint64
+            | Self::Sint32
+            | Self::Sint64
+            | Self::Fixed32
+            | Self::Fixed64
+            | Self::Sfixed32
+            | Self::Sfixed64
+            | Self::Bool
+            | Self::String
+            | Self::Bytes
+            | Self::Enum(_) => None,
+        }
+    }
+
+    /// Whether repeated values may travel as one packed run.
+    pub(crate) fn is_packable(self) -> bool {
+        !matches!(self, Self::String | Self::Bytes | Self::Message(_) | Self::Group(_))
+    }
 }
 
 /// A field declared outside the message that it belongs to.

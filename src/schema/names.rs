@@ -24,6 +24,9 @@ const MAX_DEPTH: usize = 32;
 /// Most messages, enums and services of a schema together. All of Google's public APIs have about 50,000.
 const MAX_TYPES: usize = 250_000;
 
+/// Most enum values of a schema together. All of Google's public APIs have about 70,000.
+const MAX_VALUES: usize = 1_000_000;
+
 /// All that is declared, with what the second pass needs.
 #[derive(Debug, Default)]
 pub(super) struct Names<'a> {
@@ -34,6 +37,8 @@ pub(super) struct Names<'a> {
     pub(super) enums: Vec<Enum>,
     /// Where each enum came from, to tell whether another declaration is the same.
     enum_sources: Vec<(&'a [u8], Features)>,
+    /// Enum values so far, those of files that were left out included.
+    values: usize,
     pub(super) services: Vec<PendingService<'a>>,
     pub(super) extensions: Vec<PendingExtension<'a>>,
 }
@@ -206,6 +211,10 @@ impl<'a> Names<'a> {
         }
         if let Some((value, _)) = declaration.values.iter().find(|(value, _)| !is_identifier(value)) {
             return Err(format!("enum {name} has a value {:?}, which is not a name", shorten(value)));
+        }
+        self.values += declaration.values.len();
+        if self.values > MAX_VALUES {
+            return Err(format!("there are more than {MAX_VALUES} enum values"));
         }
         let id = EnumId(count(self.enums.len())?);
         self.table.insert(Arc::clone(&name), Symbol::Enum(id));

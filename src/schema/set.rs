@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::Schema;
-use super::declaration::FileDeclaration;
+use super::declaration::{FileDeclaration, ServiceDeclaration};
 use super::wire::{Malformed, Reader, Value};
 use crate::pb;
 
@@ -41,6 +41,15 @@ pub(crate) struct Vendored {
     pub(crate) dependencies: Vec<&'static str>,
 }
 
+/// What a file says of itself before anything is linked.
+#[derive(Debug)]
+pub(crate) struct Outline<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) dependencies: Vec<&'a str>,
+    /// Full names.
+    pub(crate) services: Vec<String>,
+}
+
 impl Schema {
     /// Builds a schema from an encoded `FileDescriptorSet`, as `protoc --descriptor_set_out` and `buf build` write it.
     ///
@@ -48,13 +57,13 @@ impl Schema {
     /// The bytes are no such set or hold no files. What is wrong inside a file is a [`Problem`](super::Problem) of
     /// the schema instead.
     pub fn from_set(set: &[u8]) -> Result<Self, SetError> {
-        split(Bytes::copy_from_slice(set)).map(Self::from_files)
+        split(&Bytes::copy_from_slice(set)).map(Self::from_files)
     }
 
     /// The vendored files: well-known types, `google/api`, `google/rpc`, `google/type`, `google/longrunning`.
     pub fn builtin() -> Arc<Self> {
         static BUILTIN: OnceLock<Arc<Schema>> = OnceLock::new();
-        let built = || split(Bytes::from_static(pb::VENDORED_SET)).map(Self::from_files).unwrap_or_default();
+        let built = || split(&Bytes::from_static(pb::VENDORED_SET)).map(Self::from_files).unwrap_or_default();
         Arc::clone(BUILTIN.get_or_init(|| Arc::new(built())))
     }
 }
@@ -63,9 +72,9 @@ impl Schema {
 ///
 /// # Errors
 /// As [`Schema::from_set`].
-pub(crate) fn split(set: Bytes) -> Result<Vec<Bytes>, SetError> {
+pub(crate) fn split(set: &Bytes) -> Result<Vec<Bytes>, SetError> {
     let mut files = Vec::new();
-    let mut reader = Reader::new(&set);
+    let mut reader = Reader::new(set);
     loop {
         let position = set.len() - reader.remaining();
         match reader.next() {
@@ -81,6 +90,17 @@ pub(crate) fn split(set: Bytes) -> Result<Vec<Bytes>, SetError> {
         }
     }
     if files.is_empty() { Err(SetError::Empty) } else { Ok(files) }
+}
+
+/// Name, imports and services of an encoded file; `None` if it cannot be read or has no name.
+pub(crate) fn outline(file: &[u8]) -> Option<Outline<'_>> {
+    let FileDeclaration { name, package, dependencies, services, .. } = FileDeclaration::read(file).ok()?;
+    let full_name = |raw: &&[u8]| {
+        let name = ServiceDeclaration::read(raw).ok()?.name;
+        Some(if package.is_empty() { name.to_owned() } else { format!("{package}.{name}") })
+    };
+    let services = services.iter().filter_map(full_name).collect();
+    Some(Outline { name, dependencies, services }).filter(|outline| !outline.name.is_empty())
 }
 
 /// The vendored file of that import path.

@@ -1,1 +1,3 @@
 //! upstream
+
+pub mod reflection;
