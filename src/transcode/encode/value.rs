@@ -171,11 +171,12 @@ pub(super) fn write_scalar(out: &mut Out<'_>, field: &FieldPlan, lead: Lead, bit
 
 /// Bytes from base64, `false` if it is none. Both alphabets are read, with padding or without.
 pub(super) fn write_base64(out: &mut Out<'_>, field: &FieldPlan, lead: Lead, text: &str) -> bool {
-    let digits = text.trim_end_matches('=');
-    if digits.is_empty() && lead == Lead::TagUnlessDefault && text.is_empty() {
+    if text.is_empty() && lead == Lead::TagUnlessDefault {
         return true;
     }
-    if digits.len() % 4 == 1 || text.len() - digits.len() > 2 {
+    let digits = text.trim_end_matches('=');
+    let padding = text.len() - digits.len();
+    if digits.len() % 4 == 1 || padding > 2 || (padding > 0 && !text.len().is_multiple_of(4)) {
         return false;
     }
     let engine = if memchr::memchr2(b'-', b'_', digits.as_bytes()).is_some() { &URL_SAFE } else { &STANDARD };

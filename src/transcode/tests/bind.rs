@@ -1,0 +1,349 @@
+//! Path, query, form and body of one binding.
+
+use std::borrow::Cow;
+
+use bytes::BytesMut;
+
+use super::{PLAIN, plans, to_json_with};
+use crate::config::Json;
+use crate::transcode::wire::Cursor;
+use crate::transcode::{BodyRule, Error, Input, RequestPlan};
+
+/// A binding and a request, both mostly empty.
+#[derive(Default, Clone, Copy)]
+struct Case<'a> {
+    path: &'a [(&'a str, &'a str)],
+    query: &'a str,
+    /// `*`, a field, or nothing.
+    rule: &'a str,
+    body: &'a str,
+    content_type: Option<&'a str>,
+    form: bool,
+    patch: bool,
+    json: Json,
+}
+
+impl Case<'_> {
+    fn wire(&self) -> Result<Vec<u8>, Error> {
+        let rule = match self.rule {
+            "" => BodyRule::None,
+            "*" => BodyRule::Whole,
+            field => BodyRule::Field(field.into()),
+        };
+        let variables: Vec<&str> = self.path.iter().map(|(name, _)| *name).collect();
+        let captures: Vec<Cow<'_, str>> = self.path.iter().map(|(_, value)| Cow::Borrowed(*value)).collect();
+        let id = plans().schema().message_named("test.Request").unwrap();
+        let plan = RequestPlan::compile(plans(), id, &variables, &rule).unwrap();
+        let input = Input {
+            captures: &captures,
+            query: Some(self.query),
+            body: self.body.as_bytes(),
+            content_type: self.content_type,
+            form: self.form,
+            patch: self.patch,
+        };
+        let mut out = BytesMut::from("head");
+        let result = plan.encode(&input, self.json, &mut out);
+        if result.is_err() {
+            assert_eq!(out, "head", "nothing is left behind");
+        }
+        result.map(|()| out[4..].to_vec())
+    }
+
+    /// The message as JSON with names of the `.proto` file.
+    fn message(&self) -> Result<String, String> {
+        let wire = self.wire().map_err(|error| error.to_string())?;
+        assert_singular_once(&wire);
+        Ok(to_json_with(plans(), "test.Request", &wire, Json { preserve_proto_names: true, ..PLAIN }).unwrap())
+    }
+
+    #[track_caller]
+    fn gives(&self, expected: &str) {
+        assert_eq!(self.message().as_deref(), Ok(expected));
+    }
+
+    #[track_caller]
+    fn fails(&self, part: &str) {
+        let error = self.message().unwrap_err();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+/// No singular submessage of the request goes out twice: `book`, `update_mask` and their like.
+fn assert_singular_once(wire: &[u8]) {
+    let mut cursor = Cursor::new(wire);
+    let mut met = Vec::new();
+    while let Some(head) = cursor.head().unwrap() {
+        cursor.read(head).unwrap();
+        let repeated = [6, 7, 14].contains(&head.number);
+        assert!(repeated || !met.contains(&head.number), "field {} stands twice", head.number);
+        met.push(head.number);
+    }
+}
+
+#[test]
+fn path_sets_fields_of_any_scalar_type() {
+    let case = Case {
+        path: &[
+            ("parent", "shelves/1"),
+            ("book.author.birth_year", "1932"),
+            ("page_size", "-5"),
+            ("color", "RED"),
+            ("limit", "7"),
+            ("token", "-_"),
+            ("strict", "false"),
+            ("score", "1.5"),
+            ("ttl", "1.5s"),
+            ("since", "1970-01-01T00:00:00Z"),
+            ("book.name", "b"),
+        ],
+        ..Case::default()
+    };
+
+    case.gives(
+        r#"{"parent":"shelves/1","book":{"author":{"birth_year":1932},"name":"b"},"page_size":-5,"color":"RED","limit":7,"token":"+w==","strict":false,"score":1.5,"ttl":"1.500s","since":"1970-01-01T00:00:00Z"}"#,
+    );
+    Case { path: &[("page_size", "x")], ..case }.fails("page_size: expected an integer");
+    Case { path: &[("book.author.birth_year", "x")], ..case }.fails("book.author.birth_year: expected an integer");
+    Case { path: &[("page_size", "0")], ..case }.gives("{}");
+}
+
+#[test]
+fn query_sets_everything_that_text_can_set() {
+    let query = |query: &str| Case { query, ..Case::default() }.message();
+    let table = [
+        ("", "{}"),
+        ("&&", "{}"),
+        ("parent=a+b%20c%2Bd&pageSize=5", r#"{"parent":"a b c+d","page_size":5}"#),
+        ("page_size=5", r#"{"page_size":5}"#),
+        ("ids=1&ids=2&page_size=1&ids=3", r#"{"ids":[1,2,3],"page_size":1}"#),
+        ("words=a&words=&words=b", r#"{"words":["a","","b"]}"#),
+        ("words", r#"{"words":[""]}"#),
+        ("book.author.givenName=U&book.title=T", r#"{"book":{"author":{"given_name":"U"},"title":"T"}}"#),
+        ("counts[a]=1&counts[b.c]=2&counts[]=3", r#"{"counts":{"a":1,"b.c":2,"":3}}"#),
+        ("counts%5Ba%5D=1", r#"{"counts":{"a":1}}"#),
+        ("book.labels[x]=y", r#"{"book":{"labels":{"x":"y"}}}"#),
+        ("color=GREEN&limit=0", r#"{"color":"GREEN","limit":0}"#),
+        ("color=2", r#"{"color":"GREEN"}"#),
+        ("color=77", r#"{"color":77}"#),
+        ("updateMask=displayName,a.bC", r#"{"update_mask":"displayName,a.bC"}"#),
+        ("update_mask=display_name,aB", r#"{"update_mask":"displayName,aB"}"#),
+        ("extra={\"a\":[1]}", r#"{"extra":{"a":[1]}}"#),
+        ("strict=false", r#"{"strict":false}"#),
+        ("score=NaN", r#"{"score":"NaN"}"#),
+        ("token=%2B%2F8", r#"{"token":"+/8="}"#),
+        ("page_size=1e2", r#"{"page_size":100}"#),
+        ("by_name=a", r#"{"by_name":"a"}"#),
+        ("again.again.page_size=1", r#"{"again":{"again":{"page_size":1}}}"#),
+    ];
+    for (text, expected) in table {
+        assert_eq!(query(text).as_deref(), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn query_is_strict() {
+    let many = "ids=1&".repeat(1001);
+    let deep = format!("{}page_size=1", "again.".repeat(150));
+    let table = [
+        ("nope=1", "nope: test.Request has no field \"nope\""),
+        ("page_sise=1", "did you mean \"pageSize\"?"),
+        ("book.nope=1", "book.nope: test.Book has no field \"nope\""),
+        ("page_size=1&page_size=1", "page_size: the parameter is given more than once"),
+        ("page_size=1&pageSize=2", "page_size: the parameter is given more than once"),
+        ("by_name=a&by_number=1", "by_number: \"by_name\" of the same oneof is given too"),
+        ("by_name=a&by_book.title=1", "of the same oneof is given too"),
+        ("book=a", "book: a message cannot be given as one value; name its fields"),
+        ("authors=a", "authors: a message cannot be given as one value"),
+        ("authors.given_name=a", "authors.given_name: fields below \"authors\" cannot be given one by one"),
+        ("since.seconds=1", "cannot be given one by one"),
+        ("counts=1", "counts: the field is a map: give its entries as name[key]=value"),
+        ("counts[a]=1&counts[a]=2", "counts[\"a\"]: the key is given more than once"),
+        ("ids[0]=1", "only a map takes a key"),
+        ("counts[a=1", "only a map takes a key"),
+        ("parent.x=1", "\"parent\" has no fields"),
+        ("page_size=", "page_size: expected an integer"),
+        ("page_size=%20", "page_size: expected an integer"),
+        ("strict=1", "strict: expected true or false, found \"1\""),
+        ("color=red", "color: expected the name or number"),
+        ("token=a", "expected a base64 string"),
+        ("extra=[]", "expected an object"),
+        ("extra={} x", "expected the end of the text"),
+        ("parent=%", "bad percent-encoding"),
+        ("parent=%zz", "bad percent-encoding"),
+        ("parent=%ff", "not UTF-8"),
+        (&many, "more than 1000 parameters"),
+        (&deep, "more than 100 names"),
+    ];
+    for (query, part) in table {
+        let error = Case { query, ..Case::default() }.message().expect_err(query);
+
+        assert!(error.contains(part), "{query}: {error}");
+    }
+}
+
+#[test]
+fn unknown_parameters_are_dropped_when_they_are_ignored() {
+    let json = Json { ignore_unknown_fields: true, ..PLAIN };
+
+    Case { query: "nope=1&book.nope=2&color=PINK&page_size=1", json, ..Case::default() }.gives(r#"{"page_size":1}"#);
+}
+
+#[test]
+fn path_wins_over_query() {
+    let case = Case { path: &[("page_size", "5"), ("book.name", "a")], ..Case::default() };
+
+    Case { query: "page_size=5&book.name=a", ..case }.gives(r#"{"page_size":5,"book":{"name":"a"}}"#);
+    Case { query: "page_size=5.0", ..case }.gives(r#"{"page_size":5,"book":{"name":"a"}}"#);
+    Case { query: "page_size=6", ..case }.fails("page_size: the query and the path give different values");
+    Case { query: "book.name=b", ..case }.fails("book.name: the query and the path give different values");
+    Case { query: "book.title=t", ..case }.gives(r#"{"page_size":5,"book":{"name":"a","title":"t"}}"#);
+    Case { path: &[("by_name", "a")], query: "by_number=1", ..Case::default() }.fails("of the same oneof");
+}
+
+#[test]
+fn body_is_a_field_of_any_kind() {
+    let field = |rule, body| Case { rule, body, query: "page_size=1", ..Case::default() };
+
+    field("book", r#"{"title":"t"}"#).gives(r#"{"page_size":1,"book":{"title":"t"}}"#);
+    field("book", "{}").gives(r#"{"page_size":1,"book":{}}"#);
+    field("book", "null").gives(r#"{"page_size":1}"#);
+    field("book", "").gives(r#"{"page_size":1}"#);
+    field("ids", "[1,2]").gives(r#"{"page_size":1,"ids":[1,2]}"#);
+    field("authors", r#"[{"birthYear":1}]"#).gives(r#"{"page_size":1,"authors":[{"birth_year":1}]}"#);
+    field("counts", r#"{"a":1}"#).gives(r#"{"page_size":1,"counts":{"a":1}}"#);
+    field("parent", r#""x""#).gives(r#"{"page_size":1,"parent":"x"}"#);
+    field("extra", r#"{"x":1}"#).gives(r#"{"page_size":1,"extra":{"x":1}}"#);
+    field("limit", "3").gives(r#"{"page_size":1,"limit":3}"#);
+    field("book", r#"{"nope":1}"#).fails("book: test.Book has no field \"nope\"");
+    field("book", r#"{"author":{"birthYear":"x"}}"#).fails("book.author.birth_year: expected");
+    field("book", "{} x").fails("expected the end of the text");
+}
+
+#[test]
+fn query_may_not_name_what_the_body_sets() {
+    let case = Case { rule: "book", body: "{}", ..Case::default() };
+
+    Case { query: "book.title=t", ..case }.fails("book.title: the field is given by the body");
+    Case { query: "book=t", ..case }.fails("given by the body");
+    Case { rule: "*", query: "page_size=1", ..case }.fails("takes no query parameters");
+    Case { rule: "*", query: "", ..case }.gives("{}");
+    Case { rule: "", body: "{}", ..case }.fails("the method takes no body");
+    Case { rule: "by_book", query: "by_name=a", ..case }.fails("by_book: \"by_name\" of the same oneof");
+    Case { rule: "by_book", query: "by_name=a", body: "", ..case }.gives(r#"{"by_name":"a"}"#);
+}
+
+#[test]
+fn path_below_the_body_is_written_inside_it() {
+    let case = Case { path: &[("book.name", "n"), ("book.author.given_name", "U")], ..Case::default() };
+    for rule in ["book", "*"] {
+        let body = |inner: &str| if rule == "*" { format!(r#"{{"book":{inner}}}"#) } else { inner.to_owned() };
+        let with = |inner: &str| Case { rule, body: &body(inner), ..case }.message();
+
+        assert_eq!(
+            with(r#"{"title":"t","author":{"birthYear":5},"pages":1}"#).as_deref(),
+            Ok(r#"{"book":{"title":"t","author":{"birth_year":5,"given_name":"U"},"pages":"1","name":"n"}}"#)
+        );
+        let bare = Ok(r#"{"book":{"name":"n","author":{"given_name":"U"}}}"#);
+        assert_eq!(with("{}").as_deref(), bare);
+        assert_eq!(with("null").as_deref(), bare);
+        assert_eq!(with(r#"{"author":null}"#).as_deref(), bare);
+        assert_eq!(with(r#"{"name":"n"}"#).as_deref(), bare);
+        assert_eq!(with(r#"{"name":""}"#).as_deref(), bare);
+        assert_eq!(with(r#"{"name":null}"#).as_deref(), bare);
+        assert!(with(r#"{"name":"other"}"#).unwrap_err().contains("book.name: the body and the path give different"));
+        assert!(with(r#"{"author":{"givenName":"V"}}"#).unwrap_err().contains("book.author.given_name: the body and"));
+        assert!(with(r#"{"name":"n","name":"n"}"#).unwrap_err().contains("given twice"));
+    }
+    Case { rule: "*", body: "", ..case }.gives(r#"{"book":{"name":"n","author":{"given_name":"U"}}}"#);
+    Case { rule: "book", body: "", ..case }.gives(r#"{"book":{"name":"n","author":{"given_name":"U"}}}"#);
+}
+
+#[test]
+fn path_and_body_agree_by_value_not_by_spelling() {
+    let case = Case { path: &[("page_size", "5"), ("limit", "5"), ("strict", "true")], rule: "*", ..Case::default() };
+    let expected = r#"{"page_size":5,"limit":5,"strict":true}"#;
+
+    Case { body: r#"{"page_size":"5.0","limit":5e0,"strict":true}"#, ..case }.gives(expected);
+    Case { body: r#"{"page_size":0,"limit":0,"strict":false}"#, ..case }.gives(expected);
+    Case { body: r#"{"page_size":6}"#, ..case }.fails("page_size: the body and the path give different values");
+    Case { body: r#"{"limit":6}"#, ..case }.fails("limit: the body and the path give different values");
+    Case { path: &[("page_size", "0")], body: r#"{"page_size":6}"#, ..case }.fails("different values");
+    Case { path: &[("book.shelf", "s")], body: r#"{"book":{"box":1}}"#, ..case }.fails("book.box: another field");
+    Case { path: &[("book.shelf", "s")], body: r#"{"book":{"shelf":"s"}}"#, ..case }.gives(r#"{"book":{"shelf":"s"}}"#);
+}
+
+#[test]
+fn form_is_read_like_a_query() {
+    let case = Case { form: true, ..Case::default() };
+
+    Case { rule: "*", body: "page_size=5&book.title=a+b&counts[a]=1", ..case }
+        .gives(r#"{"page_size":5,"book":{"title":"a b"},"counts":{"a":1}}"#);
+    Case { rule: "book", body: "title=t&author.birth_year=5", query: "page_size=1", ..case }
+        .gives(r#"{"page_size":1,"book":{"title":"t","author":{"birth_year":5}}}"#);
+    Case { rule: "book", body: "name=other", path: &[("book.name", "n")], ..case }
+        .fails("book.name: the query and the path give different values");
+    Case { rule: "book", body: "name=n&title=t", path: &[("book.name", "n")], ..case }
+        .gives(r#"{"book":{"name":"n","title":"t"}}"#);
+    Case { rule: "ids", body: "a=1", ..case }.fails("cannot be given as a form");
+    Case { rule: "*", body: "nope=1", ..case }.fails("has no field");
+}
+
+#[test]
+fn patch_without_a_mask_gets_one() {
+    let case = Case { rule: "book", patch: true, ..Case::default() };
+    let mask = |body: &str| {
+        let message = Case { body, ..case }.message().unwrap();
+        let start = message.find(r#""update_mask":"#).map(|at| at + 15);
+        start.map(|start| message[start..].trim_end_matches(['}', '"']).to_owned())
+    };
+
+    assert_eq!(mask(r#"{"title":"t","author":{"birthYear":5},"pages":0}"#).unwrap(), "title,author.birthYear,pages");
+    assert_eq!(mask(r#"{"tags":["a"],"labels":{"a":"b"},"rating":null}"#).unwrap(), "tags,labels,rating");
+    assert_eq!(mask(r#"{"published":"1970-01-01T00:00:00Z","author":{}}"#).unwrap(), "published,author");
+    assert_eq!(mask("{}"), None);
+    assert_eq!(mask("null"), None);
+    Case { body: r#"{"title":"t"}"#, query: "update_mask=pages", ..case }
+        .gives(r#"{"update_mask":"pages","book":{"title":"t"}}"#);
+    Case { body: r#"{"name":"n","title":"t"}"#, path: &[("book.name", "n")], ..case }
+        .gives(r#"{"book":{"title":"t","name":"n"},"update_mask":"title"}"#);
+    Case { body: r#"{"title":"t"}"#, patch: false, ..case }.gives(r#"{"book":{"title":"t"}}"#);
+}
+
+#[test]
+fn raw_body_is_taken_as_it_is() {
+    let case = Case { rule: "upload", body: "{not json", content_type: Some("text/x"), ..Case::default() };
+
+    case.gives(r#"{"upload":{"content_type":"text/x","data":"e25vdCBqc29u"}}"#);
+    Case { query: "page_size=1", form: true, ..case }
+        .gives(r#"{"page_size":1,"upload":{"content_type":"text/x","data":"e25vdCBqc29u"}}"#);
+    Case { body: "", ..case }.gives("{}");
+
+    let id = plans().schema().message_named("google.api.HttpBody").unwrap();
+    let plan = RequestPlan::compile(plans(), id, &[], &BodyRule::Whole).unwrap();
+    assert!(plan.takes_http_body());
+    let mut out = BytesMut::new();
+    plan.encode(&Input { body: b"x", ..Input::default() }, PLAIN, &mut out).unwrap();
+    assert_eq!(&*out, [0x12, 1, b'x']);
+}
+
+#[test]
+fn bindings_that_cannot_work_are_refused() {
+    let compile = |variables: &[&str], rule: &BodyRule| {
+        let id = plans().schema().message_named("test.Request").unwrap();
+        RequestPlan::compile(plans(), id, variables, rule).map(|_| ()).unwrap_err()
+    };
+    let field = |name: &str| BodyRule::Field(name.into());
+
+    assert_eq!(compile(&["nope"], &BodyRule::None), "test.Request has no field `nope`");
+    assert_eq!(compile(&[], &field("nope")), "test.Request has no field `nope`");
+    assert_eq!(compile(&["ids"], &BodyRule::None), "`ids`: `ids` is repeated");
+    assert_eq!(compile(&["book"], &BodyRule::None), "`book`: one string cannot stand for a test.Book");
+    assert_eq!(compile(&["parent.x"], &BodyRule::None), "`parent.x`: a value has no field `x`");
+    assert_eq!(compile(&["since.seconds"], &BodyRule::None), "`since.seconds`: a value has no field `seconds`");
+    assert_eq!(compile(&["parent"], &field("parent")), "`parent` is set by the body too");
+    assert_eq!(
+        compile(&["upload.content_type"], &field("upload")),
+        "`upload.content_type`: a value has no field `content_type`"
+    );
+}

@@ -1,0 +1,119 @@
+//! Replies of which one field is the body, raw bodies, and details of errors.
+
+use bytes::BytesMut;
+
+use super::{PLAIN, plans, to_wire_with};
+use crate::transcode::{ReplyPlan, write_any};
+
+fn plan(field: Option<&str>) -> ReplyPlan {
+    ReplyPlan::compile(plans(), plans().schema().message_named("test.Reply").unwrap(), field).unwrap()
+}
+
+fn body(field: &str, reply: &str) -> String {
+    let wire = to_wire_with(plans(), "test.Reply", reply.as_bytes(), PLAIN).unwrap();
+    let mut out = BytesMut::from("before ");
+    plan(Some(field)).decode(&wire, PLAIN, &mut out).unwrap();
+    String::from_utf8(out.to_vec()).unwrap().strip_prefix("before ").unwrap().to_owned()
+}
+
+#[test]
+fn any_field_can_be_the_body() {
+    let table = [
+        ("book", r#"{"book":{"name":"a"},"text":"x"}"#, r#"{"name":"a"}"#),
+        ("books", r#"{"books":[{"name":"a"},{}]}"#, r#"[{"name":"a"},{}]"#),
+        ("counts", r#"{"counts":{"a":1}}"#, r#"{"a":1}"#),
+        ("text", r#"{"text":"a"}"#, r#""a""#),
+        ("number", r#"{"number":5}"#, "5"),
+        ("flag", r#"{"flag":true}"#, "true"),
+        ("time", r#"{"time":"1970-01-01T00:00:00Z"}"#, r#""1970-01-01T00:00:00Z""#),
+        ("numbers", r#"{"numbers":[1,2]}"#, "[1,2]"),
+        ("extra", r#"{"extra":{"a":1}}"#, r#"{"a":1}"#),
+        ("data", r#"{"data":"AA=="}"#, r#""AA==""#),
+    ];
+    for (field, reply, expected) in table {
+        assert_eq!(body(field, reply), expected, "{field}");
+    }
+}
+
+#[test]
+fn absent_field_has_a_body_all_the_same() {
+    let table = [
+        ("book", "{}"),
+        ("books", "[]"),
+        ("counts", "{}"),
+        ("text", r#""""#),
+        ("number", "0"),
+        ("flag", "false"),
+        ("time", "null"),
+        ("extra", "{}"),
+        ("list", "[]"),
+        ("mask", r#""""#),
+        ("data", r#""""#),
+        ("color", r#""COLOR_UNSPECIFIED""#),
+    ];
+    for (field, expected) in table {
+        assert_eq!(body(field, "{}"), expected, "{field}");
+    }
+}
+
+#[test]
+fn field_that_came_in_parts_is_one_body() {
+    let mut out = BytesMut::new();
+    let parts = [0x0a, 3, 0x0a, 1, b'a', 0x28, 1, 0x0a, 3, 0x12, 1, b'b'];
+
+    plan(Some("book")).decode(&parts, PLAIN, &mut out).unwrap();
+
+    assert_eq!(out, r#"{"name":"a","title":"b"}"#);
+}
+
+#[test]
+fn raw_body_is_a_slice_of_the_reply() {
+    let whole = ReplyPlan::compile(plans(), plans().schema().message_named("google.api.HttpBody").unwrap(), None);
+    let message = [0x0a, 3, b'a', b'/', b'b', 0x12, 2, 1, 2];
+
+    assert_eq!(whole.unwrap().http_body(&message), Ok((Some("a/b"), &[1, 2][..])));
+
+    let field = plan(Some("body"));
+    let mut reply = vec![0x4a, 9];
+    reply.extend_from_slice(&message);
+    assert!(field.is_http_body());
+    assert_eq!(field.http_body(&reply), Ok((Some("a/b"), &[1, 2][..])));
+    assert_eq!(field.http_body(&[]), Ok((None, &[][..])));
+    assert!(field.http_body(&[0x4a, 9]).is_err());
+    assert!(!plan(Some("data")).is_http_body());
+}
+
+#[test]
+fn failed_reply_leaves_nothing_behind() {
+    let mut out = BytesMut::from("before");
+
+    let error = plan(None).decode(&[0x22, 1, 0xff], PLAIN, &mut out).unwrap_err();
+
+    assert_eq!(error.field, "text");
+    assert_eq!(out, "before");
+}
+
+#[test]
+fn details_are_decoded_as_far_as_they_are_known() {
+    let detail = |type_url: &str, value: &[u8]| {
+        let mut out = BytesMut::new();
+        write_any(plans(), type_url, value, PLAIN, &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    };
+
+    assert_eq!(detail("x/test.Author", &[0x10, 1]), r#"{"@type":"x/test.Author","birthYear":1}"#);
+    assert_eq!(
+        detail("x/google.rpc.ErrorInfo", &[0x0a, 1, b'R']),
+        r#"{"@type":"x/google.rpc.ErrorInfo","reason":"R"}"#
+    );
+    assert_eq!(detail("x/no.Such", &[1, 2]), r#"{"@type":"x/no.Such","value":"AQI="}"#);
+    assert_eq!(detail("x/test.Author", &[0x10]), r#"{"@type":"x/test.Author","value":"EA=="}"#);
+    assert_eq!(detail("\"", &[]), r#"{"@type":"\"","value":""}"#);
+}
+
+#[test]
+fn unknown_field_is_an_error_of_the_binding() {
+    let id = plans().schema().message_named("test.Reply").unwrap();
+
+    assert_eq!(ReplyPlan::compile(plans(), id, Some("nope")).unwrap_err(), "test.Reply has no field `nope`");
+}

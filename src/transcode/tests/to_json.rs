@@ -1,0 +1,251 @@
+//! What wire bytes are taken, and how they are written.
+
+use super::{PLAIN, plans, proto2, to_json, to_json_with, to_wire};
+use crate::config::Json;
+use crate::transcode::Fault;
+use crate::transcode::out::Out;
+use crate::transcode::wire::{Tag, WireType};
+
+/// Wire bytes piece by piece.
+#[derive(Default)]
+struct Wire(bytes::BytesMut);
+
+impl Wire {
+    fn varint(mut self, number: u32, value: u64) -> Self {
+        let mut out = Out::new(&mut self.0, 0);
+        out.tag(Tag::new(number, WireType::Varint));
+        out.varint(value);
+        drop(out);
+        self
+    }
+
+    fn bytes(mut self, number: u32, bytes: &[u8]) -> Self {
+        Out::new(&mut self.0, 0).delimited(Tag::new(number, WireType::Delimited), bytes);
+        self
+    }
+
+    fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+}
+
+fn wire() -> Wire {
+    Wire::default()
+}
+
+fn written(table: &[(Wire, &str)]) {
+    for (wire, expected) in table {
+        assert_eq!(to_json(&wire.0).as_deref().map_err(ToString::to_string), Ok(*expected), "{:x}", wire.0);
+    }
+}
+
+fn refused(table: &[(Wire, &str)]) {
+    for (wire, message) in table {
+        let error = to_json(&wire.0).expect_err(message);
+
+        assert_eq!(error.fault, Fault::Upstream);
+        assert!(error.to_string().contains(message), "{:x}: {error}", wire.0);
+    }
+}
+
+#[test]
+fn fields_come_as_on_the_wire() {
+    written(&[
+        (wire(), "{}"),
+        (wire().bytes(14, b"a").varint(3, 1), r#"{"fString":"a","fInt32":1}"#),
+        (wire().varint(3, 0), "{}"),
+        (wire().varint(43, 0), r#"{"oInt32":0}"#),
+    ]);
+}
+
+#[test]
+fn last_scalar_wins_and_parts_are_merged() {
+    let inner = |number, value| wire().varint(number, value).0;
+    written(&[
+        (wire().varint(3, 1).varint(3, 2), r#"{"fInt32":2}"#),
+        (wire().varint(3, 1).varint(3, 0), "{}"),
+        (wire().varint(3, 1).bytes(14, b"a").varint(3, 2), r#"{"fInt32":2,"fString":"a"}"#),
+        (wire().bytes(17, &inner(3, 1)).bytes(17, &inner(4, 2)), r#"{"fKinds":{"fInt32":1,"fInt64":"2"}}"#),
+        (wire().varint(71, 1).bytes(72, b"a"), r#"{"cString":"a"}"#),
+        (wire().bytes(73, &inner(3, 1)).varint(71, 1).bytes(73, &inner(4, 2)), r#"{"cKinds":{"fInt64":"2"}}"#),
+        (wire().bytes(73, &inner(3, 1)).bytes(73, &inner(4, 2)), r#"{"cKinds":{"fInt32":1,"fInt64":"2"}}"#),
+        (wire().bytes(87, b"").bytes(87, b""), r#"{"wAny":{}}"#),
+    ]);
+}
+
+#[test]
+fn repeated_fields_are_read_packed_and_not() {
+    written(&[
+        (wire().bytes(23, &[1, 2]), r#"{"rInt32":[1,2]}"#),
+        (wire().varint(23, 1).varint(23, 2), r#"{"rInt32":[1,2]}"#),
+        (wire().varint(23, 1).bytes(23, &[2, 3]).varint(23, 4), r#"{"rInt32":[1,2,3,4]}"#),
+        (wire().bytes(38, &[1, 2]), r#"{"rUnpacked":[1,2]}"#),
+        (wire().bytes(23, &[]), "{}"),
+        (wire().varint(23, 1).varint(3, 5).varint(23, 2), r#"{"fInt32":5,"rInt32":[1,2]}"#),
+        (wire().bytes(34, b"a").bytes(34, b"").bytes(34, b"b"), r#"{"rString":["a","","b"]}"#),
+        (wire().bytes(21, &1.5f64.to_le_bytes()), r#"{"rDouble":[1.5]}"#),
+    ]);
+    refused(&[
+        (wire().bytes(23, &[0x80]), "r_int32: malformed message"),
+        (wire().bytes(21, &[1, 2, 3]), "r_double: malformed message"),
+    ]);
+}
+
+#[test]
+fn maps_take_entries_in_any_state() {
+    let entry = |key: &[u8], value: &[u8]| wire().bytes(1, key).bytes(2, value).0;
+    written(&[
+        (wire().bytes(61, &[]), r#"{"mString":{"":""}}"#),
+        (wire().bytes(63, &[]), r#"{"mKinds":{"0":{}}}"#),
+        (wire().bytes(64, &[]), r#"{"mBool":{"false":"COLOR_UNSPECIFIED"}}"#),
+        (wire().bytes(68, &[]), r#"{"mValue":{"":null}}"#),
+        (wire().bytes(61, &wire().bytes(2, b"v").bytes(1, b"k").0), r#"{"mString":{"k":"v"}}"#),
+        (wire().bytes(61, &entry(b"a", b"1")).bytes(61, &entry(b"a", b"2")), r#"{"mString":{"a":"2"}}"#),
+        (
+            wire().bytes(61, &entry(b"a", b"1")).varint(3, 1).bytes(61, &entry(b"b", b"2")),
+            r#"{"fInt32":1,"mString":{"a":"1","b":"2"}}"#,
+        ),
+        (
+            wire().bytes(63, &wire().varint(1, 5).bytes(2, &[24, 1]).bytes(2, &[32, 2]).0),
+            r#"{"mKinds":{"5":{"fInt32":1,"fInt64":"2"}}}"#,
+        ),
+        (wire().bytes(62, &wire().varint(1, 1).varint(1, 2).varint(2, 3).0), r#"{"mInt32":{"2":3}}"#),
+        (wire().bytes(62, &wire().varint(1, 1).0).bytes(62, &wire().varint(1, 1 | 1 << 32).0), r#"{"mInt32":{"1":0}}"#),
+    ]);
+}
+
+#[test]
+fn unknown_and_mistyped_fields_are_skipped() {
+    written(&[
+        (wire().varint(999, 1).varint(3, 1).bytes(998, b"x"), r#"{"fInt32":1}"#),
+        (wire().bytes(3, b"x"), "{}"),
+        (wire().varint(14, 1), "{}"),
+        (wire().varint(61, 1), "{}"),
+        (wire().raw(&[0x1b, 0x08, 0x01, 0x1c]).varint(3, 1), r#"{"fInt32":1}"#),
+    ]);
+}
+
+#[test]
+fn malformed_messages_are_the_upstreams_fault() {
+    refused(&[
+        (wire().raw(&[0x18]), "ends in the middle of a field"),
+        (wire().raw(&[0x72, 5, b'a']), "ends in the middle of a field"),
+        (wire().raw(&[0x00]), "a tag is not valid"),
+        (wire().raw(&[0x0c]), "a group ends"),
+        (wire().bytes(14, &[0xff]), "f_string: invalid UTF-8"),
+        (wire().bytes(37, &[0x18]), "r_kinds[0]: malformed"),
+        (wire().bytes(61, &wire().bytes(1, &[0xff]).0), "m_string: invalid UTF-8"),
+        (wire().bytes(81, &wire().varint(2, 1 << 30).0), "w_time: the timestamp is out of range"),
+        (wire().bytes(82, &wire().varint(1, 1).varint(2, u64::MAX).0), "w_duration: the duration is out of range"),
+        (wire().bytes(83, &wire().bytes(1, b"fooBar").0), "w_mask: a field mask path has no JSON form"),
+        (wire().bytes(85, &wire().raw(&[0x11, 0, 0, 0, 0, 0, 0, 0xf0, 0x7f]).0), "not finite"),
+        (wire().bytes(87, &wire().bytes(1, b"x/no.Such").0), "w_any: an Any holds the unknown type \"x/no.Such\""),
+    ]);
+}
+
+#[test]
+fn numbers_are_cut_to_their_type() {
+    written(&[
+        (wire().varint(3, u64::MAX), r#"{"fInt32":-1}"#),
+        (wire().varint(3, 0xffff_ffff), r#"{"fInt32":-1}"#),
+        (wire().varint(5, u64::MAX), r#"{"fUint32":4294967295}"#),
+        (wire().varint(7, 1), r#"{"fSint32":-1}"#),
+        (wire().varint(13, 2), r#"{"fBool":true}"#),
+        (wire().varint(16, u64::MAX - 6), r#"{"fColor":"NEGATIVE"}"#),
+        (wire().varint(16, 5), r#"{"fColor":5}"#),
+    ]);
+}
+
+#[test]
+fn floats_are_as_short_as_they_can_be() {
+    let double = |value: f64| to_json(&wire().raw(&[9]).raw(&value.to_le_bytes()).0).unwrap();
+    let float = |value: f32| to_json(&wire().raw(&[0x15]).raw(&value.to_le_bytes()).0).unwrap();
+
+    assert_eq!(double(0.1), r#"{"fDouble":0.1}"#);
+    assert_eq!(double(5e-324), r#"{"fDouble":5e-324}"#);
+    assert_eq!(double(100.0), r#"{"fDouble":100}"#);
+    assert_eq!(float(0.1), r#"{"fFloat":0.1}"#);
+    assert_eq!(float(f32::MAX), r#"{"fFloat":3.4028235e+38}"#);
+    assert_eq!(float(f32::NAN), r#"{"fFloat":"NaN"}"#);
+}
+
+#[test]
+fn value_has_one_kind() {
+    written(&[
+        (wire().bytes(85, b""), r#"{"wValue":null}"#),
+        (wire().bytes(85, &wire().varint(1, 0).bytes(3, b"a").0), r#"{"wValue":"a"}"#),
+        (
+            wire().bytes(
+                85,
+                &wire()
+                    .bytes(6, &wire().bytes(1, &wire().varint(4, 1).0).0)
+                    .bytes(6, &wire().bytes(1, &wire().bytes(3, b"a").0).0)
+                    .0,
+            ),
+            r#"{"wValue":[true,"a"]}"#,
+        ),
+        (
+            wire().bytes(84, &wire().bytes(1, &wire().bytes(1, b"a").0).bytes(1, &wire().bytes(1, b"a").0).0),
+            r#"{"wStruct":{"a":null}}"#,
+        ),
+    ]);
+}
+
+#[test]
+fn depth_is_bounded_and_thoroughness_stays_linear() {
+    let mut nested = wire().varint(3, 1).varint(3, 2).0;
+    for _ in 0..99 {
+        // Irregular at every level.
+        nested = wire().varint(3, 1).varint(3, 2).bytes(17, &nested).0;
+    }
+    assert!(to_json(&nested).unwrap().starts_with(r#"{"fInt32":2,"fKinds":{"fInt32":2,"#));
+
+    let deeper = wire().bytes(17, &nested).0;
+    assert!(to_json(&deeper).unwrap_err().message.contains("nested more than 100 levels deep"));
+}
+
+#[test]
+fn options_change_the_form() {
+    let wire = to_wire(r#"{"fInt64":5,"fColor":"RED","mKinds":{"1":{"fUint64":7}}}"#).unwrap();
+    let with = |json: Json| to_json_with(plans(), "test.Kinds", &wire, json).unwrap();
+
+    assert_eq!(
+        with(Json { int64_as_number: true, ..PLAIN }),
+        r#"{"fInt64":5,"fColor":"RED","mKinds":{"1":{"fUint64":7}}}"#
+    );
+    assert_eq!(
+        with(Json { preserve_proto_names: true, enums_as_numbers: true, ..PLAIN }),
+        r#"{"f_int64":"5","f_color":1,"m_kinds":{"1":{"f_uint64":"7"}}}"#
+    );
+}
+
+#[test]
+fn defaults_are_written_when_asked_for() {
+    let json = Json { emit_defaults: true, ..PLAIN };
+    let all = to_json_with(plans(), "test.Book", &wire().varint(6, 0).0, json).unwrap();
+
+    assert_eq!(
+        all, r#"{"pages":"0","name":"","title":"","tags":[],"labels":{},"color":"COLOR_UNSPECIFIED"}"#,
+        "neither messages nor fields with presence"
+    );
+    assert_eq!(
+        to_json_with(proto2(), "old.Old", &[], json).unwrap(),
+        r#"{"sizes":[],"packed":[],"loose":[],"item":[],"named":{}}"#
+    );
+    let thorough = to_json_with(plans(), "test.Author", &wire().varint(2, 5).varint(2, 0).0, json).unwrap();
+    assert_eq!(thorough, r#"{"birthYear":0,"givenName":""}"#);
+}
+
+#[test]
+fn closed_enums_hide_what_they_do_not_know() {
+    let json = |wire: &Wire| to_json_with(proto2(), "old.Old", &wire.0, PLAIN).unwrap();
+
+    assert_eq!(json(&wire().varint(3, 4)), "{}");
+    assert_eq!(json(&wire().varint(3, 5).varint(3, 4)), r#"{"size":"LARGE"}"#);
+    assert_eq!(json(&wire().varint(4, 4).varint(4, 3)), r#"{"sizes":["SMALL"]}"#);
+    assert_eq!(json(&wire().varint(4, 4)), "{}");
+    assert_eq!(json(&wire().bytes(9, &wire().bytes(1, b"a").varint(2, 4).0)), "{}");
+    assert_eq!(json(&wire().bytes(9, &wire().bytes(1, b"a").0)), r#"{"named":{"a":"SMALL"}}"#);
+    assert_eq!(json(&wire().bytes(2, &[0xff])), "{\"name\":\"\u{fffd}\"}");
+}
