@@ -1,7 +1,8 @@
 //! Compiles `proto/` with protox, so that nobody needs protoc.
 //!
 //! Writes to `OUT_DIR`: one Rust file per package that the program speaks itself, `vendored.rs` (the sources of
-//! every vendored file, offered as imports to the operator's `.proto` files) and `vendored.binpb` (their descriptors).
+//! every vendored file, offered as imports to the operator's `.proto` files) and `vendored.binpb` (their descriptors);
+//! in `test/` the same for the service that the black-box tests call.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -35,6 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     prost.compile_well_known_types().disable_comments(["."]).bytes([".google.api.HttpBody"]);
     tonic_prost_build::configure().build_client(false).build_server(true).compile_fds_with_config(spoken, prost)?;
 
+    test_service(&root, &out.join("test"))?;
+
     let mut names = Vec::new();
     collect(&root, &root, &mut names)?;
     names.retain(|name| name.starts_with("google/"));
@@ -64,6 +67,19 @@ fn demo_set(root: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
         "google/rpc/error_details.proto",
     ])?;
     Ok(demo.encode_file_descriptor_set())
+}
+
+/// The service that the black-box tests call, with a client. Goes to a folder of its own, from which the tests include
+/// it; the program never does.
+fn test_service(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+    std::fs::create_dir_all(out)?;
+    let mut echo = protox::Compiler::new([root])?;
+    echo.include_imports(true).include_source_info(true).open_files(["portico/test/v1/echo.proto"])?;
+    std::fs::write(out.join("echo.binpb"), echo.encode_file_descriptor_set())?;
+    let mut prost = prost_build::Config::new();
+    prost.compile_well_known_types().disable_comments(["."]).out_dir(out);
+    tonic_prost_build::configure().out_dir(out).compile_fds_with_config(echo.file_descriptor_set(), prost)?;
+    Ok(())
 }
 
 fn collect(root: &Path, folder: &Path, names: &mut Vec<String>) -> Result<(), Box<dyn Error>> {

@@ -1,1 +1,262 @@
-//! error
+//! Why a call was refused or failed: one type, and the one table from [`Reason`] to gRPC code and HTTP status.
+//!
+//! Whatever goes wrong in a call becomes an [`Error`]; `proxy::reply` renders it in the caller's protocol. No other
+//! module chooses a status. Lower levels have small errors of their own, which the pipeline turns into this one.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::grpc::status::Code;
+use crate::telemetry::Origin;
+
+/// A refused or failed call.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    reason: Reason,
+    message: Cow<'static, str>,
+    violations: Vec<Violation>,
+    allow: Option<HeaderValue>,
+    upstream: Option<UpstreamStatus>,
+}
+
+/// What the upstream's own status carried beside its number and message.
+#[derive(Debug, Default)]
+pub struct UpstreamStatus {
+    /// As sent, also outside the table.
+    pub number: u32,
+    /// The decoded `grpc-status-details-bin`: an encoded `google.rpc.Status`.
+    pub details: Option<Bytes>,
+    /// Initial metadata and trailers together.
+    pub metadata: HeaderMap,
+}
+
+/// One field of the request that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field, such as `book.authors[0].birth_year`; empty for the whole body.
+    pub field: String,
+    /// What was expected and what stood there.
+    pub description: String,
+}
+
+/// Stable names of everything that can go wrong; they stand in `ErrorInfo.reason`, in the log and in the docs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The path is malformed or tries to escape.
+    InvalidPath,
+    /// Nothing is routed there.
+    RouteNotFound,
+    /// The path is known, the HTTP method is not.
+    MethodNotAllowed,
+    /// No upstream has the gRPC method.
+    MethodUnknown,
+    /// Health of a service that is not served was asked.
+    ServiceUnknown,
+    /// The method exists, but not in this form.
+    MethodUnsupported,
+    /// The body's content type is not one that the method takes.
+    UnsupportedMediaType,
+    /// A header is malformed, or breaks the protocol.
+    InvalidHeader,
+    /// A query parameter, path variable or body does not fit the message.
+    InvalidRequest,
+    /// A gRPC message frame is malformed or cut off.
+    InvalidFrame,
+    /// A request message is over its limit.
+    RequestTooLarge,
+    /// A request's header block is over its limit.
+    HeadersTooLarge,
+    /// A unary call with no or several request messages.
+    MessageCount,
+    /// The client's deadline or the method's timeout passed.
+    DeadlineExceeded,
+    /// A stream stood still for too long.
+    StreamIdle,
+    /// The client went away.
+    ClientGone,
+    /// The upstream's schema is not there yet.
+    SchemaUnavailable,
+    /// No endpoint of the upstream could be reached.
+    UpstreamUnreachable,
+    /// The upstream's connection broke in the middle of the call.
+    UpstreamReset,
+    /// The upstream answered with something that is not gRPC.
+    UpstreamProtocol,
+    /// The upstream's reply message does not fit its schema.
+    UpstreamMessage,
+    /// A reply message is over its limit.
+    ResponseTooLarge,
+    /// The gateway drains and takes no new calls.
+    Draining,
+    /// The upstream answered with this status; the number is in [`UpstreamStatus`].
+    UpstreamStatus,
+}
+
+impl Reason {
+    /// The name as machines read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InvalidPath => "INVALID_PATH",
+            Self::RouteNotFound => "ROUTE_NOT_FOUND",
+            Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Self::MethodUnknown => "METHOD_UNKNOWN",
+            Self::ServiceUnknown => "SERVICE_UNKNOWN",
+            Self::MethodUnsupported => "METHOD_UNSUPPORTED",
+            Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
+            Self::InvalidHeader => "INVALID_HEADER",
+            Self::InvalidRequest => "INVALID_REQUEST",
+            Self::InvalidFrame => "INVALID_FRAME",
+            Self::RequestTooLarge => "REQUEST_TOO_LARGE",
+            Self::HeadersTooLarge => "HEADERS_TOO_LARGE",
+            Self::MessageCount => "MESSAGE_COUNT",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::StreamIdle => "STREAM_IDLE",
+            Self::ClientGone => "CLIENT_GONE",
+            Self::SchemaUnavailable => "SCHEMA_UNAVAILABLE",
+            Self::UpstreamUnreachable => "UPSTREAM_UNREACHABLE",
+            Self::UpstreamReset => "UPSTREAM_RESET",
+            Self::UpstreamProtocol => "UPSTREAM_PROTOCOL",
+            Self::UpstreamMessage => "UPSTREAM_MESSAGE",
+            Self::ResponseTooLarge => "RESPONSE_TOO_LARGE",
+            Self::Draining => "DRAINING",
+            Self::UpstreamStatus => "UPSTREAM_STATUS",
+        }
+    }
+
+    /// The table: gRPC code, HTTP status of a REST reply, and whose fault it is.
+    fn row(self) -> (Code, StatusCode, Origin) {
+        use Origin::{Client, Gateway, Upstream};
+        match self {
+            Self::InvalidPath | Self::InvalidHeader | Self::InvalidRequest => {
+                (Code::InvalidArgument, StatusCode::BAD_REQUEST, Client)
+            }
+            Self::RouteNotFound | Self::ServiceUnknown => (Code::NotFound, StatusCode::NOT_FOUND, Client),
+            Self::MethodNotAllowed => (Code::Unimplemented, StatusCode::METHOD_NOT_ALLOWED, Client),
+            Self::MethodUnknown => (Code::Unimplemented, StatusCode::NOT_FOUND, Client),
+            Self::MethodUnsupported => (Code::Unimplemented, StatusCode::NOT_IMPLEMENTED, Client),
+            Self::UnsupportedMediaType => (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
+            // The code that gRPC servers answer with when they cannot read a frame.
+            Self::InvalidFrame => (Code::Internal, StatusCode::BAD_REQUEST, Client),
+            Self::RequestTooLarge => (Code::ResourceExhausted, StatusCode::PAYLOAD_TOO_LARGE, Client),
+            Self::HeadersTooLarge => (Code::ResourceExhausted, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Client),
+            // As the other gRPC servers answer.
+            Self::MessageCount => (Code::Unimplemented, StatusCode::BAD_REQUEST, Client),
+            Self::DeadlineExceeded => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, Gateway),
+            Self::StreamIdle => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, Gateway),
+            Self::ClientGone => (Code::Cancelled, Code::Cancelled.http(), Client),
+            Self::SchemaUnavailable | Self::Draining => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway),
+            Self::UpstreamUnreachable | Self::UpstreamReset => {
+                (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Upstream)
+            }
+            Self::UpstreamProtocol | Self::UpstreamMessage => {
+                (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, Upstream)
+            }
+            Self::ResponseTooLarge => (Code::ResourceExhausted, StatusCode::INTERNAL_SERVER_ERROR, Upstream),
+            Self::UpstreamStatus => (Code::Unknown, StatusCode::INTERNAL_SERVER_ERROR, Upstream),
+        }
+    }
+}
+
+impl Error {
+    /// An error made by the gateway.
+    pub fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { reason, message: message.into(), violations: Vec::new(), allow: None, upstream: None }))
+    }
+
+    /// A request that does not fit its message.
+    pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        let violation = Violation { field: field.into(), description: description.into() };
+        let message = if violation.field.is_empty() {
+            violation.description.clone()
+        } else {
+            format!("{}: {}", violation.field, violation.description)
+        };
+        let mut error = Self::new(Reason::InvalidRequest, message);
+        error.0.violations.push(violation);
+        error
+    }
+
+    /// A status that the upstream answered with, in trailers or in a reply of trailers only.
+    pub fn upstream_status(number: u32, message: String, details: Option<Bytes>, metadata: HeaderMap) -> Self {
+        let mut error = Self::new(Reason::UpstreamStatus, message);
+        error.0.upstream = Some(UpstreamStatus { number, details, metadata });
+        error
+    }
+
+    /// A reply that is not gRPC, or that broke off, under the gRPC code that the way it failed stands for.
+    pub fn upstream_code(code: Code, message: String) -> Self {
+        let mut error = Self::new(Reason::UpstreamProtocol, message);
+        error.0.upstream = Some(UpstreamStatus { number: code.number(), ..UpstreamStatus::default() });
+        error
+    }
+
+    /// The same error with the methods that the path does take.
+    #[must_use]
+    pub fn with_allow(mut self, allow: HeaderValue) -> Self {
+        self.0.allow = Some(allow);
+        self
+    }
+
+    /// What went wrong.
+    pub fn reason(&self) -> Reason {
+        self.0.reason
+    }
+
+    /// Whose fault it is.
+    pub fn origin(&self) -> Origin {
+        self.0.reason.row().2
+    }
+
+    /// The number of `grpc-status`; outside the table only when an upstream sent it.
+    pub fn number(&self) -> u32 {
+        match &self.0.upstream {
+            Some(status) => status.number,
+            None => self.0.reason.row().0.number(),
+        }
+    }
+
+    /// The HTTP status of a REST reply. A number outside the table is 500.
+    pub fn http(&self) -> StatusCode {
+        match &self.0.upstream {
+            Some(status) => Code::from_number(status.number).map_or(StatusCode::INTERNAL_SERVER_ERROR, Code::http),
+            None => self.0.reason.row().1,
+        }
+    }
+
+    /// For people.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The fields at fault.
+    pub fn violations(&self) -> &[Violation] {
+        &self.0.violations
+    }
+
+    /// `Allow` of a 405.
+    pub fn allow(&self) -> Option<&HeaderValue> {
+        self.0.allow.as_ref()
+    }
+
+    /// What the upstream sent beside its number and message; none for errors of the gateway's own.
+    pub fn upstream(&self) -> Option<&UpstreamStatus> {
+        match self.0.reason {
+            Reason::UpstreamStatus => self.0.upstream.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,1 +1,204 @@
-//! gateway
+//! Puts a gateway together out of a configuration, and takes it apart again.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::admin;
+use crate::config::Config;
+use crate::proxy::Proxy;
+use crate::proxy::worker::Worker;
+use crate::runtime::Workers;
+use crate::server;
+use crate::server::drain::Shutdown;
+use crate::server::listener::{Accepted, Listener};
+use crate::snapshot::{Snapshot, Source, load};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Registry;
+use crate::telemetry::readiness::Readiness;
+
+/// How long running calls may take to end once the gateway is to stop.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// A running gateway. Dropping it without [`Gateway::stop`] cuts its calls.
+#[derive(Debug)]
+pub struct Gateway {
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    control: Handle,
+    workers: Arc<Workers<Accepted>>,
+    shutdown: Shutdown,
+    readiness: Arc<Readiness>,
+    source: Arc<Source>,
+    access_log: AccessLog,
+    /// Ends the admin server when it is dropped.
+    admin_alive: Option<oneshot::Sender<()>>,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// Descriptors in files are wrong; a sentence for each upstream.
+    Schema(Vec<String>),
+    /// An address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// The access log cannot be written.
+    AccessLog(io::Error),
+    /// The system refuses threads.
+    Workers(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Schema(errors) => f.write_str(&errors.join("\n")),
+            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::AccessLog(error) => write!(f, "cannot write the access log: {error}"),
+            Self::Workers(error) => write!(f, "cannot start the workers: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Gateway {
+    /// Starts a gateway; when this returns, its listeners accept connections.
+    ///
+    /// Blocks, and so must not be called inside a runtime. `control` runs everything that is not a call.
+    ///
+    /// # Errors
+    /// See [`StartError`]. An upstream that cannot be reached is no error: the gateway keeps trying.
+    pub fn start(config: Config, control: &Handle) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let schemas = load::from_files(&config).map_err(StartError::Schema)?;
+        let snapshot = Snapshot::build(&config, schemas.clone());
+        load::report(&snapshot, None);
+        let source = Source::new(snapshot);
+
+        let readiness = Arc::new(Readiness::default());
+        readiness.set_upstreams(config.upstreams.iter().map(|upstream| Arc::clone(&upstream.name)));
+        let registry = Arc::new(Registry::new(Arc::clone(&readiness)));
+        let access_log = AccessLog::start(&config.telemetry.access_log, registry.dropped_log_lines())
+            .map_err(StartError::AccessLog)?;
+
+        let listeners = config
+            .listeners
+            .iter()
+            .map(|settings| {
+                Listener::bind(settings.clone()).map_err(|error| StartError::Listen(settings.address, error))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let addresses = listeners.iter().map(Listener::address).collect();
+        let shutdown = Shutdown::new();
+        let workers = start_workers(&config, &source, &readiness, &registry, &access_log, &shutdown)
+            .map_err(StartError::Workers)?;
+        for listener in listeners {
+            let address = listener.address();
+            let serving = listener.serve(Arc::clone(&workers), shutdown.clone());
+            control.spawn(async move {
+                if let Err(error) = serving.await {
+                    tracing::error!(%address, %error, "listener ended");
+                }
+            });
+        }
+        let (admin, admin_alive) = start_admin(&config, control, &registry, &readiness)?;
+        control.spawn(load::follow(config, schemas, Arc::clone(&source), Arc::clone(&readiness)));
+        let control = control.clone();
+        Ok(Self { addresses, admin, control, workers, shutdown, readiness, source, access_log, admin_alive })
+    }
+
+    /// Where clients connect, in the order of the configuration, with the ports that were found.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where operators connect.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Whether every upstream's schema is there.
+    pub fn is_ready(&self) -> bool {
+        self.readiness.reasons().is_empty()
+    }
+
+    /// The state that new calls are answered by.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.source.load()
+    }
+
+    /// Takes no new calls, lets the running ones end for at most thirty seconds, and stops.
+    ///
+    /// Blocks, and so must not be called inside a runtime.
+    pub fn stop(self) {
+        self.readiness.drain();
+        let cut = self.control.block_on(self.shutdown.drain(&self.workers, GRACE));
+        if cut > 0 {
+            tracing::warn!(connections = cut, "connections cut because their calls did not end in time");
+        }
+        drop(self.admin_alive);
+        if let Ok(workers) = Arc::try_unwrap(self.workers) {
+            workers.stop();
+        }
+        self.access_log.close();
+    }
+}
+
+fn start_workers(
+    config: &Config,
+    source: &Arc<Source>,
+    readiness: &Arc<Readiness>,
+    registry: &Arc<Registry>,
+    access_log: &AccessLog,
+    shutdown: &Shutdown,
+) -> io::Result<Arc<Workers<Accepted>>> {
+    let count = config.workers.max(1);
+    let logs: Vec<_> = (0..count).map(|_| access_log.worker()).collect();
+    let (source, readiness, registry) = (Arc::clone(source), Arc::clone(readiness), Arc::clone(registry));
+    let shutdown = shutdown.clone();
+    let workers = Workers::start(count, move |index| {
+        let metrics = registry.worker();
+        let counters = Arc::default();
+        let worker = Worker::new(Arc::clone(&source), count, Arc::clone(&readiness), metrics, logs[index].clone());
+        server::worker(Proxy::new(worker), shutdown.clone(), counters)
+    })?;
+    Ok(Arc::new(workers))
+}
+
+/// Ports tried after a busy one, when the next free one will do.
+const PORTS_TRIED: u16 = 20;
+
+type Admin = (Option<SocketAddr>, Option<oneshot::Sender<()>>);
+
+fn start_admin(
+    config: &Config,
+    control: &Handle,
+    registry: &Arc<Registry>,
+    readiness: &Arc<Readiness>,
+) -> Result<Admin, StartError> {
+    let Some(mut address) = config.admin else { return Ok((None, None)) };
+    let tries = if config.listeners.iter().any(|listener| listener.next_free_port) { PORTS_TRIED } else { 0 };
+    let mut left = tries;
+    let listener = loop {
+        match control.block_on(admin::bind(address)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => {
+                left -= 1;
+                address.set_port(address.port().saturating_add(1));
+            }
+            bound => break bound.map_err(|error| StartError::Listen(address, error))?,
+        }
+    };
+    let bound = listener.local_addr().map_err(|error| StartError::Listen(address, error))?;
+    let (alive, ended) = oneshot::channel();
+    let state = admin::State { registry: Arc::clone(registry), readiness: Arc::clone(readiness) };
+    control.spawn(admin::serve(listener, state, async move {
+        // The other half is dropped when the gateway stops.
+        ended.await.ok();
+    }));
+    Ok((Some(bound), Some(alive)))
+}

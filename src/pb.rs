@@ -10,6 +10,8 @@
     clippy::nursery,
     clippy::or_fun_call,
     clippy::use_self,
+    clippy::allow_attributes_without_reason,
+    clippy::match_single_binding,
     reason = "generated code"
 )]
 

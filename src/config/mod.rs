@@ -1,13 +1,85 @@
 //! The configuration as the rest of the program uses it: resolved, checked, with every default filled in.
 //!
-//! What an operator types is [`file`](self) and looks different; nothing here can be wrong any more.
+//! What an operator types is `file.rs` and looks different; nothing here can be wrong any more. [`load`] and
+//! [`from_str`] go from text to tree (`node.rs`) to typed sections (`read.rs`, `file.rs`) to this (`resolve.rs`);
+//! [`Config::from_flags`] does without a file.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod environment;
+mod file;
+pub mod flags;
+mod node;
+pub(crate) mod pattern;
+pub mod problem;
+mod read;
+mod resolve;
+mod spelling;
+mod units;
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use self::problem::{Errors, Place, Problem};
+use self::read::{Read, Report};
+
+/// A configuration that was read without an error.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What the gateway runs with.
+    pub config: Config,
+    /// What loosens a safe default, for the log at start-up and for `check`.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a configuration file. Paths inside it start at its folder; `${NAME}` stands for environment variables.
+///
+/// # Errors
+/// The file cannot be read or is not YAML, or everything that is wrong in it, at once.
+pub fn load(path: &Path) -> Result<Loaded, Errors> {
+    let name = path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Errors::single(&name, format!("cannot be read: {error}")))?;
+    from_str(&text, &name, path.parent().unwrap_or_else(|| Path::new("")))
+}
+
+/// Reads a configuration from text, shown as `name` in errors; paths inside it start at `folder`.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_str(text: &str, name: &str, folder: &Path) -> Result<Loaded, Errors> {
+    from_str_with(text, name, folder, &|variable| std::env::var(variable).ok())
+}
+
+/// [`from_str`] with another environment than the process's own.
+fn from_str_with(
+    text: &str,
+    name: &str,
+    folder: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Errors> {
+    let mut report = Report::new(variable);
+    let root = Place { path: String::new(), position: None };
+    let config = match node::Node::parse(text) {
+        Ok(node) => {
+            file::File::read(&node, &root, &mut report).and_then(|file| resolve::config(file, folder, &mut report))
+        }
+        Err((position, message)) => {
+            report.problem(&Place { position, ..root }, message);
+            None
+        }
+    };
+    let shown = |mut problems: Vec<Problem>| -> Vec<Problem> {
+        problems.sort_by_key(|problem| problem.position);
+        problems.into_iter().map(|problem| problem.in_file(name, text)).collect()
+    };
+    match config {
+        Some(config) => Ok(Loaded { config, warnings: shown(report.warnings) }),
+        None => Err(Errors::new(shown(report.problems))),
+    }
+}
 
 /// Everything that one gateway is started with.
 #[derive(Debug, Clone)]
@@ -78,7 +150,7 @@ pub struct Limits {
 }
 
 /// A named group of endpoints that serve the same services.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// Unique name, shown in routes, logs and metrics.
     pub name: Arc<str>,
@@ -105,7 +177,7 @@ pub enum SchemaSource {
     Proto {
         /// Files to compile.
         files: Vec<PathBuf>,
-        /// Import folders, in order.
+        /// Import folders, in order; never empty, see [`SchemaSource::proto`].
         include: Vec<PathBuf>,
     },
 }
@@ -117,6 +189,21 @@ pub enum ServicePattern {
     Exact(Box<str>),
     /// Every service whose full name starts with this prefix, which ends in a dot; empty for `*`.
     Prefix(Box<str>),
+}
+
+impl SchemaSource {
+    /// `.proto` files; without import folders, imports are found beside the files themselves.
+    pub fn proto(files: Vec<PathBuf>, mut include: Vec<PathBuf>) -> Self {
+        if include.is_empty() {
+            for folder in files.iter().filter_map(|file| file.parent()) {
+                let folder = if folder == Path::new("") { Path::new(".") } else { folder };
+                if !include.iter().any(|known| known == folder) {
+                    include.push(folder.to_owned());
+                }
+            }
+        }
+        Self::Proto { files, include }
+    }
 }
 
 impl ServicePattern {
@@ -269,6 +356,13 @@ impl MethodSettings {
     }
 }
 
+impl Listener {
+    /// A listener with the default limits that trusts no proxy.
+    pub fn on(address: SocketAddr) -> Self {
+        Self { address, next_free_port: false, limits: Limits::default(), trusted_proxies: Arc::new([]) }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -308,3 +402,11 @@ impl Default for MethodSettings {
         }
     }
 }
+
+/// Where clients are listened for unless something else is said.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
+/// The admin address unless something else is said.
+pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9901));
+
+#[cfg(test)]
+mod tests;

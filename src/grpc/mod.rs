@@ -1,1 +1,22 @@
-//! grpc
+//! The gRPC protocol's own pieces, as data: status codes, timeouts, message frames, metadata names.
+//!
+//! Everything here follows the gRPC over HTTP/2 specification
+//! (<https://github.com/grpc/grpc/blob/v1.76.0/doc/PROTOCOL-HTTP2.md>). No sockets, no schema, no policy.
+
+pub mod frame;
+pub mod metadata;
+pub mod status;
+pub mod timeout;
+
+use http::HeaderName;
+
+/// `grpc-status`: the decimal code, in the trailers.
+pub const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// `grpc-message`: percent-encoded text beside a status.
+pub const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// `grpc-status-details-bin`: an encoded `google.rpc.Status` in base64.
+pub const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+/// `grpc-timeout`: what is left of the deadline.
+pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// `grpc-encoding`: how compressed messages are compressed.
+pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");

@@ -1,1 +1,127 @@
-//! proxy
+//! The pipeline: what happens to a request, from its head to the last byte of its reply. Start reading here.
+//!
+//! [`Proxy::handle`] is the whole of it: resolve the route, adapt the request to gRPC, forward it, adapt the reply
+//! back. gRPC is the only protocol on the inside; [`native`] and [`rest`] are the adapters. Whatever goes wrong
+//! becomes one [`Error`](crate::error::Error) and is rendered in one place, [`reply`].
+//!
+//! **Invariant**: a [`call::Call`] is counted and logged exactly once, when its reply ends or is dropped.
+
+pub mod body;
+mod call;
+mod deadline;
+mod forward;
+mod local;
+mod native;
+mod protocol;
+mod pump;
+mod reply;
+mod resolve;
+mod rest;
+mod timer;
+pub mod worker;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::{Request, Response, request};
+
+use crate::body::RequestBody;
+use crate::config;
+use crate::error::{Error, Reason};
+use crate::snapshot::Transcoding;
+use body::ReplyBody;
+use call::{Call, Target};
+use forward::Incoming;
+use resolve::Route;
+use timer::Timer;
+use worker::Worker;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Of the client, or of the proxy before us.
+    pub address: SocketAddr,
+    /// Of the listener.
+    pub local: SocketAddr,
+    /// Whether the connection is TLS.
+    pub tls: bool,
+    /// Settings of the listener.
+    pub listener: Rc<config::Listener>,
+}
+
+/// One worker's pipeline.
+#[derive(Debug)]
+pub struct Proxy {
+    worker: Rc<Worker>,
+}
+
+/// A reply's head, and what turns the rest into the caller's protocol.
+enum Answered<'s> {
+    Native(Incoming),
+    Rest(&'s Transcoding, Incoming),
+}
+
+impl Proxy {
+    /// A pipeline over what one worker keeps.
+    pub fn new(worker: Rc<Worker>) -> Rc<Self> {
+        Rc::new(Self { worker })
+    }
+
+    /// Answers one request. Whatever happens, there is a reply.
+    ///
+    /// # Cancel safety
+    /// Dropping the future, or the body of its reply, cancels the call upstream.
+    pub async fn handle(self: Rc<Self>, peer: Rc<Peer>, request: Request<RequestBody>) -> Response<ReplyBody> {
+        let prepared = self.worker.prepared();
+        let snapshot = &prepared.snapshot;
+        let mut call = Call::begin(&self.worker, Rc::clone(&prepared), peer, &request);
+        let (parts, body) = request.into_parts();
+        let uri = parts.uri.clone();
+        let route = match resolve::resolve(snapshot, &mut call, &parts, uri.path()) {
+            Ok(route) => route,
+            Err(error) => return reply::error(call, &error),
+        };
+        match route {
+            Route::Local(service) => local::answer(call, service, body, &self.worker),
+            Route::Options(allow) => reply::options(call, allow),
+            route => match self.forward(&mut call, route, parts, body).await {
+                Ok(Answered::Native(incoming)) => native::adapt_out(call, incoming),
+                Ok(Answered::Rest(plan, incoming)) => rest::adapt_out(call, plan, incoming).await,
+                Err(error) => reply::error(call, &error),
+            },
+        }
+    }
+
+    async fn forward<'s>(
+        &self,
+        call: &mut Call,
+        route: Route<'s, '_>,
+        parts: request::Parts,
+        body: RequestBody,
+    ) -> Result<Answered<'s>, Error> {
+        let mut timer = Timer::new(call.started, call.deadline(&parts)?, call.idle());
+        let path = match call.target() {
+            Target::Method(index) => call.prepared.path(index, &self.worker),
+            Target::Upstream(_) | Target::Unknown => parts
+                .uri
+                .path()
+                .parse()
+                .map_err(|_| Error::new(Reason::InvalidPath, "the path cannot be sent upstream"))?,
+        };
+        // Authentication, authorization, limits and admission are asked here, before any of the body is read.
+        let (outgoing, plan) = match route {
+            Route::Rest { plan, captures } => {
+                (rest::adapt_in(call, path, plan, &captures, &parts, body, &mut timer).await?, Some(plan))
+            }
+            Route::Grpc | Route::Local(_) | Route::Options(_) => (native::adapt_in(call, path, parts, body), None),
+        };
+        call.forwarded();
+        let cluster = call.upstream_index().map(|index| Rc::clone(call.prepared.cluster(index)));
+        let cluster = cluster.ok_or_else(|| Error::new(Reason::MethodUnknown, "no upstream serves this method"))?;
+        let incoming = forward::send(&cluster, outgoing, timer, &mut call.trail).await?;
+        Ok(match plan {
+            Some(plan) => Answered::Rest(plan, incoming),
+            None => Answered::Native(incoming),
+        })
+    }
+}

@@ -11,6 +11,7 @@ mod broken;
 mod declaration;
 mod features;
 mod fields;
+pub mod http_rule;
 mod link;
 mod names;
 mod protoc;
@@ -18,6 +19,7 @@ pub mod reflect;
 mod services;
 pub(crate) mod set;
 pub mod source;
+pub mod template;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -277,6 +279,19 @@ impl Schema {
     /// Known extensions of a message.
     pub fn extensions_of(&self, message: MessageId) -> &[Extension] {
         self.extensions.get(&message).map_or(&[], Vec::as_slice)
+    }
+
+    /// Forgets the services that are not among these full names: a file may declare more than a server serves.
+    pub fn keep_services(&mut self, names: &[String]) {
+        self.services.retain(|service| names.iter().any(|name| **name == *service.name));
+        self.names.retain(|_, symbol| !matches!(symbol, Symbol::Service(_)));
+        let services = self.services.iter().enumerate();
+        self.names.extend(services.map(|(index, service)| (Arc::clone(&service.name), Symbol::Service(index))));
+    }
+
+    /// Notes services that never came, each with the reason.
+    pub fn add_problems(&mut self, problems: Vec<(String, String)>) {
+        self.problems.extend(problems.into_iter().map(|(subject, reason)| Problem { subject, reason }));
     }
 
     /// What was left out, and why.

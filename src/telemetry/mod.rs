@@ -1,1 +1,125 @@
-//! telemetry
+//! What the gateway tells its operators: metrics, access log, identifiers of calls, diagnostics, readiness.
+//!
+//! It knows nothing of routes, schemas or sockets; those who do report here, in the words of this module. Nothing
+//! on the way of a call locks, hashes or waits: handles are resolved when a snapshot is built, values are summed
+//! when somebody asks for them, log lines are written by a thread of their own.
+
+pub mod access_log;
+mod escape;
+mod exposition;
+mod histogram;
+pub mod line;
+pub mod logs;
+pub mod metrics;
+pub mod readiness;
+mod timestamp;
+pub mod trace;
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Native gRPC over HTTP/2.
+    Grpc,
+    /// gRPC-Web, binary or text.
+    GrpcWeb,
+    /// Connect, unary or streaming.
+    Connect,
+    /// JSON over HTTP.
+    Rest,
+}
+
+impl Protocol {
+    /// Every protocol, in the order of the discriminants.
+    pub const ALL: [Self; 4] = [Self::Grpc, Self::GrpcWeb, Self::Connect, Self::Rest];
+
+    /// The name in labels and log lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::GrpcWeb => "grpc-web",
+            Self::Connect => "connect",
+            Self::Rest => "rest",
+        }
+    }
+}
+
+/// Whose fault a failed call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The request is wrong, too large or was given up.
+    Client,
+    /// The gateway refused or failed.
+    Gateway,
+    /// The upstream answered with an error, or could not be reached.
+    Upstream,
+}
+
+impl Origin {
+    /// Every origin, in the order of the discriminants.
+    pub const ALL: [Self; 3] = [Self::Client, Self::Gateway, Self::Upstream];
+
+    /// The name in labels and log lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Gateway => "gateway",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// The version of HTTP on a client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTP/1.0 and HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Transport {
+    /// Both versions, in the order of the discriminants.
+    pub const ALL: [Self; 2] = [Self::Http1, Self::Http2];
+
+    /// The name in labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+        }
+    }
+}
+
+/// The name of a gRPC status code, `None` outside the
+/// [table](https://github.com/grpc/grpc/blob/v1.76.0/doc/statuscodes.md).
+pub(crate) fn code_name(code: u32) -> Option<&'static str> {
+    usize::try_from(code).ok().and_then(|code| CODE_NAMES.get(code)).copied()
+}
+
+/// Text as a JSON string, with its quotes.
+pub(crate) fn json_string(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    escape::json(&mut out, text.as_bytes());
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// By code.
+pub(crate) const CODE_NAMES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];

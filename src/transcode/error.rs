@@ -90,6 +90,16 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What is wrong and where in the text, without the field.
+    pub fn describe(&self) -> String {
+        match self.position {
+            Some(Position { line, column }) => format!("{} (line {line}, column {column})", self.message),
+            None => self.message.clone(),
+        }
+    }
+}
+
 impl From<Malformed> for Box<Error> {
     fn from(malformed: Malformed) -> Self {
         Error::upstream(malformed.to_string())
@@ -101,11 +111,7 @@ impl fmt::Display for Error {
         if !self.field.is_empty() {
             write!(f, "{}: ", self.field)?;
         }
-        f.write_str(&self.message)?;
-        match self.position {
-            Some(Position { line, column }) => write!(f, " (line {line}, column {column})"),
-            None => Ok(()),
-        }
+        f.write_str(&self.describe())
     }
 }
 

@@ -36,18 +36,8 @@ mod tests;
 mod time;
 mod wire;
 
+pub use crate::schema::http_rule::BodyRule;
 pub use error::{Error, Fault, Position};
 pub use plan::Plans;
-pub use reply::{ReplyPlan, write_any};
+pub use reply::{ReplyPlan, write_any, write_text};
 pub use request::{Input, RequestPlan};
-
-/// What the body of a request sets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BodyRule {
-    /// Nothing: there is no body.
-    None,
-    /// Every field that the path does not set (`*`).
-    Whole,
-    /// This top-level field (name in the `.proto` file), of any kind.
-    Field(Box<str>),
-}

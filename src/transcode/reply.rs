@@ -93,6 +93,11 @@ impl ReplyPlan {
     }
 }
 
+/// Appends a text as a JSON string.
+pub fn write_text(text: &str, out: &mut BytesMut) {
+    write_string(&mut Out::new(out, text.len() + 2), text.as_bytes());
+}
+
 /// Appends a detail of a `google.rpc.Status` as JSON: through the schema, else through the types that every gateway knows,
 /// else as `{"@type": …, "value": base64}`, so that an unknown or broken detail never hides the error that it belongs to.
 pub fn write_any(plans: &Plans, type_url: &str, value: &[u8], json: Json, out: &mut BytesMut) {

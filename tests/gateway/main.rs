@@ -1,1 +1,6 @@
 //! Black-box tests.
+
+mod backend_smoke;
+mod demo;
+mod scripted_smoke;
+mod support;

@@ -1,0 +1,48 @@
+# Each target installs the programs that it misses (tools/install.sh) and runs from a clean checkout.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
+
+test: ## unit tests, tests against a real gateway, documentation examples
+	@tools/install.sh cc cargo
+	cargo test --locked
+
+check: fmt lint doc test deny ## everything that a change must pass: fmt, lint, doc, test, deny
+
+fmt: ## formatting
+	@tools/install.sh cargo
+	cargo fmt --check
+
+lint: ## clippy, where a warning is an error
+	@tools/install.sh cc cargo
+	cargo clippy --locked --all-targets -- -D warnings
+
+doc: ## the library's documentation, where a warning is an error
+	@tools/install.sh cc cargo
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+deny: ## licences, duplicates and origins of the dependencies
+	@tools/install.sh cc cargo cargo-deny
+	cargo deny --locked check -D unmatched-skip -D unnecessary-skip bans licenses sources
+
+conformance: ## gRPC interop and h2spec through the gateway
+	@tools/install.sh cc cargo go python3
+	cargo build --locked
+	conformance/interop.sh
+	conformance/h2spec.sh
+
+third-party: ## real calls to OpenFGA through the gateway, by reflection alone; minutes to build the first time
+	@tools/install.sh cc cargo go python3
+	cargo build --locked
+	conformance/third_party.sh
+
+bench: ## Portico beside Envoy; BENCH="--loads grpc-get --rounds 1" passes options to bench/compare.py
+	bench/setup.sh
+	cargo build --locked --profile dist
+	bench/compare.py --gateways envoy,portico $(BENCH)
+
+.PHONY: help test check fmt lint doc deny conformance third-party bench

@@ -1,0 +1,172 @@
+//! The configuration file as it is typed: one struct per section, every key optional and with its position.
+//!
+//! Nothing here is checked beyond its type; [`super::resolve`] turns it into [`super::Config`]. The keys of these
+//! structs are the reference that `docs/configuration.md` is tested against.
+
+use super::node::Node;
+use super::problem::Place;
+use super::read::{Entries, List, Located, Marker, Read, Report, Switch, section};
+use super::units::{Size, Span};
+
+section! {
+    /// The whole file.
+    File {
+        listeners: List<Listener>,
+        admin: Switch<Admin>,
+        upstreams: List<Upstream>,
+        http_rules: List<HttpRule>,
+        json: Json,
+        serve: Serve,
+        policies: List<Policy>,
+        telemetry: Telemetry,
+        workers: u64,
+    }
+}
+
+section! {
+    /// A socket for clients.
+    Listener {
+        address: String,
+        limits: Limits,
+        trusted_proxies: List<String>,
+    }
+}
+
+section! {
+    /// Bounds on what the clients of a listener may use.
+    Limits {
+        max_connections: u64,
+        max_header_bytes: Size,
+        max_headers: u64,
+        max_concurrent_streams: u64,
+        max_pending_resets: u64,
+        header_timeout: Span,
+        idle_timeout: Span,
+        stream_window: Size,
+        connection_window: Size,
+    }
+}
+
+section! {
+    /// The operator's own address.
+    Admin {
+        address: String,
+    }
+}
+
+section! {
+    /// A group of endpoints that serve the same services.
+    Upstream {
+        name: String,
+        endpoints: List<String>,
+        schema: Schema,
+        services: List<String>,
+        authority: String,
+        connections: Connections,
+    }
+}
+
+section! {
+    /// Where descriptors come from; exactly one of `reflection`, `descriptor_set` and `proto`.
+    Schema {
+        reflection: Marker,
+        descriptor_set: String,
+        proto: List<String>,
+        include: List<String>,
+    }
+}
+
+section! {
+    /// Connections to an upstream.
+    Connections {
+        max_per_endpoint: u64,
+        connect_timeout: Span,
+        stream_window: Size,
+        connection_window: Size,
+        data_frame_budget: Size,
+    }
+}
+
+section! {
+    /// A `google.api.HttpRule`; inside `additional_bindings` without `selector` and further bindings.
+    HttpRule {
+        selector: String,
+        get: String,
+        put: String,
+        post: String,
+        delete: String,
+        patch: String,
+        custom: CustomPattern,
+        body: String,
+        response_body: String,
+        additional_bindings: List<HttpRule>,
+    }
+}
+
+section! {
+    /// A pattern for any other HTTP method.
+    CustomPattern {
+        kind: String,
+        path: String,
+    }
+}
+
+section! {
+    /// How JSON is read and written.
+    Json {
+        unknown_fields: String,
+        int64_as_number: bool,
+        emit_defaults: bool,
+        preserve_proto_names: bool,
+        enums_as_numbers: bool,
+    }
+}
+
+section! {
+    /// What the gateway answers itself.
+    Serve {
+        reflection: bool,
+        health: bool,
+    }
+}
+
+section! {
+    /// Settings of the methods that a pattern names.
+    Policy {
+        r#match: String,
+        timeout: Timeout,
+        json: Json,
+        limits: MessageLimits,
+    }
+}
+
+section! {
+    /// How long a call may take.
+    Timeout {
+        unary: Span,
+        stream_idle: Span,
+    }
+}
+
+section! {
+    /// How large one message may be.
+    MessageLimits {
+        request_message: Size,
+        response_message: Size,
+    }
+}
+
+section! {
+    /// Logs.
+    Telemetry {
+        access_log: AccessLog,
+    }
+}
+
+section! {
+    /// One line per call.
+    AccessLog {
+        format: String,
+        path: String,
+    }
+}

@@ -1,0 +1,121 @@
+//! A configuration without a file: what the command line can say.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::problem::{Errors, Place, Problem};
+use super::{
+    AccessLog, Config, Connections, DEFAULT_ADMIN, DEFAULT_LISTEN, Listener, LogFormat, MethodSettings, SchemaSource,
+    Serve, Telemetry, Upstream, pattern,
+};
+
+/// Flags that stand above what a file says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// The address of the only listener.
+    pub listen: Option<SocketAddr>,
+    /// The admin address; `Some(None)` for none.
+    pub admin: Option<Option<SocketAddr>>,
+    /// Data-plane threads.
+    pub workers: Option<usize>,
+    /// How access-log lines look.
+    pub log_format: Option<LogFormat>,
+}
+
+impl Config {
+    /// One upstream per `HOST:PORT`, each named after it, all with the same source of descriptors; everything else
+    /// at its default.
+    ///
+    /// # Errors
+    /// No upstream, one that is not `HOST:PORT` or given twice, or a file or folder of the schema that does not exist.
+    pub fn from_flags(upstreams: &[String], schema: &SchemaSource) -> Result<Self, Errors> {
+        let mut problems = Vec::new();
+        let mut problem = |flag: &str, message: String| {
+            problems.push(Problem::new(Place { path: flag.to_owned(), position: None }, message));
+        };
+        let mut resolved: Vec<Upstream> = Vec::new();
+        if upstreams.is_empty() {
+            problem("--upstream", "at least one is needed".to_owned());
+        }
+        for text in upstreams {
+            match pattern::host_port(text) {
+                Ok(endpoint) if resolved.iter().any(|upstream| upstream.name == endpoint) => {
+                    problem("--upstream", format!("{text:?} is given twice"));
+                }
+                Ok(endpoint) => resolved.push(Upstream::at(endpoint, schema.clone())),
+                Err(message) => problem("--upstream", message),
+            }
+        }
+        match schema {
+            SchemaSource::Reflection => {}
+            SchemaSource::DescriptorSet(file) if file.is_file() => {}
+            SchemaSource::DescriptorSet(file) => {
+                problem("--descriptor-set", format!("the file {} does not exist", file.display()));
+            }
+            SchemaSource::Proto { files, include } => {
+                for file in files.iter().filter(|file| !file.is_file()) {
+                    problem("--proto", format!("the file {} does not exist", file.display()));
+                }
+                for folder in include.iter().filter(|folder| !folder.is_dir()) {
+                    problem("--include", format!("the folder {} does not exist", folder.display()));
+                }
+            }
+        }
+        if problems.is_empty() { Ok(Self::of(resolved)) } else { Err(Errors::new(problems)) }
+    }
+
+    /// These upstreams with every other setting at its default.
+    fn of(upstreams: Vec<Upstream>) -> Self {
+        Self {
+            listeners: vec![Listener::on(DEFAULT_LISTEN)],
+            admin: Some(DEFAULT_ADMIN),
+            upstreams,
+            http_rules: Vec::new(),
+            serve: Serve { reflection: true, health: true },
+            defaults: MethodSettings::default(),
+            policies: Vec::new(),
+            telemetry: Telemetry { access_log: AccessLog::Stdout(LogFormat::Text) },
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// Puts flags above what is configured.
+    ///
+    /// # Errors
+    /// An address to listen on is given although there are several listeners, or it is the admin address too.
+    pub fn apply(&mut self, overrides: &Overrides) -> Result<(), String> {
+        if let Some(address) = overrides.listen {
+            let [listener] = self.listeners.as_mut_slice() else {
+                return Err(format!("--listen cannot replace the {} listeners of the file", self.listeners.len()));
+            };
+            listener.address = address;
+        }
+        self.admin = overrides.admin.unwrap_or(self.admin);
+        let is_taken = |admin: &SocketAddr| self.listeners.iter().any(|listener| listener.address == *admin);
+        if let Some(admin) = self.admin.filter(|admin| admin.port() != 0 && is_taken(admin)) {
+            return Err(format!("{admin} is both the admin address and one for clients; --admin moves the former"));
+        }
+        self.workers = overrides.workers.unwrap_or(self.workers);
+        if let Some(format) = overrides.log_format {
+            match &mut self.telemetry.access_log {
+                AccessLog::Off => {}
+                AccessLog::Stdout(current) | AccessLog::File(_, current) => *current = format,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Upstream {
+    /// One endpoint, named after itself, with default connections.
+    fn at(endpoint: Arc<str>, schema: SchemaSource) -> Self {
+        Self {
+            name: Arc::clone(&endpoint),
+            endpoints: vec![endpoint],
+            schema,
+            services: Vec::new(),
+            authority: None,
+            connections: Connections::default(),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What is written about the configuration holds: the reference names every key, every YAML block loads, the examples
+//! load, and the errors are shown as they are.
+
+use std::fs;
+
+use super::*;
+use crate::config::file;
+use crate::config::from_str;
+
+fn repository(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn document(path: &str) -> String {
+    fs::read_to_string(repository(path)).expect("a document")
+}
+
+/// The fenced blocks of a document: language and text.
+fn blocks(document: &str) -> Vec<(&str, &str)> {
+    let fenced = document.split("```").skip(1).step_by(2);
+    fenced.filter_map(|block| block.split_once('\n')).collect()
+}
+
+#[test]
+fn every_key_is_in_the_reference() {
+    let reference = document("docs/configuration.md");
+    let sections: [(&str, &str, &[&str]); 16] = [
+        ("## `listeners`", "", file::Listener::KEYS),
+        ("### `listeners[].limits`", "", file::Limits::KEYS),
+        ("## `admin`", "", file::Admin::KEYS),
+        ("## `upstreams`", "", file::Upstream::KEYS),
+        ("### `upstreams[].schema`", "", file::Schema::KEYS),
+        ("### `upstreams[].connections`", "", file::Connections::KEYS),
+        ("## `http_rules`", "", file::HttpRule::KEYS),
+        ("## `http_rules`", "", file::CustomPattern::KEYS),
+        ("## `json`", "", file::Json::KEYS),
+        ("## `serve`", "", file::Serve::KEYS),
+        ("## `policies`", "", file::Policy::KEYS),
+        ("## `policies`", "timeout.", file::Timeout::KEYS),
+        ("## `policies`", "limits.", file::MessageLimits::KEYS),
+        ("## `telemetry`", "", file::Telemetry::KEYS),
+        ("## `telemetry`", "access_log.", file::AccessLog::KEYS),
+        ("## `workers`", "", &[]),
+    ];
+
+    for key in file::File::KEYS {
+        assert!(sections.iter().any(|(heading, ..)| *heading == format!("## `{key}`")), "{key} has no section");
+    }
+    for (heading, prefix, keys) in sections {
+        let (_, section) = reference.split_once(&format!("\n{heading}\n")).expect("a heading");
+        let section = section.split("\n##").next().unwrap_or_default();
+        for key in keys {
+            let named = section.contains(&format!("`{prefix}{key}`")) || section.contains(&format!("`{prefix}{key}."));
+            assert!(named, "{prefix}{key} is not below {heading}");
+        }
+    }
+}
+
+#[test]
+fn every_block_of_the_reference_loads() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("protos")).expect("a folder");
+    for file in ["inventory.proto", "library.binpb"] {
+        fs::write(folder.path().join(file), "").expect("a file");
+    }
+    let reference = document("docs/configuration.md");
+
+    let mut loaded = 0;
+    for (language, block) in blocks(&reference).into_iter().filter(|(language, _)| *language == "yaml") {
+        let added = if block.contains("upstreams:") { "" } else { UPSTREAM };
+        match from_str(&format!("{block}{added}"), "docs/configuration.md", folder.path()) {
+            Ok(Loaded { warnings, .. }) => assert_eq!(warnings, [], "{language} {block}"),
+            Err(errors) => panic!("{block}\n{errors}"),
+        }
+        loaded += 1;
+    }
+    assert!(loaded >= 12, "{loaded} blocks");
+}
+
+#[test]
+fn every_example_loads() {
+    let mut loaded = 0;
+    for entry in fs::read_dir(repository("examples")).expect("the examples") {
+        let path = entry.expect("an example").path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            if let Err(errors) = crate::config::load(&path) {
+                panic!("{errors}");
+            }
+            loaded += 1;
+        }
+    }
+    assert!(loaded >= 4, "{loaded} examples");
+}
+
+#[test]
+fn broken_configurations_are_shown_as_check_shows_them() {
+    let document = document("docs/errors.md");
+    let section =
+        document.split("\n## ").find(|section| section.starts_with("A wrong configuration")).expect("a section");
+    let blocks = blocks(section);
+    let pairs: Vec<_> = blocks.chunks_exact(2).collect();
+
+    for pair in &pairs {
+        let [("yaml", text), ("text", expected)] = pair else { panic!("not a pair: {pair:?}") };
+        let Err(errors) = from_str(text, "portico.yaml", Path::new("")) else { panic!("accepted: {text}") };
+        assert_eq!(format!("{errors}\n"), *expected);
+    }
+    assert_eq!(pairs.len(), 5);
+}

@@ -1,0 +1,54 @@
+//! Which header names are metadata, and which belong to a protocol.
+
+use http::HeaderName;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+
+/// Whether a header speaks of one connection only (RFC 9110 §7.6.1) and so never passes a gateway.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION].contains(name)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+}
+
+/// Whether a name is reserved for gRPC itself: metadata may not start with `grpc-` (PROTOCOL-HTTP2 "Custom-Metadata").
+pub fn is_reserved(name: &HeaderName) -> bool {
+    name.as_str().starts_with("grpc-")
+}
+
+/// Whether values of that name are base64 (PROTOCOL-HTTP2 "Binary-Header").
+pub fn is_binary(name: &HeaderName) -> bool {
+    name.as_str().ends_with("-bin")
+}
+
+/// Whether a REST request's header describes the HTTP request itself, so that it means nothing to a gRPC service:
+/// its body, its target, what reply it takes, and names that only a gateway may set.
+pub fn is_http_only(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    is_hop_by_hop(name)
+        || [HOST, CONTENT_LENGTH, EXPECT].contains(name)
+        || text.starts_with("content-")
+        || text.starts_with("accept")
+        || text.starts_with("if-")
+        || text.starts_with("sec-")
+        || text.starts_with("access-control-")
+        || text.starts_with("x-envoy-")
+        || matches!(text, "range" | "origin" | "x-server-timeout" | "request-timeout" | "forwarded")
+        || text.starts_with("x-forwarded-")
+}
+
+/// Whether reply metadata of that name may become a header of a REST reply. What would steer a browser, describe the
+/// body, or speak for the gateway stays inside.
+pub fn is_public(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    !(is_hop_by_hop(name)
+        || is_reserved(name)
+        || text.starts_with("content-")
+        || text.starts_with("access-control-")
+        || matches!(
+            text,
+            "set-cookie" | "location" | "www-authenticate" | "accept-encoding" | "date" | "server" | "alt-svc"
+        )
+        || text.starts_with("strict-transport-"))
+}

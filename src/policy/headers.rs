@@ -1,0 +1,295 @@
+//! Which headers go upstream, which come back, and what the gateway adds.
+//!
+//! The rules: what speaks of one connection is dropped; names that only a gateway may set are dropped unless a
+//! trusted proxy sent them, and set again; everything else passes under its own name. REST callers may also write
+//! metadata as `Grpc-Metadata-<name>`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::{BufMut, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use ipnet::IpNet;
+
+use crate::grpc;
+use crate::grpc::metadata::{is_binary, is_hop_by_hop, is_http_only, is_public, is_reserved};
+use crate::grpc::status::{decode_binary, encode_binary};
+use crate::telemetry::trace::{RequestId, TraceParent};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const METADATA_PREFIX: &str = "grpc-metadata-";
+
+/// What the gateway knows of the caller and tells the upstream.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+    /// Whether the connection is TLS.
+    pub tls: bool,
+    /// Networks whose `x-forwarded-*` is believed.
+    pub trusted: &'a [IpNet],
+    /// The request's target; its authority stands in for `host` in HTTP/2.
+    pub uri: &'a Uri,
+    /// Passed on or made.
+    pub request_id: &'a HeaderValue,
+    /// Passed on or made.
+    pub traceparent: &'a HeaderValue,
+    /// Whether the trace begins here; what a client says of another one is then dropped.
+    pub new_trace: bool,
+}
+
+/// Metadata that cannot be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadHeader {
+    /// Its name as the client wrote it.
+    pub name: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+/// Turns the headers of a native gRPC request into those of the request upstream, in place.
+pub fn native_request(headers: &mut HeaderMap, caller: &Caller<'_>) {
+    remove_hop_by_hop(headers);
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(grpc::TIMEOUT);
+    add_gateway_headers(headers, caller);
+    headers.remove(HOST);
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+}
+
+/// Makes the headers of a gRPC request out of those of a REST request.
+///
+/// # Errors
+/// A `-bin` header whose value is not base64.
+pub fn rest_request(headers: &HeaderMap, caller: &Caller<'_>) -> Result<HeaderMap, BadHeader> {
+    let named = connection_named(headers);
+    let mut metadata = HeaderMap::with_capacity(headers.len() + 8);
+    for (name, value) in headers {
+        let renamed = match name.as_str().strip_prefix(METADATA_PREFIX) {
+            Some(rest) => match HeaderName::from_bytes(rest.as_bytes()) {
+                Ok(inner) => inner,
+                Err(_) => continue,
+            },
+            None => name.clone(),
+        };
+        if is_http_only(&renamed) || is_reserved(&renamed) || named.iter().any(|named| named == name.as_str()) {
+            continue;
+        }
+        if is_binary(&renamed) {
+            let bytes = decode_binary(value.as_bytes())
+                .ok_or_else(|| BadHeader { name: name.to_string(), problem: "value is not base64" })?;
+            metadata.append(renamed, encode_binary(&bytes));
+        } else if value.as_bytes().iter().all(|byte| (0x20..=0x7e).contains(byte)) {
+            // Other bytes are legal in HTTP and illegal in gRPC metadata: a server would refuse the whole call.
+            metadata.append(renamed, value.clone());
+        }
+    }
+    for name in [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST] {
+        for value in headers.get_all(name) {
+            metadata.append(name, value.clone());
+        }
+    }
+    if let Some(host) = headers.get(HOST) {
+        metadata.insert(HOST, host.clone());
+    }
+    add_gateway_headers(&mut metadata, caller);
+    metadata.remove(HOST);
+    metadata.insert(TE, HeaderValue::from_static("trailers"));
+    metadata.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    Ok(metadata)
+}
+
+fn add_gateway_headers(headers: &mut HeaderMap, caller: &Caller<'_>) {
+    let trusted = is_trusted(caller.peer.ip(), caller.trusted);
+    let mut chain = BytesMut::with_capacity(64);
+    if trusted {
+        for value in headers.get_all(&FORWARDED_FOR) {
+            chain.put_slice(value.as_bytes());
+            chain.put_slice(b", ");
+        }
+    }
+    put_ip(&mut chain, caller.peer.ip());
+    if let Ok(value) = HeaderValue::from_maybe_shared(chain.freeze()) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+    if !(trusted && headers.contains_key(&FORWARDED_PROTO)) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if caller.tls { "https" } else { "http" }));
+    }
+    if !(trusted && headers.contains_key(&FORWARDED_HOST)) {
+        let host = match caller.uri.authority() {
+            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            None => headers.get(HOST).cloned(),
+        };
+        match host {
+            Some(host) => headers.insert(FORWARDED_HOST, host),
+            None => headers.remove(FORWARDED_HOST),
+        };
+    }
+    headers.insert(RequestId::HEADER, caller.request_id.clone());
+    headers.insert(TraceParent::HEADER, caller.traceparent.clone());
+    if caller.new_trace {
+        headers.remove(TraceParent::STATE);
+    }
+}
+
+/// An IPv4 address mapped into IPv6 is written, and trusted, as the IPv4 address that it is.
+fn put_ip(out: &mut BytesMut, ip: IpAddr) {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let mut digits = itoa::Buffer::new();
+            for (index, octet) in ip.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.put_u8(b'.');
+                }
+                out.put_slice(digits.format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(ip) => out.put_slice(ip.to_string().as_bytes()),
+    }
+}
+
+fn is_trusted(ip: IpAddr, networks: &[IpNet]) -> bool {
+    let ip = ip.to_canonical();
+    networks.iter().any(|network| network.contains(&ip))
+}
+
+/// Removes from a gRPC reply what speaks of one connection, in place. Metadata passes untouched.
+pub fn native_reply(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+}
+
+/// Copies reply metadata, initial or trailing, into the headers or trailers of a REST reply.
+pub fn rest_reply(metadata: &HeaderMap, into: &mut HeaderMap) {
+    for (name, value) in metadata {
+        if is_public(name) {
+            into.append(name, value.clone());
+        }
+    }
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    for name in connection_named(headers) {
+        headers.remove(&name);
+    }
+    // Most requests have at most `te`, so names are looked for instead of keys being walked and compared.
+    for name in ["connection", "te", "trailer", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection"] {
+        headers.remove(name);
+    }
+    for name in ["proxy-authenticate", "proxy-authorization", "http2-settings"] {
+        headers.remove(name);
+    }
+    debug_assert!(!headers.keys().any(is_hop_by_hop));
+}
+
+/// Headers that `connection` declares to be of this connection only (RFC 9110 §7.6.1).
+fn connection_named(headers: &HeaderMap) -> Vec<String> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller<'a>(uri: &'a Uri, id: &'a HeaderValue, trusted: &'a [IpNet]) -> Caller<'a> {
+        let peer = "203.0.113.9:4711".parse().unwrap();
+        Caller { peer, tls: false, trusted, uri, request_id: id, traceparent: id, new_trace: false }
+    }
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn rest(pairs: &[(&'static str, &'static str)], trusted: &[IpNet]) -> Result<HeaderMap, BadHeader> {
+        let (uri, id) = (Uri::from_static("/x"), HeaderValue::from_static("id"));
+        rest_request(&map(pairs), &caller(&uri, &id, trusted))
+    }
+
+    #[test]
+    fn metadata_is_taken_raw_and_with_prefix() {
+        let metadata = rest(&[("x-tenant", "a"), ("grpc-metadata-color", "red")], &[]).unwrap();
+
+        assert_eq!(metadata["x-tenant"], "a");
+        assert_eq!(metadata["color"], "red");
+    }
+
+    #[test]
+    fn prefix_does_not_smuggle_names_that_belong_to_the_gateway() {
+        let metadata = rest(
+            &[
+                ("grpc-metadata-grpc-timeout", "1H"),
+                ("grpc-metadata-te", "gzip"),
+                ("grpc-metadata-x-forwarded-for", "10.0.0.1"),
+                ("grpc-metadata-host", "evil"),
+                ("grpc-metadata-content-type", "text/plain"),
+            ],
+            &[],
+        )
+        .unwrap();
+
+        assert!(!metadata.contains_key("grpc-timeout") && !metadata.contains_key("host"));
+        assert_eq!(metadata["te"], "trailers");
+        assert_eq!(metadata["content-type"], "application/grpc");
+        assert_eq!(metadata["x-forwarded-for"], "203.0.113.9");
+    }
+
+    #[test]
+    fn binary_metadata_is_normalised_and_checked() {
+        assert_eq!(rest(&[("x-key-bin", "AAE=")], &[]).unwrap()["x-key-bin"], "AAE");
+        assert_eq!(rest(&[("x-key-bin", "***")], &[]).unwrap_err().name, "x-key-bin");
+    }
+
+    #[test]
+    fn forwarded_headers_are_believed_only_from_trusted_proxies() {
+        let sent = [("x-forwarded-for", "10.9.8.7"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "h")];
+
+        let alone = rest(&sent, &[]).unwrap();
+        let trusted = rest(&sent, &["203.0.113.0/24".parse().unwrap()]).unwrap();
+
+        assert_eq!(
+            (&alone["x-forwarded-for"], &alone["x-forwarded-proto"]),
+            (&"203.0.113.9".parse().unwrap(), &"http".parse().unwrap())
+        );
+        assert!(!alone.contains_key("x-forwarded-host"));
+        assert_eq!(trusted["x-forwarded-for"], "10.9.8.7, 203.0.113.9");
+        assert_eq!(trusted["x-forwarded-proto"], "https");
+        assert_eq!(trusted["x-forwarded-host"], "h");
+    }
+
+    #[test]
+    fn headers_named_by_connection_do_not_pass() {
+        let uri = Uri::from_static("/x");
+        let id = HeaderValue::from_static("id");
+        let mut headers =
+            map(&[("connection", "close, X-Secret"), ("x-secret", "1"), ("te", "trailers"), ("x-kept", "1")]);
+
+        native_request(&mut headers, &caller(&uri, &id, &[]));
+
+        assert!(!headers.contains_key("x-secret") && !headers.contains_key("connection"));
+        assert_eq!(headers["x-kept"], "1");
+    }
+
+    #[test]
+    fn replies_keep_what_steers_a_browser_inside() {
+        let mut out = HeaderMap::new();
+
+        rest_reply(
+            &map(&[("x-a", "1"), ("set-cookie", "x"), ("location", "/"), ("grpc-status", "0"), ("content-type", "x")]),
+            &mut out,
+        );
+
+        assert_eq!(out, map(&[("x-a", "1")]));
+    }
+}

@@ -1,0 +1,226 @@
+//! One call: what is known of it from its first header to its last byte.
+//!
+//! The call travels with the reply's body. When that ends, or is dropped because the client left, the call is counted
+//! and its line goes to the access log; there is no other place where calls end.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use http::{Method as HttpMethod, Request, StatusCode, Uri, request};
+use tokio::time::Instant;
+
+use super::forward::Trail;
+use super::worker::{Prepared, Worker};
+use super::{Peer, protocol};
+use crate::body::RequestBody;
+use crate::config::MethodSettings;
+use crate::error::{Error, Reason};
+use crate::grpc::status::Code;
+use crate::policy::headers::Caller;
+use crate::snapshot::{self, Method};
+use crate::telemetry::line::{Entry, Failure};
+use crate::telemetry::trace::{RequestId, TraceParent};
+use crate::telemetry::{Origin, Protocol};
+
+/// One call.
+#[derive(Debug)]
+pub(crate) struct Call {
+    worker: Rc<Worker>,
+    pub(crate) prepared: Rc<Prepared>,
+    pub(crate) peer: Rc<Peer>,
+    pub(crate) protocol: Protocol,
+    pub(crate) http_method: HttpMethod,
+    pub(crate) uri: Uri,
+    pub(crate) started: Instant,
+    time: SystemTime,
+    pub(crate) request_id: RequestId,
+    pub(crate) traceparent: TraceParent,
+    user_agent: Option<http::HeaderValue>,
+    target: Target,
+    pub(crate) trail: Trail,
+    forwarded: Option<Instant>,
+    pub(crate) response_bytes: u64,
+    pub(crate) http_status: StatusCode,
+    outcome: Outcome,
+    complete: bool,
+}
+
+/// Where a call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Not known, or nowhere.
+    Unknown,
+    /// A method of the schema, by its index in the snapshot.
+    Method(usize),
+    /// An upstream, by its index, that may know a method which no schema knows.
+    Upstream(usize),
+}
+
+/// How a call ended.
+#[derive(Debug)]
+struct Outcome {
+    code: u32,
+    failure: Option<(Origin, Cow<'static, str>)>,
+}
+
+impl Call {
+    pub(crate) fn begin(
+        worker: &Rc<Worker>,
+        prepared: Rc<Prepared>,
+        peer: Rc<Peer>,
+        request: &Request<RequestBody>,
+    ) -> Box<Self> {
+        let headers = request.headers();
+        Box::new(Self {
+            worker: Rc::clone(worker),
+            prepared,
+            peer,
+            protocol: protocol::classify(headers),
+            http_method: request.method().clone(),
+            uri: request.uri().clone(),
+            started: Instant::now(),
+            time: SystemTime::now(),
+            request_id: RequestId::of(headers),
+            traceparent: TraceParent::of(headers),
+            user_agent: headers.get(http::header::USER_AGENT).cloned(),
+            target: Target::Unknown,
+            trail: Trail::default(),
+            forwarded: None,
+            response_bytes: 0,
+            http_status: StatusCode::OK,
+            outcome: Outcome { code: 0, failure: None },
+            complete: false,
+        })
+    }
+
+    pub(crate) fn set_target(&mut self, target: Target) {
+        self.target = target;
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        self.target
+    }
+
+    /// The method, when a schema knows it.
+    pub(crate) fn method(&self) -> Option<&Method> {
+        match self.target {
+            Target::Method(index) => Some(&self.prepared.snapshot.methods[index]),
+            Target::Unknown | Target::Upstream(_) => None,
+        }
+    }
+
+    /// The upstream's index in the snapshot.
+    pub(crate) fn upstream_index(&self) -> Option<usize> {
+        match self.target {
+            Target::Method(index) => Some(self.prepared.snapshot.methods[index].upstream),
+            Target::Upstream(index) => Some(index),
+            Target::Unknown => None,
+        }
+    }
+
+    /// The upstream that the call goes to.
+    pub(crate) fn upstream(&self) -> Option<&snapshot::Upstream> {
+        self.prepared.snapshot.upstreams.get(self.upstream_index()?)
+    }
+
+    /// Its name, for messages; empty when there is none.
+    pub(crate) fn upstream_name(&self) -> &str {
+        self.upstream().map_or("", |upstream| &upstream.config.name)
+    }
+
+    /// What holds for the call.
+    pub(crate) fn settings(&self) -> &MethodSettings {
+        self.method().map_or(&self.prepared.snapshot.config.defaults, |method| &method.settings)
+    }
+
+    /// What the upstream is told of the caller.
+    pub(crate) fn caller(&self) -> Caller<'_> {
+        Caller {
+            peer: self.peer.address,
+            tls: self.peer.tls,
+            trusted: &self.peer.listener.trusted_proxies,
+            uri: &self.uri,
+            request_id: self.request_id.value(),
+            traceparent: self.traceparent.value(),
+            new_trace: self.traceparent.is_new(),
+        }
+    }
+
+    /// When the call must be over: the client's deadline, if it gave one, and the timeout of a unary method.
+    ///
+    /// # Errors
+    /// A deadline that cannot be read.
+    pub(crate) fn deadline(&self, parts: &request::Parts) -> Result<Option<Instant>, Error> {
+        let client = super::deadline::requested(&parts.headers)?;
+        let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
+        let method = unary.then(|| self.settings().unary_timeout);
+        Ok([client, method].into_iter().flatten().min().and_then(|left| self.started.checked_add(left)))
+    }
+
+    /// How long the call may stand still; unary calls have a deadline instead.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
+        (!unary).then(|| self.settings().stream_idle)
+    }
+
+    /// The call is on its way upstream.
+    pub(crate) fn forwarded(&mut self) {
+        self.forwarded = Some(Instant::now());
+    }
+
+    /// The call failed. The first failure counts.
+    pub(crate) fn failed(&mut self, error: &Error) {
+        if self.outcome.failure.is_none() {
+            self.outcome =
+                Outcome { code: error.number(), failure: Some((error.origin(), error.reason().name().into())) };
+        }
+    }
+
+    /// The reply went out whole.
+    pub(crate) fn complete(&mut self) {
+        self.complete = true;
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.complete && self.outcome.failure.is_none() {
+            let reason = Reason::ClientGone.name();
+            self.outcome = Outcome { code: Code::Cancelled.number(), failure: Some((Origin::Client, reason.into())) };
+        }
+        let elapsed = self.started.elapsed();
+        let origin = self.outcome.failure.as_ref().map(|(origin, _)| *origin);
+        let metrics = match self.target {
+            Target::Method(index) => self.prepared.metrics(index, &self.worker),
+            Target::Upstream(_) | Target::Unknown => &self.worker.unknown,
+        };
+        metrics.finish(self.protocol, self.outcome.code, origin, elapsed);
+        metrics.transferred(self.trail.request_bytes, self.response_bytes);
+        if !self.worker.log.is_on() {
+            return;
+        }
+        let known = self.protocol == Protocol::Grpc && self.method().is_some();
+        self.worker.log.write(&Entry {
+            time: self.time,
+            request_id: self.request_id.as_str(),
+            trace_id: self.traceparent.trace_id(),
+            peer: self.peer.address,
+            protocol: self.protocol,
+            http_method: (!known).then_some(self.http_method.as_str()),
+            path: (!known).then(|| self.uri.path()),
+            method: self.method().map(|method| &*method.name),
+            upstream: self.upstream().map(|upstream| &*upstream.config.name),
+            endpoint: self.trail.endpoint.as_deref(),
+            http_status: self.http_status.as_u16(),
+            code: self.outcome.code,
+            failure: self.outcome.failure.as_ref().map(|(origin, reason)| Failure { origin: *origin, reason }),
+            duration: elapsed,
+            upstream_duration: self.forwarded.map(|since| since.elapsed()),
+            request_bytes: self.trail.request_bytes,
+            response_bytes: self.response_bytes,
+            attempts: self.trail.attempts,
+            user_agent: self.user_agent.as_ref().map(|value| value.as_bytes()),
+        });
+    }
+}

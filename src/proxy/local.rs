@@ -1,0 +1,240 @@
+//! Services that the gateway itself answers on its listeners: server reflection and health.
+//!
+//! Reflection speaks for every service that is routed, from the bytes that the upstreams' descriptors came in. Health
+//! speaks for the gateway (the empty name) and for each of those services.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response};
+use prost::Message as _;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::body::{Abort, ReplyBody};
+use super::call::Call;
+use super::reply;
+use super::worker::Worker;
+use crate::body::{ClientGone, Part, RequestBody};
+use crate::config::Serve;
+use crate::error::{Error, Reason};
+use crate::grpc;
+use crate::grpc::frame::{self, PREFIX, Scanner};
+use crate::grpc::status::{self, Code};
+use crate::pb::grpc::health::v1::health_check_response::ServingStatus;
+use crate::pb::grpc::health::v1::{HealthCheckRequest, HealthCheckResponse};
+use crate::pb::grpc::reflection::v1::ServerReflectionRequest;
+use crate::snapshot::Snapshot;
+
+/// A request for reflection or health is a name or two.
+const MAX_REQUEST: usize = 64 << 10;
+/// How often a watched service is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A method that is answered here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// `ServerReflectionInfo` of v1 and of v1alpha, which are the same on the wire.
+    Reflection,
+    /// `grpc.health.v1.Health/Check`.
+    HealthCheck,
+    /// `grpc.health.v1.Health/Watch`.
+    HealthWatch,
+}
+
+impl Service {
+    /// The method at that path, if it is served.
+    pub(crate) fn at(path: &str, serve: Serve) -> Option<Self> {
+        match path {
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+            | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => {
+                serve.reflection.then_some(Self::Reflection)
+            }
+            "/grpc.health.v1.Health/Check" => serve.health.then_some(Self::HealthCheck),
+            "/grpc.health.v1.Health/Watch" => serve.health.then_some(Self::HealthWatch),
+            _ => None,
+        }
+    }
+}
+
+/// Starts the reply of a local service.
+pub(crate) fn answer(call: Box<Call>, service: Service, body: RequestBody, worker: &Rc<Worker>) -> Response<ReplyBody> {
+    let mut headers = HeaderMap::with_capacity(2);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    reply::echo_request_id(&mut headers, &call);
+    let body = LocalBody {
+        call,
+        service,
+        body,
+        worker: Rc::clone(worker),
+        scanner: Scanner::new(MAX_REQUEST),
+        pending: BytesMut::new(),
+        state: State::Asking,
+    };
+    let mut response = Response::new(ReplyBody::local(Box::new(body)));
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The reply of a local service, made as requests come.
+#[derive(Debug)]
+pub(crate) struct LocalBody {
+    call: Box<Call>,
+    service: Service,
+    body: RequestBody,
+    worker: Rc<Worker>,
+    scanner: Scanner,
+    /// Request bytes that are no whole message yet.
+    pending: BytesMut,
+    state: State,
+}
+
+/// ```text
+///            one message                  answered
+///  Asking ────────────────▶ (Reflection: Asking again, Check: Last)
+///     │                     (Watch: Watching, until the client leaves)
+///     └── end of requests ──▶ Last ──▶ Over
+/// ```
+#[derive(Debug)]
+enum State {
+    Asking,
+    Watching { service: String, last: ServingStatus, ticks: Interval },
+    Last,
+    Over,
+}
+
+impl LocalBody {
+    pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>> {
+        let result = match &mut self.state {
+            State::Over => return Poll::Ready(None),
+            State::Last => Ok(Part::Trailers(ok_trailers())),
+            State::Watching { service, last, ticks } => loop {
+                ready!(ticks.poll_tick(cx));
+                let now = health(&self.worker.prepared().snapshot, &self.worker, service)
+                    .unwrap_or(ServingStatus::ServiceUnknown);
+                if now != *last {
+                    *last = now;
+                    break Ok(Part::Data(health_frame(now)));
+                }
+            },
+            State::Asking => match ready!(self.poll_message(cx)) {
+                Ok(Some(message)) => self.reply(&message).map(Part::Data),
+                Ok(None) if self.service == Service::Reflection => Ok(Part::Trailers(ok_trailers())),
+                Ok(None) => {
+                    Err(Error::new(Reason::MessageCount, "the method takes one request message, the client sent none"))
+                }
+                Err(error) => Err(error),
+            },
+        };
+        Poll::Ready(Some(match result {
+            Ok(Part::Data(data)) => {
+                self.call.response_bytes += data.len() as u64;
+                Ok(Part::Data(data))
+            }
+            Ok(Part::Trailers(trailers)) => {
+                self.state = State::Over;
+                self.call.complete();
+                Ok(Part::Trailers(trailers))
+            }
+            Err(error) => {
+                self.state = State::Over;
+                self.call.failed(&error);
+                self.call.complete();
+                Ok(Part::Trailers(reply::grpc_trailers(&error)))
+            }
+        }))
+    }
+
+    /// The next whole request message.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        loop {
+            if let Some(message) = self.take_message()? {
+                return Poll::Ready(Ok(Some(message)));
+            }
+            match ready!(self.body.poll_data(cx)) {
+                None => {
+                    let end = self.scanner.finish();
+                    return Poll::Ready(
+                        end.map(|()| None).map_err(|error| Error::new(Reason::InvalidFrame, error.to_string())),
+                    );
+                }
+                Some(Err(ClientGone)) => {
+                    return Poll::Ready(Err(Error::new(Reason::ClientGone, ClientGone.to_string())));
+                }
+                Some(Ok(data)) => {
+                    self.body.release(data.len());
+                    self.call.trail.request_bytes += data.len() as u64;
+                    self.scanner.scan(&data).map_err(|error| Error::new(Reason::InvalidFrame, error.to_string()))?;
+                    self.pending.extend_from_slice(&data);
+                }
+            }
+        }
+    }
+
+    fn take_message(&mut self) -> Result<Option<Bytes>, Error> {
+        let Some(&[flag, a, b, c, d]) = self.pending.first_chunk::<PREFIX>() else { return Ok(None) };
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if self.pending.len() < PREFIX + length {
+            return Ok(None);
+        }
+        if flag != 0 {
+            return Err(Error::new(Reason::InvalidFrame, "compressed requests are not taken here"));
+        }
+        self.pending.advance(PREFIX);
+        Ok(Some(self.pending.split_to(length).freeze()))
+    }
+
+    fn reply(&mut self, message: &[u8]) -> Result<Bytes, Error> {
+        let malformed = |error: prost::DecodeError| Error::invalid("", error.to_string());
+        let snapshot = &self.call.prepared.snapshot;
+        if self.service == Service::Reflection {
+            let request = ServerReflectionRequest::decode(message).map_err(malformed)?;
+            return Ok(frame(&snapshot.reflection.answer(request)));
+        }
+        let service = HealthCheckRequest::decode(message).map_err(malformed)?.service;
+        let known = health(snapshot, &self.worker, &service);
+        if self.service == Service::HealthCheck {
+            self.state = State::Last;
+            let known = known.ok_or_else(|| {
+                let message = format!("health of the unknown service {service:?} was asked");
+                Error::new(Reason::ServiceUnknown, message)
+            })?;
+            return Ok(health_frame(known));
+        }
+        let last = known.unwrap_or(ServingStatus::ServiceUnknown);
+        let mut ticks = interval(WATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.state = State::Watching { service, last, ticks };
+        Ok(health_frame(last))
+    }
+}
+
+/// What a service's health is; `None` for one that is not served.
+fn health(snapshot: &Snapshot, worker: &Worker, service: &str) -> Option<ServingStatus> {
+    let serving = if worker.is_draining() { ServingStatus::NotServing } else { ServingStatus::Serving };
+    if service.is_empty() {
+        return Some(serving);
+    }
+    let served =
+        snapshot.methods.iter().any(|method| method.name.split_once('/').is_some_and(|(name, _)| name == service));
+    served.then_some(serving)
+}
+
+fn health_frame(status: ServingStatus) -> Bytes {
+    frame(&HealthCheckResponse { status: status.into() })
+}
+
+fn frame(message: &impl prost::Message) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(PREFIX + message.encoded_len());
+    bytes.put_slice(&frame::prefix(message.encoded_len()).unwrap_or_default());
+    bytes.put_slice(&message.encode_to_vec());
+    bytes.freeze()
+}
+
+fn ok_trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(grpc::STATUS, status::status_value(Code::Ok.number()));
+    trailers
+}

@@ -1,0 +1,189 @@
+//! Native gRPC: heads are edited in place, messages pass as the bytes that they are.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Response, request};
+
+use super::body::{Abort, ReplyBody};
+use super::call::Call;
+use super::forward::{self, Incoming, Outgoing};
+use super::pump::{Frames, Pump, Source};
+use super::reply;
+use super::timer::Timer;
+use crate::body::{Part, RequestBody};
+use crate::error::{Error, Reason};
+use crate::grpc::frame::{FrameError, Scanner};
+use crate::policy::headers;
+use crate::upstream::Lease;
+
+/// Makes the call upstream out of a native gRPC request.
+pub(crate) fn adapt_in(call: &Call, path: PathAndQuery, mut parts: request::Parts, body: RequestBody) -> Outgoing {
+    headers::native_request(&mut parts.headers, &call.caller());
+    let unary = call.method().is_some_and(|method| !method.client_streaming);
+    let frames = Frames::new(body, call.settings().max_request_message, unary);
+    Outgoing { path, headers: parts.headers, body: Source::Stream(frames) }
+}
+
+/// Makes the reply to the client out of the upstream's.
+pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<ReplyBody> {
+    let Incoming { mut head, body, pump, timer, lease } = incoming;
+    headers::native_reply(&mut head.headers);
+    reply::echo_request_id(&mut head.headers, &call);
+    call.http_status = head.status;
+    let body = if body.is_end_stream() {
+        if let Err(error) = forward::trailers_status(call.upstream_name(), &head.headers) {
+            call.failed(&error);
+            if error.reason() != Reason::UpstreamStatus {
+                return reply::error(call, &error);
+            }
+        }
+        call.complete();
+        ReplyBody::whole(Bytes::new(), None, Some(call))
+    } else {
+        let unary = call.method().is_some_and(|method| !method.server_streaming);
+        let scanner = Scanner::new(call.settings().max_response_message);
+        let exchange = Exchange { body, pump: Some(pump), timer, _lease: lease, scanner, unary, owed: 0 };
+        ReplyBody::native(Box::new(NativeBody { exchange: Some(exchange), call }))
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response
+}
+
+/// A gRPC reply on its way to a client that speaks gRPC itself.
+#[derive(Debug)]
+pub(crate) struct NativeBody {
+    /// Gone when the reply is over.
+    exchange: Option<Exchange>,
+    call: Box<Call>,
+}
+
+/// Both directions of a running call. Dropping it resets the upstream's stream.
+#[derive(Debug)]
+struct Exchange {
+    body: RecvStream,
+    /// Gone when the whole request was sent.
+    pump: Option<Pump>,
+    timer: Timer,
+    _lease: Lease,
+    scanner: Scanner,
+    /// Whether exactly one message is due.
+    unary: bool,
+    /// Bytes handed out for which the upstream's window is still closed.
+    owed: usize,
+}
+
+impl NativeBody {
+    pub(crate) fn is_end(&self) -> bool {
+        self.exchange.is_none()
+    }
+
+    pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>> {
+        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+        let result = ready!(exchange.poll(cx));
+        if let Some(pump) = &exchange.pump {
+            self.call.trail.request_bytes = pump.bytes();
+        }
+        Poll::Ready(Some(match result {
+            Ok(Part::Data(data)) => {
+                self.call.response_bytes += data.len() as u64;
+                Ok(Part::Data(data))
+            }
+            Ok(Part::Trailers(trailers)) => {
+                let status = forward::trailers_status(self.call.upstream_name(), &trailers);
+                let messages = exchange.messages();
+                self.exchange = None;
+                Ok(Part::Trailers(self.end(trailers, status.and(messages))))
+            }
+            Err(error) => {
+                self.exchange = None;
+                self.call.failed(&error);
+                if error.reason() == Reason::ClientGone {
+                    return Poll::Ready(Some(Err(Abort(h2::Reason::CANCEL))));
+                }
+                self.call.complete();
+                Ok(Part::Trailers(reply::grpc_trailers(&error)))
+            }
+        }))
+    }
+
+    /// The trailers that end the reply: the upstream's own, unless it broke a rule.
+    fn end(&mut self, mut trailers: HeaderMap, outcome: Result<(), Error>) -> HeaderMap {
+        self.call.complete();
+        let Err(error) = outcome else { return trailers };
+        self.call.failed(&error);
+        if error.reason() != Reason::UpstreamStatus {
+            trailers = reply::grpc_trailers(&error);
+        }
+        trailers
+    }
+}
+
+impl Exchange {
+    /// The next piece of the reply, moving the request along meanwhile.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, Error>> {
+        if let Some(pump) = &mut self.pump {
+            let before = pump.bytes();
+            let pumped = pump.poll(cx)?;
+            if pump.bytes() != before {
+                self.timer.touch();
+            }
+            if pumped.is_ready() {
+                self.pump = None;
+            }
+        }
+        if self.owed > 0 {
+            // Fails only when the stream is closed; then there is no window left to open.
+            self.body.flow_control().release_capacity(std::mem::take(&mut self.owed)).ok();
+        }
+        loop {
+            match self.body.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
+                Poll::Ready(Some(Ok(data))) => {
+                    self.timer.touch();
+                    self.check(&data)?;
+                    self.owed = data.len();
+                    return Poll::Ready(Ok(Part::Data(data)));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(forward::broken(&error))),
+                Poll::Ready(None) => break,
+                Poll::Pending => return self.timer.poll(cx).map(Err),
+            }
+        }
+        match self.body.poll_trailers(cx) {
+            Poll::Ready(Ok(trailers)) => Poll::Ready(Ok(Part::Trailers(trailers.unwrap_or_default()))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(forward::broken(&error))),
+            Poll::Pending => self.timer.poll(cx).map(Err),
+        }
+    }
+
+    fn check(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.scanner.scan(data).map_err(reply_frame_error)?;
+        if self.unary && self.scanner.messages() > 1 {
+            return Err(Error::new(Reason::UpstreamProtocol, "the upstream sent more than one reply to a unary call"));
+        }
+        Ok(())
+    }
+
+    /// Whether a reply whose status is OK is whole.
+    fn messages(&self) -> Result<(), Error> {
+        self.scanner.finish().map_err(reply_frame_error)?;
+        if self.unary && self.scanner.messages() == 0 {
+            return Err(Error::new(Reason::UpstreamProtocol, "the upstream sent no reply to a unary call"));
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with the frames of a reply.
+pub(crate) fn reply_frame_error(error: FrameError) -> Error {
+    let reason = match error {
+        FrameError::TooLarge { .. } => Reason::ResponseTooLarge,
+        FrameError::BadFlag(_) | FrameError::Truncated => Reason::UpstreamProtocol,
+    };
+    Error::new(reason, format!("reply {error}"))
+}

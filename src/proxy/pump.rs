@@ -1,0 +1,273 @@
+//! Moves a call's request upstream, with flow control end to end and enough memory to start again.
+//!
+//! The client's window opens only by what the upstream took. What was sent is remembered up to [`REPLAY_LIMIT`], so
+//! that a call which never reached the application can be sent to another endpoint.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::SendStream;
+
+use crate::body::{ClientGone, RequestBody};
+use crate::error::{Error, Reason};
+use crate::grpc::frame::{FrameError, Scanner};
+
+/// Request bytes kept for another attempt; a call that sent more is not sent again.
+const REPLAY_LIMIT: usize = 64 << 10;
+
+/// A request on its way upstream.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    source: Source,
+    stream: Option<SendStream<Bytes>>,
+    /// Read from the source, not yet taken by the upstream; and how much of it the client's window still waits for.
+    chunk: Bytes,
+    replay: Replay,
+    /// Bytes that were read and for which the client's window is still closed.
+    owed: usize,
+    bytes: u64,
+}
+
+/// Where a request's frames come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// One frame, whole.
+    Frame(Bytes),
+    /// The client's own frames, as they come.
+    Stream(Frames),
+    /// Nothing more.
+    End,
+}
+
+/// A client's frames, counted and bounded.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    body: RequestBody,
+    scanner: Scanner,
+    /// Whether exactly one message is due.
+    unary: bool,
+}
+
+impl Frames {
+    pub(crate) fn new(body: RequestBody, limit: usize, unary: bool) -> Self {
+        Self { body, scanner: Scanner::new(limit), unary }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        let next = match ready!(self.body.poll_data(cx)) {
+            Some(Ok(data)) => Some(self.check(&data).map(|()| data)),
+            Some(Err(ClientGone)) => Some(Err(Error::new(Reason::ClientGone, ClientGone.to_string()))),
+            None => self.check_end().err().map(Err),
+        };
+        Poll::Ready(next)
+    }
+
+    fn check(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.scanner.scan(data).map_err(request_frame_error)?;
+        if self.unary && self.scanner.messages() > 1 {
+            return Err(Error::new(Reason::MessageCount, "the method takes one request message, the client sent more"));
+        }
+        Ok(())
+    }
+
+    fn check_end(&self) -> Result<(), Error> {
+        self.scanner.finish().map_err(request_frame_error)?;
+        if self.unary && self.scanner.messages() == 0 {
+            return Err(Error::new(Reason::MessageCount, "the method takes one request message, the client sent none"));
+        }
+        Ok(())
+    }
+
+    /// Whether the end is known already, and is where it may be.
+    fn is_end(&self) -> bool {
+        self.body.is_end() && self.check_end().is_ok()
+    }
+}
+
+fn request_frame_error(error: FrameError) -> Error {
+    match error {
+        FrameError::TooLarge { .. } => Error::new(Reason::RequestTooLarge, format!("request {error}")),
+        FrameError::BadFlag(_) | FrameError::Truncated => Error::new(Reason::InvalidFrame, format!("request {error}")),
+    }
+}
+
+/// What was sent so far.
+#[derive(Debug)]
+enum Replay {
+    Kept {
+        chunks: Vec<Bytes>,
+        bytes: usize,
+    },
+    /// Taken again from the front before the source is asked.
+    Again {
+        chunks: std::vec::IntoIter<Bytes>,
+        kept: Vec<Bytes>,
+        bytes: usize,
+    },
+    TooLong,
+}
+
+impl Pump {
+    pub(crate) fn new(source: Source) -> Self {
+        Self {
+            source,
+            stream: None,
+            chunk: Bytes::new(),
+            replay: Replay::Kept { chunks: Vec::new(), bytes: 0 },
+            owed: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Sends to this stream from now on, from the beginning.
+    pub(crate) fn attach(&mut self, stream: SendStream<Bytes>) {
+        self.stream = Some(stream);
+    }
+
+    /// Prepares to send everything once more.
+    ///
+    /// Returns `false` when too much was sent to remember.
+    pub(crate) fn rewind(&mut self) -> bool {
+        self.stream = None;
+        let (chunks, bytes) = match std::mem::replace(&mut self.replay, Replay::TooLong) {
+            Replay::Kept { chunks, bytes } => (chunks, bytes),
+            Replay::Again { chunks, mut kept, bytes } => {
+                kept.extend(chunks);
+                (kept, bytes)
+            }
+            Replay::TooLong => return false,
+        };
+        if !self.chunk.is_empty() {
+            // The rest of a chunk that was remembered whole when it was read.
+            self.chunk = Bytes::new();
+        }
+        self.replay = Replay::Again { chunks: chunks.into_iter(), kept: Vec::new(), bytes };
+        true
+    }
+
+    /// Request bytes that were read, frames included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Moves what can be moved; ready when the whole request went out, or the upstream takes no more of it.
+    ///
+    /// # Errors
+    /// The client went away, or broke a rule of framing; the upstream's stream is then to be reset by dropping this.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while let Some(stream) = &mut self.stream {
+            if self.chunk.is_empty() {
+                match ready!(next_chunk(&mut self.replay, &mut self.source, cx)) {
+                    Some(Next::Again(chunk)) => self.chunk = chunk,
+                    Some(Next::Read(chunk)) => {
+                        self.chunk = chunk?;
+                        if self.chunk.is_empty() {
+                            // An empty DATA frame, as clients send to end their stream; there is no capacity to wait for.
+                            continue;
+                        }
+                        self.bytes += self.chunk.len() as u64;
+                        self.owed += self.chunk.len();
+                        self.replay.keep(&self.chunk);
+                    }
+                    None => {
+                        // Fails when the upstream closed the stream; its reply tells.
+                        stream.send_data(Bytes::new(), true).ok();
+                        self.stream = None;
+                        break;
+                    }
+                }
+            }
+            stream.reserve_capacity(self.chunk.len());
+            let mut capacity = stream.capacity();
+            while capacity == 0 {
+                match ready!(stream.poll_capacity(cx)) {
+                    Some(Ok(more)) => capacity = more,
+                    Some(Err(_)) | None => {
+                        self.stream = None;
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            }
+            let piece = self.chunk.split_to(capacity.min(self.chunk.len()));
+            let taken = piece.len();
+            let end = self.chunk.is_empty() && self.replay.is_over() && self.source.is_end();
+            let sent = stream.send_data(piece, end);
+            if let Source::Stream(frames) = &mut self.source {
+                let released = taken.min(self.owed);
+                self.owed -= released;
+                frames.body.release(released);
+            }
+            if end || sent.is_err() {
+                self.stream = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The next bytes to send.
+enum Next {
+    /// Sent before, on an attempt that came to nothing.
+    Again(Bytes),
+    /// Fresh from the source.
+    Read(Result<Bytes, Error>),
+}
+
+fn next_chunk(replay: &mut Replay, source: &mut Source, cx: &mut Context<'_>) -> Poll<Option<Next>> {
+    if let Some(chunk) = replay.next() {
+        return Poll::Ready(Some(Next::Again(chunk)));
+    }
+    Poll::Ready(match source {
+        Source::Frame(frame) => {
+            let frame = std::mem::take(frame);
+            *source = Source::End;
+            Some(Next::Read(Ok(frame)))
+        }
+        Source::Stream(frames) => ready!(frames.poll_next(cx)).map(Next::Read),
+        Source::End => None,
+    })
+}
+
+impl Source {
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Frame(_) => false,
+            Self::Stream(frames) => frames.is_end(),
+            Self::End => true,
+        }
+    }
+}
+
+impl Replay {
+    fn keep(&mut self, chunk: &Bytes) {
+        match self {
+            Self::Kept { chunks, bytes } if *bytes + chunk.len() <= REPLAY_LIMIT => {
+                *bytes += chunk.len();
+                chunks.push(chunk.clone());
+            }
+            Self::Kept { .. } | Self::Again { .. } => *self = Self::TooLong,
+            Self::TooLong => {}
+        }
+    }
+
+    fn next(&mut self) -> Option<Bytes> {
+        let Self::Again { chunks, kept, bytes } = self else { return None };
+        match chunks.next() {
+            Some(chunk) => {
+                kept.push(chunk.clone());
+                Some(chunk)
+            }
+            None => {
+                *self = Self::Kept { chunks: std::mem::take(kept), bytes: *bytes };
+                None
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Kept { .. } | Self::TooLong => true,
+            Self::Again { chunks, .. } => chunks.len() == 0,
+        }
+    }
+}

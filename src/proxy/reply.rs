@@ -1,0 +1,180 @@
+//! The one place where an error becomes a reply, in the caller's protocol.
+//!
+//! REST callers get `google.rpc.Status` as JSON (<https://google.aip.dev/193>), gRPC callers a reply of trailers only.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use prost::Message as _;
+
+use super::body::ReplyBody;
+use super::call::Call;
+use crate::error::Error;
+use crate::grpc;
+use crate::grpc::status;
+use crate::pb::google::protobuf::Any;
+use crate::pb::google::rpc::{BadRequest, ErrorInfo, Status, bad_request::FieldViolation};
+use crate::policy::headers;
+use crate::snapshot::SchemaState;
+use crate::telemetry::Protocol;
+use crate::telemetry::trace::RequestId;
+use crate::transcode;
+
+/// Longest message of a status: longer ones do not fit into the header limits of common clients.
+const MAX_MESSAGE: usize = 2048;
+
+/// Ends a call with an error.
+pub(crate) fn error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
+    call.failed(error);
+    tracing::debug!(reason = error.reason().name(), message = error.message(), "call failed");
+    match call.protocol {
+        Protocol::Grpc => grpc_error(call, error),
+        Protocol::Rest | Protocol::GrpcWeb | Protocol::Connect => rest_error(call, error),
+    }
+}
+
+/// Answers OPTIONS.
+pub(crate) fn options(mut call: Box<Call>, allow: HeaderValue) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, None));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, allow);
+    echo_request_id(response.headers_mut(), &call);
+    call.http_status = StatusCode::NO_CONTENT;
+    call.complete();
+    response
+}
+
+/// Gives a finished REST reply its length and its call.
+pub(crate) fn attach(mut response: Response<ReplyBody>, mut call: Box<Call>) -> Response<ReplyBody> {
+    call.http_status = response.status();
+    if let Some(length) = response.body().length() {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if call.http_method == Method::HEAD {
+        call.response_bytes = 0;
+        *response.body_mut() = ReplyBody::whole(Bytes::new(), None, Some(call));
+    } else {
+        response.body_mut().carry(call);
+    }
+    response
+}
+
+/// Tells the client under which identifier its call stands in the logs.
+pub(crate) fn echo_request_id(headers: &mut HeaderMap, call: &Call) {
+    headers.insert(RequestId::HEADER, call.request_id.value().clone());
+}
+
+/// The trailers that end a gRPC reply with an error of the gateway's own.
+pub(crate) fn grpc_trailers(error: &Error) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(4);
+    put_status(error, &mut trailers);
+    trailers
+}
+
+fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    put_status(error, &mut headers);
+    echo_request_id(&mut headers, &call);
+    call.http_status = StatusCode::OK;
+    let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, Some(call)));
+    *response.headers_mut() = headers;
+    response
+}
+
+fn put_status(error: &Error, headers: &mut HeaderMap) {
+    let message = cut(error.message());
+    headers.insert(grpc::STATUS, status::status_value(error.number()));
+    headers.insert(grpc::MESSAGE, status::encode_message(message));
+    let code = i32::try_from(error.number()).unwrap_or(i32::MAX);
+    let details = Status { code, message: message.to_owned(), details: own_details(error) };
+    headers.insert(grpc::DETAILS, status::encode_binary(&details.encode_to_vec()));
+}
+
+fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
+    let content = status_json(&call, error);
+    let mut headers = HeaderMap::new();
+    let mut trailers = None;
+    if let Some(upstream) = error.upstream() {
+        headers::rest_reply(&upstream.metadata, &mut headers);
+        trailers = Some(HeaderMap::new()).filter(|trailers: &HeaderMap| !trailers.is_empty());
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(allow) = error.allow() {
+        headers.insert(ALLOW, allow.clone());
+    }
+    echo_request_id(&mut headers, &call);
+    let mut response = Response::new(ReplyBody::whole(content, trailers, None));
+    *response.status_mut() = error.http();
+    *response.headers_mut() = headers;
+    attach(response, call)
+}
+
+/// `google.rpc.Status` as JSON.
+fn status_json(call: &Call, error: &Error) -> Bytes {
+    let details = match error.upstream() {
+        Some(upstream) => upstream_details(upstream.details.as_deref()),
+        None => own_details(error),
+    };
+    let builtin = &call.prepared.snapshot.builtin;
+    let plans = match call.upstream().map(|upstream| &upstream.schema) {
+        Some(SchemaState::Loaded(plans)) => plans,
+        Some(SchemaState::Missing(_)) | None => builtin,
+    };
+    let mut json = BytesMut::with_capacity(256);
+    json.put_slice(b"{\"code\":");
+    json.put_slice(itoa::Buffer::new().format(error.number()).as_bytes());
+    json.put_slice(b",\"message\":");
+    transcode::write_text(error.message(), &mut json);
+    json.put_slice(b",\"details\":[");
+    for (index, detail) in details.iter().enumerate() {
+        if index > 0 {
+            json.put_u8(b',');
+        }
+        transcode::write_any(plans, &detail.type_url, &detail.value, call.settings().json, &mut json);
+    }
+    json.put_slice(b"]}");
+    json.freeze()
+}
+
+fn upstream_details(encoded: Option<&[u8]>) -> Vec<Any> {
+    encoded.and_then(|encoded| Status::decode(encoded).ok()).map(|status| status.details).unwrap_or_default()
+}
+
+/// What the gateway says of its own errors, for machines.
+fn own_details(error: &Error) -> Vec<Any> {
+    let mut details = vec![any(
+        "google.rpc.ErrorInfo",
+        &ErrorInfo {
+            reason: error.reason().name().into(),
+            domain: "portico".into(),
+            metadata: std::collections::HashMap::default(),
+        },
+    )];
+    if !error.violations().is_empty() {
+        let field_violations = error
+            .violations()
+            .iter()
+            .map(|violation| FieldViolation {
+                field: violation.field.clone(),
+                description: violation.description.clone(),
+                ..FieldViolation::default()
+            })
+            .collect();
+        details.push(any("google.rpc.BadRequest", &BadRequest { field_violations }));
+    }
+    details
+}
+
+fn any(name: &str, message: &impl prost::Message) -> Any {
+    Any { type_url: format!("type.googleapis.com/{name}"), value: message.encode_to_vec() }
+}
+
+/// The beginning of a message, whole characters only.
+fn cut(message: &str) -> &str {
+    let mut end = message.len().min(MAX_MESSAGE);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message.get(..end).unwrap_or_default()
+}

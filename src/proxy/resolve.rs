@@ -1,0 +1,148 @@
+//! Which method a request means.
+
+use std::borrow::Cow;
+
+use http::{HeaderValue, Method, Version, request};
+use smallvec::SmallVec;
+
+use super::call::{Call, Target};
+use super::local;
+use crate::error::{Error, Reason};
+use crate::route::{BadPath, Miss};
+use crate::snapshot::{Known, Snapshot, Transcoding};
+use crate::telemetry::Protocol;
+
+/// What is to be done with a request.
+#[derive(Debug)]
+pub(crate) enum Route<'s, 'p> {
+    /// Pass its messages on; the target is in the call.
+    Grpc,
+    /// Turn it into a message.
+    Rest {
+        /// How.
+        plan: &'s Transcoding,
+        /// The decoded text of the template's variables, in order.
+        captures: Captures<'p>,
+    },
+    /// Answer it here.
+    Local(local::Service),
+    /// Say which methods the path takes.
+    Options(HeaderValue),
+}
+
+/// Decoded path variables; few methods have more than four.
+pub(crate) type Captures<'p> = SmallVec<[Cow<'p, str>; 4]>;
+
+/// Finds out what a request means, and notes its target in the call.
+///
+/// # Errors
+/// Nothing is meant, or not by this HTTP method or in this form.
+pub(crate) fn resolve<'s, 'p>(
+    snapshot: &'s Snapshot,
+    call: &mut Call,
+    parts: &request::Parts,
+    path: &'p str,
+) -> Result<Route<'s, 'p>, Error> {
+    if !path.starts_with('/') {
+        return Err(Error::new(Reason::InvalidPath, BadPath::NoLeadingSlash.to_string()));
+    }
+    match call.protocol {
+        Protocol::Grpc => grpc(snapshot, call, parts, path),
+        Protocol::Rest | Protocol::GrpcWeb | Protocol::Connect => rest(snapshot, call, parts, path),
+    }
+}
+
+fn grpc<'s, 'p>(
+    snapshot: &'s Snapshot,
+    call: &mut Call,
+    parts: &request::Parts,
+    path: &'p str,
+) -> Result<Route<'s, 'p>, Error> {
+    if parts.version != Version::HTTP_2 {
+        return Err(Error::new(Reason::MethodUnsupported, "gRPC needs HTTP/2, this request came over HTTP/1"));
+    }
+    if parts.method != Method::POST {
+        let message = format!("gRPC calls are POST requests, this is {}", parts.method);
+        return Err(Error::new(Reason::MethodNotAllowed, message).with_allow(HeaderValue::from_static("POST")));
+    }
+    if let Some(service) = local::Service::at(path, snapshot.config.serve) {
+        return Ok(Route::Local(service));
+    }
+    match snapshot.resolve(path) {
+        Known::Method(index) => call.set_target(Target::Method(index)),
+        Known::Upstream(index) => call.set_target(Target::Upstream(index)),
+        Known::Nobody => {
+            schema_is_complete(snapshot)?;
+            return Err(Error::new(Reason::MethodUnknown, format!("no upstream serves the method {path}")));
+        }
+    }
+    Ok(Route::Grpc)
+}
+
+fn rest<'s, 'p>(
+    snapshot: &'s Snapshot,
+    call: &mut Call,
+    parts: &request::Parts,
+    path: &'p str,
+) -> Result<Route<'s, 'p>, Error> {
+    let direct = snapshot.method_at(path);
+    if let Some(index) = direct.filter(|_| parts.method == Method::POST) {
+        return unary(snapshot, call, index, &snapshot.methods[index].direct, Captures::new());
+    }
+    match snapshot.router.find(&parts.method, path) {
+        Ok(found) => {
+            let binding = &snapshot.bindings[*found.target];
+            let captures = found.captures.iter().map(|capture| capture.decode(path)).collect::<Result<_, _>>();
+            unary(snapshot, call, binding.method, &binding.plan, captures.map_err(bad_path)?)
+        }
+        Err(Miss::BadPath(problem)) => Err(bad_path(problem)),
+        Err(Miss::Options(allow)) => Ok(Route::Options(allow.0)),
+        Err(Miss::MethodNotAllowed(allow)) => Err(not_allowed(parts, allow.0)),
+        Err(Miss::NotFound) if direct.is_some() => {
+            let allow = HeaderValue::from_static("OPTIONS, POST");
+            if parts.method == Method::OPTIONS { Ok(Route::Options(allow)) } else { Err(not_allowed(parts, allow)) }
+        }
+        Err(Miss::NotFound) => {
+            schema_is_complete(snapshot)?;
+            Err(Error::new(Reason::RouteNotFound, format!("nothing is served at {path}")))
+        }
+    }
+}
+
+fn unary<'s, 'p>(
+    snapshot: &'s Snapshot,
+    call: &mut Call,
+    index: usize,
+    plan: &'s Transcoding,
+    captures: Captures<'p>,
+) -> Result<Route<'s, 'p>, Error> {
+    call.set_target(Target::Method(index));
+    let method = &snapshot.methods[index];
+    if method.client_streaming || method.server_streaming {
+        return Err(Error::new(
+            Reason::MethodUnsupported,
+            format!("{} is a streaming method; it is served to gRPC clients only", method.name),
+        ));
+    }
+    Ok(Route::Rest { plan, captures })
+}
+
+fn bad_path(problem: BadPath) -> Error {
+    Error::new(Reason::InvalidPath, problem.to_string())
+}
+
+fn not_allowed(parts: &request::Parts, allow: HeaderValue) -> Error {
+    let message = format!("{} is not allowed here, only {}", parts.method, allow.to_str().unwrap_or_default());
+    Error::new(Reason::MethodNotAllowed, message).with_allow(allow)
+}
+
+/// Nothing can be said to be unknown as long as a schema is missing.
+fn schema_is_complete(snapshot: &Snapshot) -> Result<(), Error> {
+    match snapshot.missing().next() {
+        None => Ok(()),
+        Some((upstream, why)) => Err(Error::new(
+            Reason::SchemaUnavailable,
+            format!("the schema of upstream {} is not there yet: {why}", upstream.config.name),
+        )),
+    }
+}

@@ -1,0 +1,246 @@
+//! REST, unary: path, query and body become one message; one message becomes a JSON reply.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Response, request};
+
+use super::body::ReplyBody;
+use super::call::Call;
+use super::forward::{self, Incoming, Outgoing};
+use super::native::reply_frame_error;
+use super::pump::Source;
+use super::reply;
+use super::timer::Timer;
+use crate::body::{ClientGone, RequestBody};
+use crate::error::{Error, Reason};
+use crate::grpc::frame::{self, PREFIX, Scanner};
+use crate::policy::headers;
+use crate::snapshot::Transcoding;
+use crate::transcode::{self, Input};
+
+/// Makes the call upstream out of a REST request; the only step that reads a body.
+///
+/// # Errors
+/// The body is too large or of a type that the method does not take, or something in the request does not fit the
+/// message.
+pub(crate) async fn adapt_in(
+    call: &mut Call,
+    path: PathAndQuery,
+    plan: &Transcoding,
+    captures: &[Cow<'_, str>],
+    parts: &request::Parts,
+    mut body: RequestBody,
+    timer: &mut Timer,
+) -> Result<Outgoing, Error> {
+    let headers = headers::rest_request(&parts.headers, &call.caller())
+        .map_err(|bad| Error::new(Reason::InvalidHeader, format!("header {}: {}", bad.name, bad.problem)))?;
+    let limit = call.settings().max_request_message;
+    let content = collect(&parts.headers, &mut body, limit, timer).await?;
+    call.trail.request_bytes = content.len() as u64;
+    let media = media_type(&parts.headers);
+    let form = !content.is_empty() && accepts(plan, media)?;
+    let mut message = BytesMut::with_capacity(PREFIX + content.len() + 64);
+    message.put_bytes(0, PREFIX);
+    let input = Input {
+        captures,
+        query: parts.uri.query(),
+        body: &content,
+        content_type: media,
+        form,
+        patch: parts.method == Method::PATCH,
+    };
+    plan.request.encode(&input, call.settings().json, &mut message).map_err(|error| transcode_error(call, &error))?;
+    let length = message.len() - PREFIX;
+    let prefix = frame::prefix(length).filter(|_| length <= limit).ok_or_else(|| too_large(limit))?;
+    message[..PREFIX].copy_from_slice(&prefix);
+    Ok(Outgoing { path, headers, body: Source::Frame(message.freeze()) })
+}
+
+/// Reads a body up to its limit.
+async fn collect(headers: &HeaderMap, body: &mut RequestBody, limit: usize, timer: &mut Timer) -> Result<Bytes, Error> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(too_large(limit));
+    }
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    loop {
+        let next = poll_fn(|cx| match body.poll_data(cx) {
+            Poll::Ready(next) => Poll::Ready(Ok(next)),
+            Poll::Pending => timer.poll(cx).map(Err),
+        });
+        let data = match next.await? {
+            None => break,
+            Some(Ok(data)) => data,
+            Some(Err(ClientGone)) => return Err(Error::new(Reason::ClientGone, ClientGone.to_string())),
+        };
+        body.release(data.len());
+        if first.len() + rest.len() + data.len() > limit {
+            return Err(too_large(limit));
+        }
+        // Most bodies come in one piece, which is then used as it is.
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            rest.reserve(announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(first.len() + data.len()));
+            rest.extend_from_slice(&std::mem::take(&mut first));
+        }
+        rest.extend_from_slice(&data);
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+fn too_large(limit: usize) -> Error {
+    Error::new(Reason::RequestTooLarge, format!("request message exceeds the limit of {limit} bytes"))
+}
+
+fn media_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok())
+}
+
+/// Whether a body of that type can be read: `Ok(true)` as a form, `Ok(false)` as JSON or as raw bytes.
+fn accepts(plan: &Transcoding, media: Option<&str>) -> Result<bool, Error> {
+    if plan.request.takes_http_body() {
+        return Ok(false);
+    }
+    if !plan.request.takes_body() {
+        return Err(Error::invalid("", "this method takes no body; give its fields in the path and the query"));
+    }
+    let Some(media) = media else { return Ok(false) };
+    let essence = media.split(';').next().unwrap_or_default().trim();
+    let is = |name: &str| essence.eq_ignore_ascii_case(name);
+    let suffix = essence.len().checked_sub(5).and_then(|at| essence.get(at..));
+    if is("application/json") || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json")) {
+        return Ok(false);
+    }
+    let hint = if is("application/x-www-form-urlencoded") {
+        "; curl sends this type by default, add -H 'content-type: application/json'"
+    } else {
+        ""
+    };
+    Err(Error::new(
+        Reason::UnsupportedMediaType,
+        format!("content type {essence:?} is not taken here, send application/json{hint}"),
+    ))
+}
+
+fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
+    match error.fault {
+        transcode::Fault::Client => Error::invalid(error.field.clone(), error.describe()),
+        transcode::Fault::Upstream => {
+            let method = call.method().map_or("", |method| &method.name);
+            Error::new(Reason::UpstreamMessage, format!("the reply of {method} does not fit its schema: {error}"))
+        }
+    }
+}
+
+/// Makes the reply to the client out of the upstream's.
+pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming: Incoming) -> Response<ReplyBody> {
+    match receive(&call, plan, incoming).await {
+        Ok(answer) => {
+            call.response_bytes = answer.content.len() as u64;
+            let mut response = Response::new(ReplyBody::whole(answer.content, answer.trailers, None));
+            *response.headers_mut() = answer.headers;
+            reply::echo_request_id(response.headers_mut(), &call);
+            reply::attach(response, call)
+        }
+        Err(error) => reply::error(call, &error),
+    }
+}
+
+struct Answer {
+    headers: HeaderMap,
+    content: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+async fn receive(call: &Call, plan: &Transcoding, incoming: Incoming) -> Result<Answer, Error> {
+    let upstream = call.upstream_name();
+    let Incoming { head, mut body, mut pump, mut timer, lease } = incoming;
+    if body.is_end_stream() {
+        forward::trailers_status(upstream, &head.headers)?;
+        return Err(no_message());
+    }
+    let limit = call.settings().max_response_message;
+    let mut scanner = Scanner::new(limit);
+    let mut frames = BytesMut::new();
+    let mut only = Bytes::new();
+    let trailers = poll_fn(|cx| {
+        // A reply may begin before the whole request was sent.
+        if let Poll::Ready(Err(error)) = pump.poll(cx) {
+            return Poll::Ready(Err(error));
+        }
+        loop {
+            match body.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    scanner.scan(&data).map_err(reply_frame_error)?;
+                    if scanner.messages() > 1 {
+                        return Poll::Ready(Err(Error::new(
+                            Reason::UpstreamProtocol,
+                            "the upstream sent more than one reply to a unary call",
+                        )));
+                    }
+                    body.flow_control().release_capacity(data.len()).ok();
+                    if only.is_empty() && frames.is_empty() {
+                        only = data;
+                    } else {
+                        frames.extend_from_slice(&std::mem::take(&mut only));
+                        frames.extend_from_slice(&data);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(forward::broken(&error))),
+                Poll::Ready(None) => match body.poll_trailers(cx) {
+                    Poll::Ready(Ok(trailers)) => return Poll::Ready(Ok(trailers.unwrap_or_default())),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(forward::broken(&error))),
+                    Poll::Pending => return timer.poll(cx).map(Err),
+                },
+                Poll::Pending => return timer.poll(cx).map(Err),
+            }
+        }
+    })
+    .await?;
+    drop(lease);
+    forward::trailers_status(upstream, &trailers)?;
+    scanner.finish().map_err(reply_frame_error)?;
+    if scanner.messages() == 0 {
+        return Err(no_message());
+    }
+    let frame = if frames.is_empty() { only } else { frames.freeze() };
+    if frame[0] != 0 {
+        return Err(Error::new(
+            Reason::UpstreamProtocol,
+            "the upstream compressed its reply without having been asked to",
+        ));
+    }
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
+    headers::rest_reply(&head.headers, &mut headers);
+    let (content_type, content) = write(call, plan, frame.slice(PREFIX..))?;
+    headers.insert(CONTENT_TYPE, content_type);
+    let mut public = HeaderMap::new();
+    headers::rest_reply(&trailers, &mut public);
+    Ok(Answer { headers, content, trailers: Some(public).filter(|trailers| !trailers.is_empty()) })
+}
+
+fn no_message() -> Error {
+    Error::new(Reason::UpstreamProtocol, "the upstream answered OK without a reply message")
+}
+
+fn write(call: &Call, plan: &Transcoding, message: Bytes) -> Result<(HeaderValue, Bytes), Error> {
+    if plan.reply.is_http_body() {
+        let (content_type, data) = plan.reply.http_body(&message).map_err(|error| transcode_error(call, &error))?;
+        let content_type = content_type
+            .and_then(|value| HeaderValue::from_str(value).ok())
+            .unwrap_or_else(|| HeaderValue::from_static("application/octet-stream"));
+        return Ok((content_type, message.slice_ref(data)));
+    }
+    let mut json = BytesMut::with_capacity(message.len() * 2 + 64);
+    plan.reply.decode(&message, call.settings().json, &mut json).map_err(|error| transcode_error(call, &error))?;
+    Ok((HeaderValue::from_static("application/json"), json.freeze()))
+}

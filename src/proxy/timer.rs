@@ -1,0 +1,96 @@
+//! A call's clock: its deadline, and how long a stream may stand still.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::error::{Error, Reason};
+
+/// Fires when the call has to end.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    started: Instant,
+    deadline: Option<Instant>,
+    idle: Option<Duration>,
+    moved: Instant,
+}
+
+impl Timer {
+    /// A clock that starts at `started`. Unary calls have a deadline, streams an idle bound and perhaps a deadline.
+    pub(crate) fn new(started: Instant, deadline: Option<Instant>, idle: Option<Duration>) -> Self {
+        // Neither bound: a day is as good as never, and the check below then starts over.
+        let first = [deadline, idle.map(|idle| started + idle)].into_iter().flatten().min();
+        let sleep = Box::pin(sleep_until(first.unwrap_or(started + Duration::from_secs(86_400))));
+        Self { sleep, started, deadline, idle, moved: started }
+    }
+
+    /// When the call must be over.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// A message moved: the stream is not idle.
+    pub(crate) fn touch(&mut self) {
+        if self.idle.is_some() {
+            self.moved = Instant::now();
+        }
+    }
+
+    /// Ready when the call has to end, with the reason.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= now) {
+                let given = deadline - self.started;
+                return Poll::Ready(Error::new(
+                    Reason::DeadlineExceeded,
+                    format!("the deadline of {given:?} passed before the call was complete"),
+                ));
+            }
+            if let Some(idle) = self.idle.filter(|idle| self.moved + *idle <= now) {
+                return Poll::Ready(Error::new(
+                    Reason::StreamIdle,
+                    format!("no message passed in either direction for {idle:?}"),
+                ));
+            }
+            let idle = self.idle.map(|idle| self.moved + idle);
+            let next = [self.deadline, idle].into_iter().flatten().min();
+            self.sleep.as_mut().reset(next.unwrap_or(now + Duration::from_secs(86_400)));
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn deadline_fires_once_it_has_passed() {
+        let started = Instant::now();
+        let mut timer = Timer::new(started, Some(started + Duration::from_secs(2)), None);
+
+        let error = poll_fn(|cx| timer.poll(cx)).await;
+
+        assert_eq!(error.reason(), Reason::DeadlineExceeded);
+        assert_eq!(started.elapsed().as_secs(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_keep_a_stream_alive() {
+        let started = Instant::now();
+        let mut timer = Timer::new(started, None, Some(Duration::from_secs(10)));
+        tokio::time::advance(Duration::from_secs(8)).await;
+        timer.touch();
+
+        let error = poll_fn(|cx| timer.poll(cx)).await;
+
+        assert_eq!(error.reason(), Reason::StreamIdle);
+        assert_eq!(started.elapsed().as_secs(), 18);
+    }
+}

@@ -1,0 +1,130 @@
+//! What one worker keeps for all its calls: its connections, its handles, and the snapshot prepared for it.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+
+use crate::config;
+use crate::snapshot::{Snapshot, Source};
+use crate::telemetry::access_log::WorkerLog;
+use crate::telemetry::metrics::{MethodMetrics, WorkerMetrics};
+use crate::telemetry::readiness::Readiness;
+use crate::upstream::Cluster;
+
+/// One worker's own things; nothing in it is shared with another.
+#[derive(Debug)]
+pub struct Worker {
+    source: Arc<Source>,
+    workers: usize,
+    readiness: Arc<Readiness>,
+    metrics: WorkerMetrics,
+    pub(crate) unknown: Arc<MethodMetrics>,
+    pub(crate) log: WorkerLog,
+    generation: Cell<u64>,
+    prepared: RefCell<Option<Rc<Prepared>>>,
+}
+
+/// A snapshot with what this worker needs beside it. Whatever is cloned per call is this worker's own copy, so that
+/// its reference count is on no other worker's cache line.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) snapshot: Arc<Snapshot>,
+    clusters: Vec<Rc<Cluster>>,
+    methods: Vec<OnceCell<PreparedMethod>>,
+}
+
+#[derive(Debug)]
+struct PreparedMethod {
+    path: PathAndQuery,
+    metrics: Arc<MethodMetrics>,
+}
+
+impl Worker {
+    /// One of `workers`, which share each endpoint's connections evenly.
+    pub fn new(
+        source: Arc<Source>,
+        workers: usize,
+        readiness: Arc<Readiness>,
+        metrics: WorkerMetrics,
+        log: WorkerLog,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            source,
+            workers,
+            readiness,
+            unknown: metrics.unknown(),
+            metrics,
+            log,
+            generation: Cell::new(0),
+            prepared: RefCell::new(None),
+        })
+    }
+
+    /// Whether the gateway is about to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.readiness.is_draining()
+    }
+
+    /// The current snapshot, prepared.
+    pub(crate) fn prepared(&self) -> Rc<Prepared> {
+        let generation = self.source.generation();
+        let mut prepared = self.prepared.borrow_mut();
+        match &*prepared {
+            Some(current) if self.generation.get() == generation => Rc::clone(current),
+            stale => {
+                let fresh = Rc::new(self.prepare(self.source.load(), stale.as_deref()));
+                self.generation.set(generation);
+                *prepared = Some(Rc::clone(&fresh));
+                fresh
+            }
+        }
+    }
+
+    /// Connections of upstreams that did not change live on.
+    fn prepare(&self, snapshot: Arc<Snapshot>, before: Option<&Prepared>) -> Prepared {
+        let clusters = snapshot
+            .upstreams
+            .iter()
+            .map(|upstream| {
+                let known = before.and_then(|before| before.cluster_of(&upstream.config));
+                known.unwrap_or_else(|| Cluster::new(&upstream.config, self.workers, &self.metrics))
+            })
+            .collect();
+        let methods = std::iter::repeat_with(OnceCell::new).take(snapshot.methods.len()).collect();
+        Prepared { snapshot, clusters, methods }
+    }
+}
+
+impl Prepared {
+    pub(crate) fn cluster(&self, upstream: usize) -> &Rc<Cluster> {
+        &self.clusters[upstream]
+    }
+
+    fn cluster_of(&self, config: &config::Upstream) -> Option<Rc<Cluster>> {
+        let index = self.snapshot.upstreams.iter().position(|upstream| upstream.config == *config)?;
+        Some(Rc::clone(&self.clusters[index]))
+    }
+
+    /// `:path` of a method of the schema.
+    pub(crate) fn path(&self, method: usize, worker: &Worker) -> PathAndQuery {
+        self.method(method, worker).path.clone()
+    }
+
+    pub(crate) fn metrics(&self, method: usize, worker: &Worker) -> &Arc<MethodMetrics> {
+        &self.method(method, worker).metrics
+    }
+
+    fn method(&self, index: usize, worker: &Worker) -> &PreparedMethod {
+        self.methods[index].get_or_init(|| {
+            let method = &self.snapshot.methods[index];
+            let path = format!("/{}", method.name);
+            let upstream = &self.snapshot.upstreams[method.upstream].config.name;
+            PreparedMethod {
+                path: path.parse().unwrap_or_else(|_| method.path.clone()),
+                metrics: worker.metrics.method(upstream, &method.name),
+            }
+        })
+    }
+}

@@ -1,0 +1,217 @@
+//! The search tree of all templates.
+//!
+//! One edge per segment. Templates with a verb stand in a tree of their own per verb, so that a verb is split off a path
+//! only where some template has it. At each node the literal edge is tried first, then `*`, then `**`, and the search
+//! goes back when the rest of the path does not fit, or when what it found does not answer the HTTP method.
+//!
+//! ```text
+//! GET /v1/shelves/{s}          v1 ─ shelves ─ *               ends: GET
+//! GET /v1/{name=**}/books/*    v1 ─ ** of tail 2 ─ books ─ *  ends: GET
+//! ```
+//!
+//! The number of segments after a `**` is known, since a template has only one; it is part of that edge. So a `**` takes
+//! exactly what leaves its tail, nothing is tried out, and **no node is visited twice in a search**: the work is bounded
+//! by the number of nodes however hostile the path is, and the stack by the length of the longest template.
+
+use hashbrown::HashMap;
+use http::Method;
+use smallvec::SmallVec;
+
+use crate::route::path::Path;
+use crate::schema::http_rule::HttpMethod;
+use crate::schema::template::{Segment, Template, Unescape};
+
+/// Where templates lead to: numbers that the caller gave out.
+#[derive(Debug)]
+pub(super) struct Trie {
+    nodes: Vec<Node>,
+    /// Roots by decoded verb. The root of templates without one is the first node.
+    verbs: Edges,
+}
+
+/// The templates that end at one node, by HTTP method.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    named: Vec<(Method, usize)>,
+    any: Option<usize>,
+}
+
+/// What answers a method at one node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer {
+    pub(super) target: usize,
+    pub(super) head_by_get: bool,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    literals: Edges,
+    any: Option<usize>,
+    /// `**` by the number of segments that follow it in the template, longest first: it takes the fewest segments.
+    rest: Vec<(usize, usize)>,
+    ends: Ends,
+}
+
+/// Nodes by decoded bytes.
+#[derive(Debug, Default)]
+struct Edges(HashMap<Box<[u8]>, usize>);
+
+impl Trie {
+    pub(super) fn new() -> Self {
+        Self { nodes: vec![Node::default()], verbs: Edges::default() }
+    }
+
+    /// Leads a template and method to `target`.
+    ///
+    /// # Errors
+    /// The target that an equal template with that method leads to already; it keeps it.
+    pub(super) fn insert(&mut self, method: &HttpMethod, template: &Template, target: usize) -> Result<(), usize> {
+        let fresh = self.nodes.len();
+        let mut node = template.verb().map_or(0, |verb| self.verbs.get_or_insert(verb, fresh));
+        self.grow(node);
+        let segments = template.segments();
+        for (index, segment) in segments.iter().enumerate() {
+            let fresh = self.nodes.len();
+            let from = &mut self.nodes[node];
+            node = match segment {
+                Segment::Literal(bytes) => from.literals.get_or_insert(bytes, fresh),
+                Segment::Any => *from.any.get_or_insert(fresh),
+                Segment::Rest => from.rest_or_insert(segments.len() - index - 1, fresh),
+            };
+            self.grow(node);
+        }
+        self.nodes[node].ends.insert(method, target)
+    }
+
+    /// The root of templates without a verb.
+    pub(super) fn plain(&self) -> usize {
+        0
+    }
+
+    /// The root of templates with this verb (raw).
+    pub(super) fn root_of_verb(&self, verb: &[u8]) -> Option<usize> {
+        self.verbs.get(verb)
+    }
+
+    /// Calls `visit` where templates end that match, the most specific first, until it takes one.
+    pub(super) fn search<'t, R>(
+        &'t self,
+        root: usize,
+        path: &Path<'_>,
+        visit: &mut impl FnMut(&'t Ends) -> Option<R>,
+    ) -> Option<R> {
+        self.descend(root, path, 0, visit)
+    }
+
+    fn descend<'t, R>(
+        &'t self,
+        node: usize,
+        path: &Path<'_>,
+        at: usize,
+        visit: &mut impl FnMut(&'t Ends) -> Option<R>,
+    ) -> Option<R> {
+        #[cfg(test)]
+        VISITED.with(|visited| visited.set(visited.get() + 1));
+        let node = &self.nodes[node];
+        let left = path.len() - at;
+        if left == 0 {
+            if let Some(found) = visit(&node.ends) {
+                return Some(found);
+            }
+        } else {
+            let segment = path.segment(at);
+            if let Some(next) = node.literals.get(segment)
+                && let Some(found) = self.descend(next, path, at + 1, visit)
+            {
+                return Some(found);
+            }
+            if let Some(next) = node.any
+                && !segment.is_empty()
+                && let Some(found) = self.descend(next, path, at + 1, visit)
+            {
+                return Some(found);
+            }
+        }
+        let mut fitting = node.rest.iter().filter(|(tail, _)| *tail <= left);
+        fitting.find_map(|&(tail, next)| self.descend(next, path, path.len() - tail, visit))
+    }
+
+    /// Makes the node if it is the next one.
+    fn grow(&mut self, node: usize) {
+        if node == self.nodes.len() {
+            self.nodes.push(Node::default());
+        }
+    }
+}
+
+impl Ends {
+    /// What answers this method: its own binding, for HEAD else the one of GET, else the one of every method.
+    pub(super) fn answer(&self, method: &Method) -> Option<Answer> {
+        if let Some(target) = self.named(method) {
+            return Some(Answer { target, head_by_get: false });
+        }
+        if method == Method::HEAD
+            && let Some(target) = self.named(&Method::GET)
+        {
+            return Some(Answer { target, head_by_get: true });
+        }
+        self.any.map(|target| Answer { target, head_by_get: false })
+    }
+
+    /// Methods that are bound by name.
+    pub(super) fn methods(&self) -> impl Iterator<Item = &Method> {
+        self.named.iter().map(|(method, _)| method)
+    }
+
+    fn named(&self, method: &Method) -> Option<usize> {
+        self.named.iter().find(|(name, _)| name == method).map(|(_, target)| *target)
+    }
+
+    fn insert(&mut self, method: &HttpMethod, target: usize) -> Result<(), usize> {
+        let existing = match method {
+            HttpMethod::Named(name) => self.named(name),
+            HttpMethod::Any => self.any,
+        };
+        if let Some(existing) = existing {
+            return Err(existing);
+        }
+        match method {
+            HttpMethod::Named(name) => self.named.push((name.clone(), target)),
+            HttpMethod::Any => self.any = Some(target),
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    fn rest_or_insert(&mut self, tail: usize, fresh: usize) -> usize {
+        match self.rest.binary_search_by(|(other, _)| tail.cmp(other)) {
+            Ok(index) => self.rest[index].1,
+            Err(index) => {
+                self.rest.insert(index, (tail, fresh));
+                fresh
+            }
+        }
+    }
+}
+
+impl Edges {
+    /// `raw` is percent-encoded, and compared by what it decodes to.
+    fn get(&self, raw: &[u8]) -> Option<usize> {
+        if memchr::memchr(b'%', raw).is_none() {
+            return self.0.get(raw).copied();
+        }
+        let decoded: SmallVec<[u8; 64]> = Unescape(raw).collect();
+        self.0.get(decoded.as_slice()).copied()
+    }
+
+    fn get_or_insert(&mut self, key: &[u8], fresh: usize) -> usize {
+        *self.0.entry(key.into()).or_insert(fresh)
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Nodes visited by this thread, for the test of the bound.
+    pub(super) static VISITED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}

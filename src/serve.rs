@@ -1,0 +1,116 @@
+//! The commands that serve: `run` and `demo`.
+
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::cli::{Demo, Exit, Log, Run};
+use crate::config::{Config, SchemaSource};
+use crate::demo;
+use crate::gateway::Gateway;
+use crate::runtime;
+use crate::telemetry::logs;
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+/// The gateway does not start.
+pub fn run(run: Run) -> Result<(), Exit> {
+    start_logs(run.log)?;
+    for warning in &run.loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let control = control()?;
+    let gateway =
+        Gateway::start(run.loaded.config, control.handle()).map_err(|error| Exit::Wrong(error.to_string()))?;
+    announce(&gateway)?;
+    serve_until_told(&control, gateway)
+}
+
+/// Serves the embedded library service through a gateway that learns it by reflection.
+///
+/// # Errors
+/// No free port is found.
+pub fn demo(demo: Demo) -> Result<(), Exit> {
+    start_logs(demo.log)?;
+    let control = control()?;
+    let listener = bind_service().map_err(wrong)?;
+    let service = listener.local_addr().map_err(wrong)?;
+    let (alive, ended) = oneshot::channel::<()>();
+    let serving = control.spawn(demo::start(listener, async move {
+        ended.await.ok();
+    }));
+    let mut config = Config::from_flags(&[service.to_string()], &SchemaSource::Reflection)
+        .map_err(|errors| Exit::Wrong(errors.to_string()))?;
+    config.apply(&demo.overrides).map_err(|message| Exit::Usage(format!("error: {message}")))?;
+    for listener in &mut config.listeners {
+        listener.next_free_port = true;
+    }
+    let wanted = config.listeners.first().map(|listener| listener.address);
+    let gateway = Gateway::start(config, control.handle()).map_err(wrong)?;
+    tell(&format!("the library service listens on {service}"))?;
+    announce(&gateway)?;
+    if let (Some(wanted), Some(found)) = (wanted, gateway.addresses().first())
+        && wanted.port() != 0
+        && wanted != *found
+    {
+        tell(&format!("port {} is taken, so it is {} instead", wanted.port(), found.port()))?;
+    }
+    if let Some(address) = gateway.addresses().first() {
+        tell(&format!("\nsix calls to try:\n\n{}\nCtrl-C ends the demo", demo::calls(*address, *address)))?;
+    }
+    let served = serve_until_told(&control, gateway);
+    drop(alive);
+    // Calls that ended with the gateway need no waiting for.
+    control.block_on(serving).ok();
+    served
+}
+
+/// The service's usual port, or any.
+fn bind_service() -> io::Result<TcpListener> {
+    TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)))
+        .or_else(|_| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))
+}
+
+fn start_logs(log: Log) -> Result<(), Exit> {
+    logs::init(log.format, log.level).map_err(wrong)
+}
+
+fn control() -> Result<Runtime, Exit> {
+    runtime::control().map_err(wrong)
+}
+
+fn announce(gateway: &Gateway) -> Result<(), Exit> {
+    for address in gateway.addresses() {
+        tell(&format!("portico listens on http://{address}"))?;
+    }
+    match gateway.admin() {
+        Some(admin) => tell(&format!("admin listens on http://{admin}")),
+        None => Ok(()),
+    }
+}
+
+fn serve_until_told(control: &Runtime, gateway: Gateway) -> Result<(), Exit> {
+    let told: io::Result<()> = control.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    });
+    gateway.stop();
+    told.map_err(wrong)
+}
+
+fn tell(text: &str) -> Result<(), Exit> {
+    writeln!(io::stderr(), "{text}").map_err(wrong)
+}
+
+fn wrong(error: impl std::fmt::Display) -> Exit {
+    Exit::Wrong(format!("error: {error}"))
+}

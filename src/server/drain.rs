@@ -1,0 +1,156 @@
+//! The end of a gateway: no new connections, time for those that are open, then the cut.
+//!
+//! ```text
+//! Open ──begin──▶ Draining ──cut──▶ Cut
+//! ```
+//!
+//! One [`Shutdown`] is shared by everything; each worker follows it with a `Local` of its own, so that a connection
+//! which is polled a million times never touches memory of another thread. Invariant: stages only advance.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time;
+
+use crate::runtime::{self, Workers};
+
+/// How long tasks may take to end after the cut; they only have to be polled once.
+const AFTER_CUT: Duration = Duration::from_secs(1);
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Serving.
+    Open,
+    /// Listeners are closed; connections end after the requests that they carry.
+    Draining,
+    /// Connections are closed whatever they carry.
+    Cut,
+}
+
+/// The one switch for all listeners and connections. Clones are the same switch.
+#[derive(Debug, Clone)]
+pub struct Shutdown {
+    stage: Arc<watch::Sender<Stage>>,
+}
+
+impl Shutdown {
+    /// A switch at [`Stage::Open`].
+    pub fn new() -> Self {
+        Self { stage: Arc::new(watch::Sender::new(Stage::Open)) }
+    }
+
+    /// Closes the listeners and asks every connection to end: GOAWAY over HTTP/2, `connection: close` over HTTP/1.1.
+    pub fn begin(&self) {
+        self.advance(Stage::Draining);
+    }
+
+    /// Closes every connection.
+    pub fn cut(&self) {
+        self.advance(Stage::Cut);
+    }
+
+    /// How far the end has come.
+    pub fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    /// Returns once the end has come at least this far.
+    pub async fn reached(&self, stage: Stage) {
+        // The sender lives in `self`, so that waiting cannot fail.
+        self.stage.subscribe().wait_for(|now| *now >= stage).await.ok();
+    }
+
+    /// The whole end: begins it, waits for the connections of `workers` for at most `grace`, and cuts those that remain.
+    ///
+    /// Returns how many had to be cut. [`Workers::stop`] comes after it.
+    pub async fn drain<J: Send + 'static>(&self, workers: &Workers<J>, grace: Duration) -> usize {
+        self.begin();
+        let in_time = time::timeout(grace, workers.drained()).await;
+        let remaining = if in_time.is_ok() { 0 } else { workers.live() };
+        self.cut();
+        time::timeout(AFTER_CUT, workers.drained()).await.ok();
+        remaining
+    }
+
+    fn advance(&self, to: Stage) {
+        self.stage.send_if_modified(|stage| {
+            let advances = *stage < to;
+            *stage = to.max(*stage);
+            advances
+        });
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One worker's copy of the stage and the connections to wake when it changes.
+#[derive(Debug)]
+pub(crate) struct Local {
+    stage: Cell<Stage>,
+    wakers: RefCell<HashMap<u64, Waker>>,
+    next: Cell<u64>,
+}
+
+impl Local {
+    /// Follows `shutdown` with a task on the current worker.
+    pub(crate) fn follow(shutdown: Shutdown) -> Rc<Self> {
+        let local = Rc::new(Self {
+            stage: Cell::new(shutdown.stage()),
+            wakers: RefCell::new(HashMap::new()),
+            next: Cell::new(0),
+        });
+        let follower = Rc::clone(&local);
+        runtime::spawn("drain", async move {
+            for stage in [Stage::Draining, Stage::Cut] {
+                shutdown.reached(stage).await;
+                follower.stage.set(stage);
+                for waker in follower.wakers.borrow().values() {
+                    waker.wake_by_ref();
+                }
+            }
+        });
+        local
+    }
+
+    /// A connection's place among those that are woken.
+    pub(crate) fn seat(self: &Rc<Self>) -> Seat {
+        let number = self.next.get();
+        self.next.set(number.wrapping_add(1));
+        Seat { local: Rc::clone(self), number, waker: None }
+    }
+}
+
+/// One connection's view of the stage; leaving it unregisters the connection.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    local: Rc<Local>,
+    number: u64,
+    waker: Option<Waker>,
+}
+
+impl Seat {
+    /// The stage now; the task is woken when it changes.
+    pub(crate) fn stage(&mut self, cx: &Context<'_>) -> Stage {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+            self.local.wakers.borrow_mut().insert(self.number, cx.waker().clone());
+        }
+        self.local.stage.get()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.local.wakers.borrow_mut().remove(&self.number);
+    }
+}

@@ -1,0 +1,245 @@
+//! Compiles a snapshot out of the configuration and the schemas that are there.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use http::uri::PathAndQuery;
+
+use super::{Binding, Method, Notice, NoticeKind, SchemaState, Snapshot, Transcoding, Upstream, is_infrastructure};
+use crate::config::Config;
+use crate::route::{Builder, Router};
+use crate::schema::http_rule::{self, BodyRule, Rules};
+use crate::schema::reflect::Index;
+use crate::schema::{Schema, Service};
+use crate::transcode::{Plans, ReplyPlan, RequestPlan};
+
+impl Snapshot {
+    /// Compiles everything; what cannot be compiled is left out and noted.
+    ///
+    /// `schemas` stand in the order of the configuration's upstreams.
+    pub fn build(config: &Arc<Config>, schemas: Vec<SchemaState>) -> Self {
+        let mut building = Building::new(config, schemas);
+        for (upstream, service) in building.services() {
+            building.add_service(upstream, service);
+        }
+        building.finish(Arc::clone(config))
+    }
+}
+
+struct Building<'c> {
+    config: &'c Config,
+    rules: Rules,
+    upstreams: Vec<Upstream>,
+    methods: Vec<Method>,
+    by_path: HashMap<Arc<str>, usize>,
+    router: Builder<usize>,
+    bindings: Vec<Binding>,
+    notices: Vec<Notice>,
+    served: Vec<Vec<Arc<str>>>,
+}
+
+impl<'c> Building<'c> {
+    fn new(config: &'c Config, schemas: Vec<SchemaState>) -> Self {
+        let upstreams: Vec<_> = config
+            .upstreams
+            .iter()
+            .zip(schemas)
+            .map(|(config, schema)| Upstream { config: config.clone(), schema })
+            .collect();
+        let mut notices = Vec::new();
+        for upstream in &upstreams {
+            let note = |kind, text| Notice { kind, upstream: Arc::clone(&upstream.config.name), text };
+            match &upstream.schema {
+                SchemaState::Missing(why) => notices.push(note(NoticeKind::Missing, why.to_string())),
+                SchemaState::Loaded(plans) => {
+                    notices.extend(
+                        plans.schema().problems().iter().map(|problem| {
+                            note(NoticeKind::LeftOut, format!("{}: {}", problem.subject, problem.reason))
+                        }),
+                    )
+                }
+            }
+        }
+        let served = upstreams.iter().map(|_| Vec::new()).collect();
+        let rules = Rules::new(&config.http_rules).unwrap_or_else(|error| {
+            notices.extend(upstreams.first().map(|upstream| Notice {
+                kind: NoticeKind::LeftOut,
+                upstream: Arc::clone(&upstream.config.name),
+                text: format!("http_rules: {error}"),
+            }));
+            Rules::default()
+        });
+        Self {
+            config,
+            rules,
+            upstreams,
+            methods: Vec::new(),
+            by_path: HashMap::new(),
+            router: Router::builder(),
+            bindings: Vec::new(),
+            notices,
+            served,
+        }
+    }
+
+    fn note(&mut self, kind: NoticeKind, upstream: usize, text: String) {
+        let upstream = Arc::clone(&self.upstreams[upstream].config.name);
+        self.notices.push(Notice { kind, upstream, text });
+    }
+
+    /// Decides which upstream serves which service: (upstream, index of the service in its schema).
+    fn services(&mut self) -> Vec<(usize, usize)> {
+        let mut owners: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut services: Vec<(usize, usize)> = Vec::new();
+        let mut conflicts = Vec::new();
+        for (index, upstream) in self.upstreams.iter().enumerate() {
+            let Some(schema) = upstream.schema.schema() else { continue };
+            let patterns = &upstream.config.services;
+            for (position, service) in schema.services().iter().enumerate() {
+                let wanted = patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(&service.name));
+                if is_infrastructure(&service.name) || !wanted {
+                    continue;
+                }
+                let Some(&owner) = owners.get(&service.name) else {
+                    owners.insert(Arc::clone(&service.name), index);
+                    services.push((index, position));
+                    continue;
+                };
+                // One of them names it in `services`, the other takes it only because its schema has it.
+                match (self.upstreams[owner].config.services.is_empty(), patterns.is_empty()) {
+                    (false, true) => {}
+                    (true, false) => {
+                        owners.insert(Arc::clone(&service.name), index);
+                        services.retain(|(upstream, place)| !self.is_service(*upstream, *place, &service.name));
+                        services.push((index, position));
+                    }
+                    (true, true) | (false, false) => conflicts.push((owner, index, Arc::clone(&service.name))),
+                }
+            }
+        }
+        for (owner, other, service) in conflicts {
+            let first = Arc::clone(&self.upstreams[owner].config.name);
+            let text = format!(
+                "service {service} is declared by upstream {first} too, which keeps it; say in `services` whose it is"
+            );
+            self.note(NoticeKind::Conflict, other, text);
+        }
+        services
+    }
+
+    fn is_service(&self, upstream: usize, position: usize, name: &str) -> bool {
+        self.upstreams[upstream].schema.schema().is_some_and(|schema| &*schema.services()[position].name == name)
+    }
+
+    fn add_service(&mut self, upstream: usize, position: usize) {
+        let SchemaState::Loaded(plans) = &self.upstreams[upstream].schema else { return };
+        let plans = Arc::clone(plans);
+        let schema = Arc::clone(plans.schema());
+        let service: &Service = &schema.services()[position];
+        self.served[upstream].push(Arc::clone(&service.name));
+        for method in &service.methods {
+            if let Err(reason) = self.add_method(upstream, &plans, &schema, method) {
+                self.note(NoticeKind::LeftOut, upstream, format!("{}: {reason}", method.name));
+            }
+        }
+    }
+
+    fn add_method(
+        &mut self,
+        upstream: usize,
+        plans: &Arc<Plans>,
+        schema: &Schema,
+        method: &crate::schema::Method,
+    ) -> Result<(), String> {
+        let path: Arc<str> = format!("/{}", method.name).into();
+        let direct = Transcoding {
+            request: RequestPlan::compile(plans, method.input, &[], &BodyRule::Whole)?,
+            reply: ReplyPlan::compile(plans, method.output, None)?,
+        };
+        let index = self.methods.len();
+        let prepared = PathAndQuery::from_maybe_shared(bytes::Bytes::copy_from_slice(path.as_bytes()))
+            .map_err(|error| error.to_string())?;
+        let settings = self.config.method(&method.name);
+        self.methods.push(Method {
+            name: Arc::clone(&method.name),
+            path: prepared,
+            upstream,
+            client_streaming: method.client_streaming,
+            server_streaming: method.server_streaming,
+            settings,
+            direct,
+        });
+        self.by_path.insert(path, index);
+        let Some(rule) = self.rules.of(&method.name).or(method.http.as_ref()) else { return Ok(()) };
+        let flattened = http_rule::Binding::flatten(schema, method, rule);
+        for broken in flattened.broken {
+            self.note(NoticeKind::LeftOut, upstream, broken.to_string());
+        }
+        for binding in flattened.sound {
+            self.add_binding(index, plans, method, binding);
+        }
+        Ok(())
+    }
+
+    fn add_binding(
+        &mut self,
+        index: usize,
+        plans: &Arc<Plans>,
+        method: &crate::schema::Method,
+        binding: http_rule::Binding,
+    ) {
+        let upstream = self.methods[index].upstream;
+        let variables: Vec<Box<str>> =
+            binding.template.variables().iter().map(|variable| variable.field().into()).collect();
+        let names: Vec<&str> = variables.iter().map(AsRef::as_ref).collect();
+        let what = format!("{}: {} {}", method.name, binding.method, binding.template);
+        let plan = RequestPlan::compile(plans, method.input, &names, &binding.body).and_then(|request| {
+            let reply = ReplyPlan::compile(plans, method.output, binding.response_body.as_deref())?;
+            Ok(Transcoding { request, reply })
+        });
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(reason) => return self.note(NoticeKind::LeftOut, upstream, format!("{what}: {reason}")),
+        };
+        let inserted = self.router.insert(&binding.method, &binding.template, self.bindings.len());
+        match inserted.map_err(|conflict| *conflict.existing) {
+            Ok(()) => self.bindings.push(Binding {
+                method: index,
+                http_method: binding.method.to_string(),
+                template: binding.template.to_string(),
+                variables,
+                body: binding.body,
+                response_body: binding.response_body,
+                plan,
+            }),
+            Err(existing) => {
+                let keeper = &self.bindings[existing];
+                let text = format!(
+                    "{what} is the same path as {} {} of {}, which keeps it",
+                    keeper.http_method, keeper.template, self.methods[keeper.method].name
+                );
+                self.note(NoticeKind::Conflict, upstream, text);
+            }
+        }
+    }
+
+    fn finish(self, config: Arc<Config>) -> Snapshot {
+        let schemas: Vec<_> = self
+            .upstreams
+            .iter()
+            .zip(self.served)
+            .filter_map(|(upstream, served)| Some((Arc::clone(upstream.schema.schema()?), served)))
+            .collect();
+        Snapshot {
+            reflection: Index::new(&schemas),
+            config,
+            upstreams: self.upstreams,
+            methods: self.methods,
+            by_path: self.by_path,
+            router: self.router.build(),
+            bindings: self.bindings,
+            notices: self.notices,
+            builtin: Plans::new(Schema::builtin()),
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Counters, one set per worker.
+//!
+//! A worker resolves its handles by name when a snapshot is built and keeps them; counting is then an addition to
+//! memory that no other worker writes. The same names give the same handle again, so counts survive a reload. Who
+//! reads sums over all workers ([`Registry::encode`]).
+//!
+//! **Invariant**: label values come from the configuration and from schemas, never from a client, and their number
+//! has a bound.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::histogram::Histogram;
+use super::readiness::Readiness;
+use super::{CODE_NAMES, Origin, Protocol, Transport};
+
+/// Stands for every method that no schema declares; methods that one declares have a slash.
+pub const UNKNOWN_METHOD: &str = "unknown";
+
+/// All counters of the process.
+#[derive(Debug)]
+pub struct Registry {
+    pub(super) started: SystemTime,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) dropped_log_lines: Arc<Counter>,
+    workers: Mutex<Vec<Arc<Worker>>>,
+}
+
+impl Registry {
+    /// A registry without workers.
+    pub fn new(readiness: Arc<Readiness>) -> Self {
+        Self { started: SystemTime::now(), readiness, dropped_log_lines: Arc::default(), workers: Mutex::default() }
+    }
+
+    /// Adds a set of counters for one more worker. They stay for the life of the process.
+    pub fn worker(&self) -> WorkerMetrics {
+        let worker = Arc::new(Worker::default());
+        lock(&self.workers).push(worker.clone());
+        WorkerMetrics(worker)
+    }
+
+    /// Where the access log counts lines that it could not keep or write.
+    pub fn dropped_log_lines(&self) -> Arc<Counter> {
+        self.dropped_log_lines.clone()
+    }
+
+    pub(super) fn workers(&self) -> Vec<Arc<Worker>> {
+        lock(&self.workers).clone()
+    }
+}
+
+/// The counters of one worker.
+#[derive(Debug, Clone)]
+pub struct WorkerMetrics(Arc<Worker>);
+
+impl WorkerMetrics {
+    /// The counters of `pkg.Service/Method` at an upstream. For calls that are forwarded although no schema knows
+    /// their method, `method` is [`UNKNOWN_METHOD`].
+    ///
+    /// Locks and allocates: call it when a snapshot is built. Beyond 20,000 methods it gives those of
+    /// [`Self::unknown`].
+    pub fn method(&self, upstream: &str, method: &str) -> Arc<MethodMetrics> {
+        self.0.methods.resolve([upstream, method]).unwrap_or_else(|| self.unknown())
+    }
+
+    /// The counters of calls that have no upstream: no route, no such method, refused before either was known.
+    pub fn unknown(&self) -> Arc<MethodMetrics> {
+        self.0.unknown.clone()
+    }
+
+    /// The counters of a listener, by the address on which it accepts. Locks and allocates.
+    pub fn listener(&self, address: &str) -> Arc<ListenerMetrics> {
+        self.0.listeners.resolve([address]).unwrap_or_default()
+    }
+
+    /// The counters of an upstream's endpoint, `host:port`. Locks and allocates. Beyond 20,000 endpoints it gives
+    /// counters that nobody sees.
+    pub fn endpoint(&self, upstream: &str, endpoint: &str) -> Arc<EndpointMetrics> {
+        self.0.endpoints.resolve([upstream, endpoint]).unwrap_or_default()
+    }
+}
+
+/// How the calls of one method ended, on one worker.
+//
+// Aligned to two cache lines, which processors fetch together: neighbours on the heap may belong to other workers.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct MethodMetrics {
+    /// By [`Protocol`]; most methods are called by one or two of them, or never.
+    calls: [OnceLock<Box<Calls>>; Protocol::ALL.len()],
+    pub(super) duration: Histogram,
+    pub(super) request_bytes: Counter,
+    pub(super) response_bytes: Counter,
+}
+
+impl MethodMetrics {
+    /// Counts a finished call: its gRPC code, who is to blame if it failed, and the time from the head of the
+    /// request to the end of the reply.
+    pub fn finish(&self, protocol: Protocol, code: u32, origin: Option<Origin>, elapsed: Duration) {
+        let calls = self.calls.get(protocol as usize).map(|calls| calls.get_or_init(Box::default));
+        if let Some(count) = calls.and_then(|calls| calls.by(origin, code_index(code))) {
+            count.add(1);
+        }
+        self.duration.observe(elapsed);
+    }
+
+    /// Counts the bytes of bodies, as they were on the client's side without the framing of HTTP.
+    pub fn transferred(&self, request: u64, response: u64) {
+        self.request_bytes.add(request);
+        self.response_bytes.add(response);
+    }
+
+    /// Calls so far, `None` when the protocol was never used. `code` is an index into [`CODE_NAMES`], or one beyond.
+    pub(super) fn calls(&self, protocol: Protocol, origin: Option<Origin>, code: usize) -> Option<u64> {
+        let calls = self.calls.get(protocol as usize)?.get()?;
+        calls.by(origin, code).map(Counter::value)
+    }
+}
+
+/// The open connections of one listener, on one worker.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ListenerMetrics {
+    pub(super) accepted: Counter,
+    open: [Gauge; Transport::ALL.len()],
+}
+
+impl ListenerMetrics {
+    /// Counts a connection as soon as it is accepted.
+    pub fn accepted(&self) {
+        self.accepted.add(1);
+    }
+
+    /// Counts a connection as open, once its protocol is known, until the guard is dropped.
+    pub fn open(self: &Arc<Self>, transport: Transport) -> OpenConnection {
+        self.gauge(transport).add(1);
+        OpenConnection { listener: self.clone(), transport }
+    }
+
+    pub(super) fn gauge(&self, transport: Transport) -> &Gauge {
+        let [http1, http2] = &self.open;
+        match transport {
+            Transport::Http1 => http1,
+            Transport::Http2 => http2,
+        }
+    }
+}
+
+/// A client's connection, counted until this is dropped.
+#[derive(Debug)]
+pub struct OpenConnection {
+    listener: Arc<ListenerMetrics>,
+    transport: Transport,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.listener.gauge(self.transport).add(-1);
+    }
+}
+
+/// The connections to one endpoint, from one worker.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct EndpointMetrics {
+    pub(super) connections: Gauge,
+    pub(super) streams: Gauge,
+    pub(super) connect_failures: Counter,
+}
+
+impl EndpointMetrics {
+    /// Counts a connection as open until the guard is dropped.
+    pub fn open(self: &Arc<Self>) -> UpstreamConnection {
+        self.connections.add(1);
+        UpstreamConnection(self.clone())
+    }
+
+    /// Counts a call's stream as active until the guard is dropped.
+    pub fn stream(self: &Arc<Self>) -> UpstreamStream {
+        self.streams.add(1);
+        UpstreamStream(self.clone())
+    }
+
+    /// Counts an attempt to connect that failed, the HTTP/2 preface included.
+    pub fn connect_failed(&self) {
+        self.connect_failures.add(1);
+    }
+}
+
+/// A connection to an endpoint, counted until this is dropped.
+#[derive(Debug)]
+pub struct UpstreamConnection(Arc<EndpointMetrics>);
+
+impl Drop for UpstreamConnection {
+    fn drop(&mut self) {
+        self.0.connections.add(-1);
+    }
+}
+
+/// A stream to an endpoint, counted until this is dropped.
+#[derive(Debug)]
+pub struct UpstreamStream(Arc<EndpointMetrics>);
+
+impl Drop for UpstreamStream {
+    fn drop(&mut self) {
+        self.0.streams.add(-1);
+    }
+}
+
+/// A number that grows.
+//
+// Added to atomically although one worker alone writes it: uncontended that costs a few nanoseconds, and a handle
+// that strays to another thread loses nothing.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The sum so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that grows and shrinks.
+#[derive(Debug, Default)]
+pub(super) struct Gauge(AtomicI64);
+
+impl Gauge {
+    fn add(&self, n: i64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(super) fn value(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker has counted.
+#[derive(Debug, Default)]
+pub(super) struct Worker {
+    pub(super) unknown: Arc<MethodMetrics>,
+    /// By upstream and method.
+    pub(super) methods: Handles<2, MethodMetrics>,
+    /// By address.
+    pub(super) listeners: Handles<1, ListenerMetrics>,
+    /// By upstream and endpoint.
+    pub(super) endpoints: Handles<2, EndpointMetrics>,
+}
+
+/// Handles by the values of their labels. Locked while resolving and while listing, never while counting.
+#[derive(Debug)]
+pub(super) struct Handles<const N: usize, T>(Mutex<BTreeMap<[Arc<str>; N], Arc<T>>>);
+
+impl<const N: usize, T: Default> Handles<N, T> {
+    fn resolve(&self, labels: [&str; N]) -> Option<Arc<T>> {
+        let mut handles = lock(&self.0);
+        let labels = labels.map(Arc::from);
+        if let Some(known) = handles.get(&labels) {
+            return Some(known.clone());
+        }
+        (handles.len() < MAX_HANDLES).then(|| handles.entry(labels).or_default().clone())
+    }
+
+    pub(super) fn list(&self) -> Vec<([Arc<str>; N], Arc<T>)> {
+        lock(&self.0).iter().map(|(labels, handle)| (labels.clone(), handle.clone())).collect()
+    }
+}
+
+impl<const N: usize, T> Default for Handles<N, T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+/// Calls by who is to blame and code.
+#[derive(Debug, Default)]
+struct Calls {
+    fine: [Counter; CODES],
+    failed: [[Counter; CODES]; Origin::ALL.len()],
+}
+
+impl Calls {
+    fn by(&self, origin: Option<Origin>, code: usize) -> Option<&Counter> {
+        match origin {
+            None => self.fine.get(code),
+            Some(origin) => self.failed.get(origin as usize)?.get(code),
+        }
+    }
+}
+
+/// All codes outside the table count as one.
+fn code_index(code: u32) -> usize {
+    usize::try_from(code).map_or(CODES - 1, |code| code.min(CODES - 1))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The table of gRPC and one more for the rest.
+pub(super) const CODES: usize = CODE_NAMES.len() + 1;
+
+/// Methods, or endpoints, that one worker counts apart. Reloads add to them and never take away.
+const MAX_HANDLES: usize = 20_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_the_same_handle_for_the_same_names() {
+        let registry = Registry::new(Arc::default());
+        let (worker, other) = (registry.worker(), registry.worker());
+
+        let method = worker.method("library", "lib.Library/Get");
+
+        assert!(Arc::ptr_eq(&method, &worker.method("library", "lib.Library/Get")));
+        assert!(!Arc::ptr_eq(&method, &worker.method("archive", "lib.Library/Get")));
+        assert!(!Arc::ptr_eq(&method, &other.method("library", "lib.Library/Get")));
+    }
+
+    #[test]
+    fn counts_methods_beyond_the_bound_as_unknown() {
+        let worker = Registry::new(Arc::default()).worker();
+        for number in 0..MAX_HANDLES {
+            worker.method("library", &format!("lib.Library/Get{number}"));
+        }
+
+        assert!(Arc::ptr_eq(&worker.method("library", "lib.Library/OneMore"), &worker.unknown()));
+        assert!(!Arc::ptr_eq(&worker.method("library", "lib.Library/Get0"), &worker.unknown()));
+    }
+
+    #[test]
+    fn counts_codes_outside_the_table_as_one() {
+        let method = MethodMetrics::default();
+
+        for code in [16, 17, 1010, u32::MAX] {
+            method.finish(Protocol::Grpc, code, Some(Origin::Upstream), Duration::ZERO);
+        }
+
+        assert_eq!(method.calls(Protocol::Grpc, Some(Origin::Upstream), 16), Some(1));
+        assert_eq!(method.calls(Protocol::Grpc, Some(Origin::Upstream), 17), Some(3));
+        assert_eq!(method.calls(Protocol::Grpc, None, 17), Some(0));
+        assert_eq!(method.calls(Protocol::Rest, None, 0), None);
+    }
+
+    #[test]
+    fn counts_connections_while_they_are_open() {
+        let listener = Arc::new(ListenerMetrics::default());
+
+        let open = [Transport::Http1, Transport::Http2, Transport::Http2].map(|transport| listener.open(transport));
+
+        assert_eq!(Transport::ALL.map(|transport| listener.gauge(transport).value()), [1, 2]);
+        drop(open);
+        assert_eq!(Transport::ALL.map(|transport| listener.gauge(transport).value()), [0, 0]);
+    }
+
+    #[test]
+    fn does_not_share_cache_lines() {
+        assert_eq!(align_of::<MethodMetrics>(), 128);
+        assert_eq!(align_of::<ListenerMetrics>(), 128);
+        assert_eq!(align_of::<EndpointMetrics>(), 128);
+    }
+}

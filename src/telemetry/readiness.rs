@@ -1,0 +1,180 @@
+//! Whether the gateway can take calls, and if not, why.
+//!
+//! Set by those who load schemas and by the one who drains; asked by `/readyz` and `/metrics`. It decides nothing:
+//! calls are answered or refused by what the snapshot holds.
+//!
+//! ```text
+//! starting ── set_upstreams ──▶ waiting for schemas ── the last one loads ──▶ ready
+//!     └──────────────────────────────┴───────────── drain ────────────────────┴──▶ draining
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Shared by everybody who knows something about it.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    state: Mutex<State>,
+}
+
+impl Readiness {
+    /// Takes the names of all upstreams. New ones have no schema yet, known ones keep their state, others are
+    /// forgotten.
+    pub fn set_upstreams(&self, names: impl IntoIterator<Item = Arc<str>>) {
+        let mut state = self.state();
+        let mut known = std::mem::take(&mut state.schemas);
+        let keep = |name: Arc<str>| {
+            let problem = known.remove(&name).unwrap_or_else(|| Some("not loaded yet".into()));
+            (name, problem)
+        };
+        state.schemas = names.into_iter().map(keep).collect();
+        state.started = true;
+    }
+
+    /// Says that the upstream's schema is in use.
+    pub fn schema_loaded(&self, upstream: &str) {
+        self.set_schema(upstream, None);
+    }
+
+    /// Says why the upstream's schema could not be loaded. One that was loaded before stays in use and stays ready.
+    pub fn schema_failed(&self, upstream: &str, problem: String) {
+        self.set_schema(upstream, Some(problem));
+    }
+
+    /// Says that the gateway is about to stop. There is no way back.
+    pub fn drain(&self) {
+        self.state().draining = true;
+    }
+
+    /// Whether the gateway is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.state().draining
+    }
+
+    /// Why no calls should be sent here; empty when ready.
+    pub fn reasons(&self) -> Vec<Reason> {
+        let state = self.state();
+        let mut reasons = Vec::new();
+        if !state.started {
+            reasons.push(Reason::Starting);
+        }
+        for (upstream, problem) in &state.schemas {
+            if let Some(problem) = problem {
+                reasons.push(Reason::NoSchema { upstream: upstream.clone(), problem: problem.clone() });
+            }
+        }
+        if state.draining {
+            reasons.push(Reason::Draining);
+        }
+        reasons
+    }
+
+    /// Every upstream by name, with whether its schema is loaded.
+    pub fn schemas(&self) -> Vec<(Arc<str>, bool)> {
+        self.state().schemas.iter().map(|(name, problem)| (name.clone(), problem.is_none())).collect()
+    }
+
+    /// Leaves an upstream alone that is not, or no longer, there: its loader may be slower than a reload.
+    fn set_schema(&self, upstream: &str, problem: Option<String>) {
+        if let Some(known) = self.state().schemas.get_mut(upstream)
+            && (known.is_some() || problem.is_none())
+        {
+            *known = problem.map(String::into_boxed_str);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why no calls should be sent to this gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// The first snapshot is not there.
+    Starting,
+    /// Calls to this upstream cannot be routed.
+    NoSchema {
+        /// Its name.
+        upstream: Arc<str>,
+        /// What the last attempt to load it met.
+        problem: Box<str>,
+    },
+    /// The gateway finishes the calls that it has and stops.
+    Draining,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => f.write_str("starting"),
+            Self::NoSchema { upstream, problem } => write!(f, "no schema for upstream {upstream}: {problem}"),
+            Self::Draining => f.write_str("draining"),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    started: bool,
+    draining: bool,
+    /// By upstream, what keeps its schema away; `None` when loaded.
+    schemas: BTreeMap<Arc<str>, Option<Box<str>>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reasons(readiness: &Readiness) -> Vec<String> {
+        readiness.reasons().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn is_ready_once_every_schema_is_loaded() {
+        let readiness = Readiness::default();
+        assert_eq!(reasons(&readiness), ["starting"]);
+
+        readiness.set_upstreams(["books".into(), "films".into()]);
+        readiness.schema_loaded("books");
+        readiness.schema_failed("films", "connection refused".into());
+        assert_eq!(reasons(&readiness), ["no schema for upstream films: connection refused"]);
+
+        readiness.schema_loaded("films");
+        assert!(readiness.reasons().is_empty());
+    }
+
+    #[test]
+    fn stays_ready_when_a_schema_cannot_be_loaded_again() {
+        let readiness = Readiness::default();
+        readiness.set_upstreams(["books".into()]);
+        readiness.schema_loaded("books");
+
+        readiness.schema_failed("books", "connection refused".into());
+
+        assert!(readiness.reasons().is_empty());
+    }
+
+    #[test]
+    fn keeps_what_it_knows_of_upstreams_across_a_reload() {
+        let readiness = Readiness::default();
+        readiness.set_upstreams(["books".into(), "films".into()]);
+        readiness.schema_loaded("books");
+
+        readiness.set_upstreams(["books".into(), "music".into()]);
+        readiness.schema_loaded("films");
+
+        assert_eq!(readiness.schemas(), [("books".into(), true), ("music".into(), false)]);
+    }
+
+    #[test]
+    fn is_not_ready_while_draining() {
+        let readiness = Readiness::default();
+        readiness.set_upstreams([]);
+
+        readiness.drain();
+
+        assert_eq!(reasons(&readiness), ["draining"]);
+    }
+}

@@ -1,0 +1,58 @@
+//! One worker's view of an upstream: its endpoints, taken in turn.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::connection::Lease;
+use super::endpoint::{Endpoint, Unreachable};
+use crate::config;
+use crate::telemetry::metrics::WorkerMetrics;
+
+/// The endpoints of an upstream, as one worker reaches them.
+#[derive(Debug)]
+pub struct Cluster {
+    name: Arc<str>,
+    endpoints: Box<[Rc<Endpoint>]>,
+    next: Cell<usize>,
+}
+
+impl Cluster {
+    /// A cluster without connections yet; they are made when calls need them.
+    ///
+    /// `workers` is how many workers share `max_per_endpoint`.
+    pub fn new(config: &config::Upstream, workers: usize, metrics: &WorkerMetrics) -> Rc<Self> {
+        let endpoints = config
+            .endpoints
+            .iter()
+            .map(|address| Endpoint::new(config, Arc::clone(address), workers, metrics))
+            .collect::<Box<[_]>>();
+        Rc::new(Self {
+            name: Arc::clone(&config.name),
+            next: Cell::new(fastrand::usize(..endpoints.len().max(1))),
+            endpoints,
+        })
+    }
+
+    /// The upstream's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// A place for one more call on the next endpoint that can be reached.
+    ///
+    /// # Errors
+    /// No endpoint could be reached; the error is that of the last one tried.
+    pub async fn acquire(&self) -> Result<Lease, Unreachable> {
+        let first = self.next.get();
+        self.next.set((first + 1) % self.endpoints.len().max(1));
+        let mut failure = None;
+        for turn in 0..self.endpoints.len() {
+            match self.endpoints[(first + turn) % self.endpoints.len()].acquire().await {
+                Ok(lease) => return Ok(lease),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Unreachable::new(&self.name, "it has no endpoints")))
+    }
+}

@@ -1,0 +1,211 @@
+//! One address of an upstream and one worker's connections to it.
+//!
+//! Connections are made when calls need them, a further one only when every open one has as many streams as the
+//! peer allows. A failed attempt is followed by a pause that grows; calls that come meanwhile fail at once.
+//!
+//! ```text
+//!            call needs one                 open
+//!   Idle ─────────────────────▶ Dialing ──────────▶ Idle
+//!    ▲                             │ failed
+//!    └────── pause is over ──── Paused
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::Authority;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::connection::{self, Connection, Lease};
+use crate::config;
+use crate::runtime;
+use crate::telemetry::metrics::{EndpointMetrics, WorkerMetrics};
+
+/// One address of an upstream.
+#[derive(Debug)]
+pub struct Endpoint {
+    upstream: Arc<str>,
+    address: Arc<str>,
+    authority: Authority,
+    settings: config::Connections,
+    max_connections: usize,
+    connections: RefCell<Vec<Rc<Connection>>>,
+    dial: RefCell<Dial>,
+    failures: Cell<u32>,
+    /// A connection came, went or failed to come, or a stream ended while calls were waiting.
+    changed: Notify,
+    metrics: Arc<EndpointMetrics>,
+}
+
+#[derive(Debug)]
+enum Dial {
+    Idle,
+    Dialing,
+    Paused { until: Instant, cause: Unreachable },
+}
+
+/// An endpoint could not be reached.
+#[derive(Debug, Clone)]
+pub struct Unreachable(Arc<str>);
+
+impl Unreachable {
+    /// Says who could not be reached and why.
+    pub fn new(whom: &str, why: impl fmt::Display) -> Self {
+        Self(format!("{whom} cannot be reached: {why}").into())
+    }
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+impl Endpoint {
+    pub(super) fn new(
+        config: &config::Upstream,
+        address: Arc<str>,
+        workers: usize,
+        metrics: &WorkerMetrics,
+    ) -> Rc<Self> {
+        let authority = config.authority.as_ref().unwrap_or(&address);
+        Rc::new(Self {
+            upstream: Arc::clone(&config.name),
+            authority: authority.parse().unwrap_or_else(|_| Authority::from_static("upstream")),
+            settings: config.connections,
+            max_connections: (config.connections.max_per_endpoint / workers.max(1)).max(1),
+            connections: RefCell::default(),
+            dial: RefCell::new(Dial::Idle),
+            failures: Cell::new(0),
+            changed: Notify::new(),
+            metrics: metrics.endpoint(&config.name, &address),
+            address,
+        })
+    }
+
+    /// `host:port` as configured.
+    pub fn address(&self) -> &Arc<str> {
+        &self.address
+    }
+
+    /// `:authority` of requests to it.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub(super) fn metrics(&self) -> &Arc<EndpointMetrics> {
+        &self.metrics
+    }
+
+    /// A place for one more call: on an open connection that has room, else on a new one, else the next that is free.
+    ///
+    /// # Errors
+    /// There is no connection and none can be made.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the place; an attempt to connect goes on for others.
+    pub async fn acquire(self: &Rc<Self>) -> Result<Lease, Unreachable> {
+        loop {
+            // Registered before the state is looked at, so that no change in between is missed.
+            let changed = self.changed.notified();
+            if let Some(connection) = self.roomiest() {
+                return Ok(Lease::new(connection, Rc::clone(self)));
+            }
+            self.dial_if_due()?;
+            changed.await;
+        }
+    }
+
+    /// The usable connection with the fewest streams, if one has room.
+    fn roomiest(&self) -> Option<Rc<Connection>> {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| !connection.is_closed());
+        connections
+            .iter()
+            .filter(|connection| connection.has_room())
+            .min_by_key(|connection| connection.active())
+            .cloned()
+    }
+
+    /// Starts an attempt to connect unless one is under way, or as many connections are open as may be.
+    fn dial_if_due(self: &Rc<Self>) -> Result<(), Unreachable> {
+        let open = self.connections.borrow().len();
+        let mut dial = self.dial.borrow_mut();
+        match &*dial {
+            Dial::Dialing => return Ok(()),
+            Dial::Paused { until, cause } if Instant::now() < *until => {
+                return if open == 0 { Err(cause.clone()) } else { Ok(()) };
+            }
+            Dial::Idle | Dial::Paused { .. } => {}
+        }
+        if open < self.max_connections {
+            *dial = Dial::Dialing;
+            let endpoint = Rc::clone(self);
+            runtime::spawn("dial", async move { endpoint.dial().await });
+        }
+        Ok(())
+    }
+
+    async fn dial(self: Rc<Self>) {
+        let opened = connection::open(&self.address, &self.settings).await;
+        *self.dial.borrow_mut() = match opened {
+            Ok((connection, driver)) => {
+                self.failures.set(0);
+                let counted = self.metrics.open();
+                self.connections.borrow_mut().push(Rc::clone(&connection));
+                let endpoint = Rc::clone(&self);
+                runtime::spawn("upstream connection", async move {
+                    let end = driver.await;
+                    connection.close();
+                    drop(counted);
+                    endpoint.changed.notify_waiters();
+                    tracing::debug!(upstream = %endpoint.upstream, endpoint = %endpoint.address, end = %end, "upstream connection ended");
+                });
+                Dial::Idle
+            }
+            Err(error) => {
+                let failures = self.failures.get().saturating_add(1);
+                self.failures.set(failures);
+                self.metrics.connect_failed();
+                let cause = Unreachable::new(&format!("upstream {} at {}", self.upstream, self.address), &error);
+                if failures == 1 {
+                    tracing::warn!(upstream = %self.upstream, endpoint = %self.address, %error, "endpoint cannot be reached");
+                }
+                Dial::Paused { until: Instant::now() + pause(failures), cause }
+            }
+        };
+        self.changed.notify_waiters();
+    }
+
+    /// A stream ended: one call that waits for room may look again.
+    pub(super) fn stream_ended(&self) {
+        self.changed.notify_one();
+    }
+}
+
+/// How long no new attempt is made after this many failures in a row: from 50 ms doubling to 1 s, less up to a
+/// quarter so that workers do not knock together.
+fn pause(failures: u32) -> Duration {
+    let full = Duration::from_millis(50 << failures.clamp(1, 6).saturating_sub(1)).min(Duration::from_secs(1));
+    full.mul_f64(1.0 - fastrand::f64() / 4.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pause_grows_to_one_second_and_no_further() {
+        assert!(pause(1) <= Duration::from_millis(50));
+        for failures in 1..100 {
+            let pause = pause(failures);
+            assert!(pause >= Duration::from_millis(37) && pause <= Duration::from_secs(1), "{pause:?}");
+        }
+    }
+}
