@@ -333,7 +333,7 @@ fn depth_is_bounded() {
 
     assert!(to_wire(&nested(99)).is_ok());
     refused(&[(&nested(100), "nested more than 100 levels deep")]);
-    assert!(to_wire(&r#"{"wValue":"#.repeat(1)).is_err());
+    assert!(to_wire(r#"{"wValue":"#).is_err());
     assert!(to_wire(&format!(r#"{{"wValue":{}"#, "[".repeat(100_000))).is_err());
 }
 
