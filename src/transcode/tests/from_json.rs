@@ -279,6 +279,10 @@ fn any_is_typed_wherever_its_type_stands() {
             r#"{"wAny":{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"R"}}"#,
         ),
         (
+            r#"{"wAny":{"@type":"x/google.rpc.Status","details":[{"@type":"x/test.Author","birthYear":1}]}}"#,
+            r#"{"wAny":{"@type":"x/google.rpc.Status","details":[{"@type":"x/test.Author","birthYear":1}]}}"#,
+        ),
+        (
             r#"{"wAny":{"@type":"type.googleapis.com/google.protobuf.Empty","value":{}}}"#,
             r#"{"wAny":{"@type":"type.googleapis.com/google.protobuf.Empty"}}"#,
         ),
