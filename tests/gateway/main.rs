@@ -3,4 +3,5 @@
 mod backend_smoke;
 mod demo;
 mod scripted_smoke;
+mod smoke;
 mod support;

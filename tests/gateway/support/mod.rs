@@ -1,3 +1,5 @@
-//! What the tests have in common.
+//! What the tests have in common: backends, the gateway between, and clients of every version of HTTP.
 
 pub(crate) mod backend;
+pub(crate) mod client;
+pub(crate) mod gateway;
