@@ -163,9 +163,9 @@ fn start_workers(
     let shutdown = shutdown.clone();
     let workers = Workers::start(count, move |index| {
         let metrics = registry.worker();
-        let counters = Arc::default();
-        let worker = Worker::new(Arc::clone(&source), count, Arc::clone(&readiness), metrics, logs[index].clone());
-        server::worker(Proxy::new(worker), shutdown.clone(), counters)
+        let worker =
+            Worker::new(Arc::clone(&source), count, Arc::clone(&readiness), metrics.clone(), logs[index].clone());
+        server::worker(Proxy::new(worker), shutdown.clone(), metrics)
     })?;
     Ok(Arc::new(workers))
 }
