@@ -2,7 +2,7 @@
 //!
 //! [`Proxy::handle`] is the whole of it: resolve the route, adapt the request to gRPC, forward it, adapt the reply
 //! back. gRPC is the only protocol on the inside; [`native`] and [`rest`] are the adapters. Whatever goes wrong
-//! becomes one [`Error`](crate::error::Error) and is rendered in one place, [`reply`].
+//! becomes one [`Error`] and is rendered in one place, [`reply`].
 //!
 //! **Invariant**: a [`call::Call`] is counted and logged exactly once, when its reply ends or is dropped.
 

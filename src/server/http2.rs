@@ -15,6 +15,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -194,7 +195,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
         let is_head = request.method() == Method::HEAD;
         let (site, peer, open) = (Rc::clone(&self.site), Rc::clone(&self.peer), OpenStream::new(&self.streams));
         runtime::spawn("request", async move {
-            let reply = Rc::clone(&site.answer).answer(peer, request);
+            // Pinned where it is made: passed by value it would be held twice.
+            let reply = pin!(Rc::clone(&site.answer).answer(peer, request));
             match stream::answer(is_head, reply, respond).await {
                 Ended::Replied | Ended::Aborted(_) => {}
                 Ended::Stalled => site.metrics.count(ConnectionEvent::Stalled),
