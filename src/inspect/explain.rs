@@ -15,6 +15,7 @@ use crate::cli::{Exit, Explain};
 use crate::config::units::{Size, Span};
 use crate::config::{AccessLog as AccessLogTo, Json};
 use crate::error::Reason;
+use crate::grpc::status::Code;
 use crate::grpc::timeout;
 use crate::proxy::rehearsal::{Matched, Rehearsal, Sent, Verdict};
 use crate::proxy::worker::Worker;
@@ -22,11 +23,11 @@ use crate::proxy::{Peer, Proxy};
 use crate::schema::MessageId;
 use crate::schema::http_rule::BodyRule;
 use crate::snapshot::{Binding, Method, SchemaState, Snapshot, Source, Transcoding};
+use crate::telemetry::Protocol;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::trace::{RequestId, TraceParent};
-use crate::telemetry::{Protocol, code_name};
 use crate::transcode::{Input, Plans, ReplyPlan};
 
 use super::{control, nearby, print, snapshot, stream_kind};
@@ -143,7 +144,7 @@ impl Telling<'_> {
             }
             Verdict::Refused(error) => {
                 lines.gap();
-                let (code, reason) = (code_name(error.number()).unwrap_or_default(), error.reason().name());
+                let (code, reason) = (Code::from_number(error.number()).map_or("", Code::name), error.reason().name());
                 let status = match self.rehearsal.protocol {
                     Protocol::Grpc => format!("grpc-status {} ({code})", error.number()),
                     Protocol::Rest | Protocol::GrpcWeb | Protocol::Connect => {
