@@ -106,7 +106,7 @@ pub(super) struct Request {
     /// A header of the request (repeatable)
     #[arg(long, short = 'H', value_name = "NAME: VALUE", value_parser = header, action = ArgAction::Append)]
     pub(super) header: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// The body of the request
+    /// The body of the request; a form, as with curl, unless a header gives another content type
     #[arg(long, short, value_name = "BODY")]
     pub(super) data: Option<String>,
 }

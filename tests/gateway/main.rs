@@ -3,6 +3,7 @@
 mod backend_smoke;
 mod demo;
 mod docs;
+mod inspect;
 mod scripted_smoke;
 mod smoke;
 mod support;
