@@ -13,7 +13,7 @@ fn repository() -> &'static Path {
 
 fn read(path: impl AsRef<Path>) -> String {
     let path = repository().join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display())).expect("a document")
 }
 
 /// The files of a folder with that ending, not those below it.
