@@ -2,6 +2,8 @@
 
 mod backend_smoke;
 mod demo;
+mod matrix;
+mod native;
 mod scripted_smoke;
 mod smoke;
 mod support;

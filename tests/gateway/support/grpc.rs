@@ -135,10 +135,18 @@ impl Answer {
         text.parse().expect("digits")
     }
 
-    /// `grpc-message` as it was sent.
-    pub(crate) fn message(&self) -> &str {
+    /// `grpc-message`, decoded.
+    pub(crate) fn message(&self) -> String {
         let value = self.trailers.get("grpc-message").or_else(|| self.headers.get("grpc-message"));
-        value.map_or("", |value| value.to_str().expect("ASCII"))
+        let encoded = value.map_or("", |value| value.to_str().expect("ASCII"));
+        let mut parts = encoded.split('%');
+        let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+        for part in parts {
+            let (digits, rest) = part.split_at(2);
+            bytes.push(u8::from_str_radix(digits, 16).expect("two digits after a percent sign"));
+            bytes.extend_from_slice(rest.as_bytes());
+        }
+        String::from_utf8(bytes).expect("UTF-8")
     }
 
     /// Whether everything was said in the head.
