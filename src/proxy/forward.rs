@@ -66,11 +66,13 @@ pub(crate) async fn send(
 ) -> Result<Incoming, Error> {
     let Outgoing { path, headers, body } = outgoing;
     let mut pump = Pump::new(body);
+    let mut turn = cluster.turn();
     loop {
         trail.attempts += 1;
-        let lease = within(&mut timer, cluster.acquire())
+        let lease = within(&mut timer, cluster.acquire(turn))
             .await?
             .map_err(|unreachable| Error::new(Reason::UpstreamUnreachable, unreachable.to_string()))?;
+        turn += 1;
         trail.endpoint = Some(Arc::clone(lease.endpoint().address()));
         let last = trail.attempts >= ATTEMPTS;
         let request = head(&path, lease.endpoint().authority(), &headers, &timer);
