@@ -40,8 +40,10 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
     // A status in trailers says it all; what HTTP says beside it would only confuse a gRPC client.
     head.status = StatusCode::OK;
     call.http_status = head.status;
+    let unary = call.method().is_some_and(|method| !method.server_streaming);
     let body = if body.is_end_stream() {
-        if let Err(error) = forward::trailers_status(call.upstream_name(), &head.headers) {
+        let status = forward::trailers_status(call.upstream_name(), &head.headers, &timer);
+        if let Err(error) = status.and_then(|()| if unary { Err(no_reply()) } else { Ok(()) }) {
             call.failed(&error);
             if error.reason() != Reason::UpstreamStatus {
                 return reply::error(call, &error);
@@ -50,7 +52,6 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
         call.complete();
         ReplyBody::whole(Bytes::new(), None, Some(call))
     } else {
-        let unary = call.method().is_some_and(|method| !method.server_streaming);
         let scanner = Scanner::new(call.settings().max_response_message);
         let exchange = Exchange {
             body,
@@ -124,7 +125,7 @@ impl NativeBody {
                 Ok(Part::Data(data))
             }
             Ok(Part::Trailers(trailers)) => {
-                let status = forward::trailers_status(self.call.upstream_name(), &trailers);
+                let status = forward::trailers_status(self.call.upstream_name(), &trailers, &exchange.timer);
                 let messages = exchange.messages();
                 self.exchange = None;
                 Ok(Part::Trailers(self.end(trailers, status.and(messages))))
@@ -189,7 +190,7 @@ impl Exchange {
         }
         match self.body.poll_trailers(cx) {
             Poll::Ready(Ok(trailers)) => Poll::Ready(Ok(Part::Trailers(trailers.unwrap_or_default()))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(forward::broken(&error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(forward::broken(&error, &self.timer))),
             Poll::Pending => self.timer.poll(cx).map(Err),
         }
     }
@@ -235,7 +236,7 @@ impl Exchange {
                     self.check(&data)?;
                     return Poll::Ready(Ok(Some(data)));
                 }
-                Some(Err(error)) => return Poll::Ready(Err(forward::broken(&error))),
+                Some(Err(error)) => return Poll::Ready(Err(forward::broken(&error, &self.timer))),
                 None => return Poll::Ready(Ok(None)),
             }
         }
@@ -253,7 +254,7 @@ impl Exchange {
     fn messages(&self) -> Result<(), Error> {
         self.scanner.finish().map_err(reply_frame_error)?;
         if self.unary && self.scanner.messages() == 0 {
-            return Err(Error::new(Reason::UpstreamProtocol, "the upstream sent no reply to a unary call"));
+            return Err(no_reply());
         }
         Ok(())
     }
@@ -282,6 +283,10 @@ impl Ahead {
 
 /// Chunks below this are joined: copying them costs less than keeping each.
 const SMALL: usize = 1 << 10;
+
+fn no_reply() -> Error {
+    Error::new(Reason::UpstreamProtocol, "the upstream sent no reply to a unary call")
+}
 
 /// What is wrong with the frames of a reply.
 pub(crate) fn reply_frame_error(error: FrameError) -> Error {
