@@ -7,3 +7,4 @@ mod native;
 mod scripted_smoke;
 mod smoke;
 mod support;
+mod upstreams;

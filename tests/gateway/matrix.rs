@@ -96,8 +96,14 @@ async fn every_kind_succeeds_with_its_metadata() {
             assert!(seen.contains(&expected), "{kind:?} {seen:?}");
         }
         if kind != Kind::Bidi {
-            assert_eq!((&answer.headers["x-early"], &answer.headers["x-early-bin"]), (&"1".parse().unwrap(), &"AP8".parse().unwrap()));
-            assert_eq!((&answer.trailers["x-late"], &answer.trailers["x-late-bin"]), (&"2".parse().unwrap(), &"Af4".parse().unwrap()));
+            assert_eq!(
+                (&answer.headers["x-early"], &answer.headers["x-early-bin"]),
+                (&"1".parse().unwrap(), &"AP8".parse().unwrap())
+            );
+            assert_eq!(
+                (&answer.trailers["x-late"], &answer.trailers["x-late-bin"]),
+                (&"2".parse().unwrap(), &"Af4".parse().unwrap())
+            );
         }
     }
     backend.tally.until(|counts| counts.finished == 4).await;
@@ -273,7 +279,10 @@ async fn slow_readers_hold_the_backend_back_and_lose_nothing() {
 async fn settled(backend: &Backend) -> usize {
     let mut sent = backend.tally.counts().sent;
     loop {
-        let more = tokio::time::timeout(std::time::Duration::from_millis(200), backend.tally.until(|counts| counts.sent > sent));
+        let more = tokio::time::timeout(
+            std::time::Duration::from_millis(200),
+            backend.tally.until(|counts| counts.sent > sent),
+        );
         match more.await {
             Ok(counts) => sent = counts.sent,
             Err(_) => return sent,
