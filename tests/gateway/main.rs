@@ -2,6 +2,7 @@
 
 mod backend_smoke;
 mod demo;
+mod inspect;
 mod matrix;
 mod native;
 mod scripted_smoke;
