@@ -28,7 +28,7 @@ fn reply(text: &str) -> SayReply {
 fn seen(answer: &Answer, name: &str) -> Vec<String> {
     let metadata = answer.messages::<SayReply>().remove(0).metadata;
     let values = metadata.into_iter().filter(|header: &Header| header.name == name);
-    values.map(|header| String::from_utf8(header.value).unwrap()).collect()
+    values.map(|header| String::from_utf8(header.value).expect("ASCII")).collect()
 }
 
 #[tokio::test]
@@ -305,22 +305,22 @@ async fn reflect(client: &mut Raw, version: &str, requests: Vec<MessageRequest>)
     let answer = client.call(&path, &[], frames.collect::<Vec<_>>().concat()).await;
     assert_eq!(answer.code(), 0, "{answer:?}");
     let replies = answer.messages::<ServerReflectionResponse>().into_iter();
-    replies.map(|reply| reply.message_response.unwrap()).collect()
+    replies.map(|reply| reply.message_response.expect("an answer to each request")).collect()
 }
 
 /// A set with one file that declares `extra.v1.Extra` and carries an option which no code here knows.
 fn extra_set() -> (Vec<u8>, Vec<u8>) {
     let method = [b"\x0a\x02Do".as_slice(), b"\x12\x11.extra.v1.Message", b"\x1a\x11.extra.v1.Message"].concat();
     let mut service = b"\x0a\x05Extra\x12".to_vec();
-    service.push(method.len().try_into().unwrap());
+    service.push(method.len().try_into().expect("short"));
     service.extend(method);
     let mut file = b"\x0a\x0bextra.proto\x12\x08extra.v1\x22\x09\x0a\x07Message\x32".to_vec();
-    file.push(service.len().try_into().unwrap());
+    file.push(service.len().try_into().expect("short"));
     file.extend(service);
     // FileOptions with the unknown field 50000, then the syntax.
     file.extend(b"\x42\x04\x80\xb5\x18\x07\x62\x06proto3");
     let mut set = b"\x0a".to_vec();
-    set.push(file.len().try_into().unwrap());
+    set.push(file.len().try_into().expect("short"));
     set.extend(&file);
     (set, file)
 }
@@ -362,12 +362,11 @@ async fn reflection_speaks_for_all_upstreams_from_their_own_bytes() {
 }
 
 fn files(reply: &MessageResponse) -> Vec<Vec<u8>> {
-    match reply {
-        MessageResponse::FileDescriptorResponse(files) => {
-            files.file_descriptor_proto.iter().map(|file| file.to_vec()).collect()
-        }
-        other => panic!("no files: {other:?}"),
-    }
+    let files = match reply {
+        MessageResponse::FileDescriptorResponse(files) => Some(&files.file_descriptor_proto),
+        _ => None,
+    };
+    files.expect("files were asked for").iter().map(|file| file.to_vec()).collect()
 }
 
 fn check(service: &str) -> bytes::Bytes {

@@ -117,6 +117,23 @@ async fn resets_become_the_codes_that_grpc_gives_them() {
 }
 
 #[tokio::test]
+async fn calls_that_are_given_up_are_reset_as_cancelled() {
+    let backend = scripted::start(vec![act::hold()]).await;
+    let (_gateway, mut client) = over(&[backend.address], "").await;
+
+    let late = client.call(SAY, &[("grpc-timeout", "50m")], framed(&SayRequest::default())).await;
+    let mut gone = client.begin(REPEAT, &[], false).await;
+    gone.message(&SayRequest::default(), true);
+    backend.tally.until(|counts| counts.started == 2).await;
+    drop(gone);
+    backend.tally.until(|counts| counts.cancelled == 2).await;
+
+    assert_eq!(late.code(), 4);
+    let resets: Vec<_> = backend.calls().into_iter().map(|call| call.reset).collect();
+    assert_eq!(resets, [Some(Reason::CANCEL), Some(Reason::CANCEL)]);
+}
+
+#[tokio::test]
 async fn refused_streams_are_sent_again_whole() {
     let refused = vec![Step::Read, Step::Reset(Reason::REFUSED_STREAM)];
     let backend = scripted::start(vec![act::refuse(), refused, act::reply(&message())]).await;

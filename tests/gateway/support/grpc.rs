@@ -131,8 +131,9 @@ impl Answer {
     /// `grpc-status`, of the trailers or of a reply that has nothing else.
     pub(crate) fn code(&self) -> u32 {
         let value = self.trailers.get("grpc-status").or_else(|| self.headers.get("grpc-status"));
-        let text = value.unwrap_or_else(|| panic!("no status: {self:?}")).to_str().expect("digits");
-        text.parse().expect("digits")
+        assert!(value.is_some(), "no status: {self:?}");
+        let text = value.and_then(|value| value.to_str().ok());
+        text.and_then(|text| text.parse().ok()).expect("digits")
     }
 
     /// `grpc-message`, decoded.
