@@ -69,6 +69,16 @@ impl ReplyBody {
         }
     }
 
+    /// Moves whatever does not wait for the client to take the last piece.
+    ///
+    /// Ready when the call failed: what was not sent of that piece is to be dropped, [`Self::poll_part`] has the rest.
+    pub fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            Kind::Native(body) => body.poll_aside(cx),
+            Kind::Whole { .. } | Kind::Local(_) => Poll::Pending,
+        }
+    }
+
     /// Whether nothing more will come, as far as is known without waiting.
     pub fn is_end(&self) -> bool {
         match &self.0 {

@@ -66,18 +66,20 @@ pub(crate) async fn send(
 ) -> Result<Incoming, Error> {
     let Outgoing { path, headers, body } = outgoing;
     let mut pump = Pump::new(body);
+    let mut turn = cluster.turn();
     loop {
         trail.attempts += 1;
-        let lease = within(&mut timer, cluster.acquire())
+        let lease = within(&mut timer, cluster.acquire(turn))
             .await?
             .map_err(|unreachable| Error::new(Reason::UpstreamUnreachable, unreachable.to_string()))?;
+        turn += 1;
         trail.endpoint = Some(Arc::clone(lease.endpoint().address()));
         let last = trail.attempts >= ATTEMPTS;
         let request = head(&path, lease.endpoint().authority(), &headers, &timer);
         let (mut reply, stream) = match lease.send(request, false) {
             Ok(opened) => opened,
             Err(_) if !last => continue,
-            Err(error) => return Err(broken(&error)),
+            Err(error) => return Err(broken(&error, &timer)),
         };
         pump.attach(stream);
         let answer = poll_fn(|cx| {
@@ -102,7 +104,7 @@ pub(crate) async fn send(
                     lease.retire();
                 }
                 if last || !never_arrived(&error) || !pump.rewind() {
-                    return Err(broken(&error));
+                    return Err(broken(&error, &timer));
                 }
             }
         }
@@ -142,11 +144,11 @@ fn never_arrived(error: &h2::Error) -> bool {
 }
 
 /// The error for a call that the upstream's connection or stream failed.
-pub(crate) fn broken(error: &h2::Error) -> Error {
+pub(crate) fn broken(error: &h2::Error, timer: &Timer) -> Error {
     let text = format!("the upstream broke off the call: {error}");
     // How a reset translates: PROTOCOL-HTTP2 "Errors". What is not listed there is a broken connection.
     match error.reason().filter(|_| error.is_reset() && error.is_remote()) {
-        Some(H2Reason::CANCEL) => Error::upstream_code(Code::Cancelled, text),
+        Some(H2Reason::CANCEL) => timer.unless_exceeded(Error::upstream_code(Code::Cancelled, text)),
         Some(H2Reason::ENHANCE_YOUR_CALM) => Error::upstream_code(Code::ResourceExhausted, text),
         Some(H2Reason::INADEQUATE_SECURITY) => Error::upstream_code(Code::PermissionDenied, text),
         Some(H2Reason::REFUSED_STREAM) | None => Error::new(Reason::UpstreamReset, text),
@@ -175,7 +177,7 @@ fn check(upstream: &str, head: &response::Parts) -> Result<(), Error> {
 }
 
 /// The status that trailers carry, as an error unless it is OK.
-pub(crate) fn trailers_status(upstream: &str, trailers: &HeaderMap) -> Result<(), Error> {
+pub(crate) fn trailers_status(upstream: &str, trailers: &HeaderMap, timer: &Timer) -> Result<(), Error> {
     let Some(value) = trailers.get(grpc::STATUS) else {
         return Err(Error::new(
             Reason::UpstreamProtocol,
@@ -193,5 +195,6 @@ pub(crate) fn trailers_status(upstream: &str, trailers: &HeaderMap) -> Result<()
     }
     let message = trailers.get(grpc::MESSAGE).map(status::decode_message).unwrap_or_default();
     let details = trailers.get(grpc::DETAILS).and_then(|value| status::decode_binary(value.as_bytes()));
-    Err(Error::upstream_status(number, message, details.map(Into::into), trailers.clone()))
+    let error = Error::upstream_status(number, message, details.map(Into::into), trailers.clone());
+    Err(timer.unless_exceeded(error))
 }

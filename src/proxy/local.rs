@@ -15,8 +15,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::body::{Abort, ReplyBody};
 use super::call::Call;
-use super::reply;
+use super::timer::Timer;
 use super::worker::Worker;
+use super::{pump, reply};
 use crate::body::{ClientGone, Part, RequestBody};
 use crate::config::Serve;
 use crate::error::{Error, Reason};
@@ -60,7 +61,13 @@ impl Service {
 }
 
 /// Starts the reply of a local service.
-pub(crate) fn answer(call: Box<Call>, service: Service, body: RequestBody, worker: &Rc<Worker>) -> Response<ReplyBody> {
+pub(crate) fn answer(
+    call: Box<Call>,
+    service: Service,
+    body: RequestBody,
+    timer: Timer,
+    worker: &Rc<Worker>,
+) -> Response<ReplyBody> {
     let mut headers = HeaderMap::with_capacity(2);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     reply::echo_request_id(&mut headers, &call);
@@ -68,9 +75,11 @@ pub(crate) fn answer(call: Box<Call>, service: Service, body: RequestBody, worke
         call,
         service,
         body,
+        timer,
         worker: Rc::clone(worker),
         scanner: Scanner::new(MAX_REQUEST),
         pending: BytesMut::new(),
+        asked: None,
         state: State::Asking,
     };
     let mut response = Response::new(ReplyBody::local(Box::new(body)));
@@ -84,18 +93,21 @@ pub(crate) struct LocalBody {
     call: Box<Call>,
     service: Service,
     body: RequestBody,
+    timer: Timer,
     worker: Rc<Worker>,
     scanner: Scanner,
     /// Request bytes that are no whole message yet.
     pending: BytesMut,
+    /// The one request of a health method, until the client has said that there is no other.
+    asked: Option<Bytes>,
     state: State,
 }
 
 /// ```text
-///            one message                  answered
-///  Asking ────────────────▶ (Reflection: Asking again, Check: Last)
-///     │                     (Watch: Watching, until the client leaves)
-///     └── end of requests ──▶ Last ──▶ Over
+///            message (Reflection), message and end (Check, Watch)
+///  Asking ────────────────▶ answered: Asking again (Reflection), Last (Check), Watching (Watch)
+///     │
+///     └── end of requests ──▶ Over ◀── Last
 /// ```
 #[derive(Debug)]
 enum State {
@@ -107,26 +119,12 @@ enum State {
 
 impl LocalBody {
     pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>> {
-        let result = match &mut self.state {
-            State::Over => return Poll::Ready(None),
-            State::Last => Ok(Part::Trailers(ok_trailers())),
-            State::Watching { service, last, ticks } => loop {
-                ready!(ticks.poll_tick(cx));
-                let now = health(&self.worker.prepared().snapshot, &self.worker, service)
-                    .unwrap_or(ServingStatus::ServiceUnknown);
-                if now != *last {
-                    *last = now;
-                    break Ok(Part::Data(health_frame(now)));
-                }
-            },
-            State::Asking => match ready!(self.poll_message(cx)) {
-                Ok(Some(message)) => self.reply(&message).map(Part::Data),
-                Ok(None) if self.service == Service::Reflection => Ok(Part::Trailers(ok_trailers())),
-                Ok(None) => {
-                    Err(Error::new(Reason::MessageCount, "the method takes one request message, the client sent none"))
-                }
-                Err(error) => Err(error),
-            },
+        if let State::Over = self.state {
+            return Poll::Ready(None);
+        }
+        let result = match self.poll_next(cx) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Err(ready!(self.timer.poll(cx))),
         };
         Poll::Ready(Some(match result {
             Ok(Part::Data(data)) => {
@@ -147,6 +145,38 @@ impl LocalBody {
         }))
     }
 
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, Error>> {
+        match &mut self.state {
+            State::Last | State::Over => Poll::Ready(Ok(Part::Trailers(ok_trailers()))),
+            State::Watching { service, last, ticks } => loop {
+                ready!(ticks.poll_tick(cx));
+                let now = health(&self.worker.prepared().snapshot, &self.worker, service)
+                    .unwrap_or(ServingStatus::ServiceUnknown);
+                if now != *last {
+                    *last = now;
+                    return Poll::Ready(Ok(Part::Data(health_frame(now))));
+                }
+            },
+            State::Asking => Poll::Ready(match ready!(self.poll_asked(cx))? {
+                Some(message) => self.reply(&message).map(Part::Data),
+                None => Ok(Part::Trailers(ok_trailers())),
+            }),
+        }
+    }
+
+    /// The next request to answer, `None` after the last one; health methods have exactly one.
+    fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        if self.service == Service::Reflection {
+            return self.poll_message(cx);
+        }
+        while let Some(message) = ready!(self.poll_message(cx))? {
+            if self.asked.replace(message).is_some() {
+                return Poll::Ready(Err(pump::too_many_messages()));
+            }
+        }
+        Poll::Ready(self.asked.take().map(Some).ok_or_else(pump::no_message))
+    }
+
     /// The next whole request message.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         loop {
@@ -156,9 +186,7 @@ impl LocalBody {
             match ready!(self.body.poll_data(cx)) {
                 None => {
                     let end = self.scanner.finish();
-                    return Poll::Ready(
-                        end.map(|()| None).map_err(|error| Error::new(Reason::InvalidFrame, error.to_string())),
-                    );
+                    return Poll::Ready(end.map(|()| None).map_err(pump::request_frame_error));
                 }
                 Some(Err(ClientGone)) => {
                     return Poll::Ready(Err(Error::new(Reason::ClientGone, ClientGone.to_string())));
@@ -166,7 +194,7 @@ impl LocalBody {
                 Some(Ok(data)) => {
                     self.body.release(data.len());
                     self.call.trail.request_bytes += data.len() as u64;
-                    self.scanner.scan(&data).map_err(|error| Error::new(Reason::InvalidFrame, error.to_string()))?;
+                    self.scanner.scan(&data).map_err(pump::request_frame_error)?;
                     self.pending.extend_from_slice(&data);
                 }
             }

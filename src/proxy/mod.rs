@@ -90,7 +90,13 @@ impl Proxy {
             Err(error) => return reply::error(call, &error),
         };
         match route {
-            Route::Local(service) => local::answer(call, service, body, &self.worker),
+            Route::Local(service) => match call.deadline(&parts) {
+                Ok(deadline) => {
+                    let timer = Timer::new(call.started, deadline, None);
+                    local::answer(call, service, body, timer, &self.worker)
+                }
+                Err(error) => reply::error(call, &error),
+            },
             Route::Options(allow) => reply::options(call, allow),
             route => match self.forward(&mut call, route, parts, body).await {
                 Ok(Answered::Native(incoming)) => native::adapt_out(call, incoming),

@@ -1,8 +1,13 @@
 //! Native gRPC: heads are edited in place, messages pass as the bytes that they are.
+//!
+//! Both directions move by themselves: a client that does not read its replies holds up neither its requests nor its
+//! deadline. What the upstream sends meanwhile is read ahead, never beyond the stream's window, because small DATA
+//! frames that stay unread in h2 count against the connection that other calls share.
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Response, StatusCode, request};
@@ -35,8 +40,10 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
     // A status in trailers says it all; what HTTP says beside it would only confuse a gRPC client.
     head.status = StatusCode::OK;
     call.http_status = head.status;
+    let unary = call.method().is_some_and(|method| !method.server_streaming);
     let body = if body.is_end_stream() {
-        if let Err(error) = forward::trailers_status(call.upstream_name(), &head.headers) {
+        let status = forward::trailers_status(call.upstream_name(), &head.headers, &timer);
+        if let Err(error) = status.and_then(|()| if unary { Err(no_reply()) } else { Ok(()) }) {
             call.failed(&error);
             if error.reason() != Reason::UpstreamStatus {
                 return reply::error(call, &error);
@@ -45,9 +52,18 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
         call.complete();
         ReplyBody::whole(Bytes::new(), None, Some(call))
     } else {
-        let unary = call.method().is_some_and(|method| !method.server_streaming);
         let scanner = Scanner::new(call.settings().max_response_message);
-        let exchange = Exchange { body, pump: Some(pump), timer, _lease: lease, scanner, unary, owed: 0 };
+        let exchange = Exchange {
+            body,
+            pump: Some(pump),
+            timer,
+            _lease: lease,
+            scanner,
+            unary,
+            owed: 0,
+            ahead: Ahead::default(),
+            failure: None,
+        };
         ReplyBody::native(Box::new(NativeBody { exchange: Some(exchange), call }))
     };
     let mut response = Response::new(body);
@@ -77,6 +93,19 @@ struct Exchange {
     unary: bool,
     /// Bytes handed out for which the upstream's window is still closed.
     owed: usize,
+    /// Read and not yet handed out.
+    ahead: Ahead,
+    /// What comes after it, if the call failed meanwhile.
+    failure: Option<Error>,
+}
+
+/// Bytes of a reply that wait for the client. The upstream's window, which opens only as they are handed out, bounds
+/// them.
+#[derive(Debug, Default)]
+struct Ahead {
+    chunks: VecDeque<Bytes>,
+    /// Small chunks behind those, in one piece.
+    small: BytesMut,
 }
 
 impl NativeBody {
@@ -96,7 +125,7 @@ impl NativeBody {
                 Ok(Part::Data(data))
             }
             Ok(Part::Trailers(trailers)) => {
-                let status = forward::trailers_status(self.call.upstream_name(), &trailers);
+                let status = forward::trailers_status(self.call.upstream_name(), &trailers, &exchange.timer);
                 let messages = exchange.messages();
                 self.exchange = None;
                 Ok(Part::Trailers(self.end(trailers, status.and(messages))))
@@ -111,6 +140,16 @@ impl NativeBody {
                 Ok(Part::Trailers(reply::grpc_trailers(&error)))
             }
         }))
+    }
+
+    /// Moves what does not depend on the client's reading. Ready when the call failed: what the client has not got yet
+    /// of the reply must be dropped, and [`Self::poll_part`] says how the reply ends.
+    pub(crate) fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(exchange) = &mut self.exchange else { return Poll::Pending };
+        let error = ready!(exchange.poll_aside(cx));
+        exchange.ahead = Ahead::default();
+        exchange.failure = Some(error);
+        Poll::Ready(())
     }
 
     /// The trailers that end the reply: the upstream's own, unless it broke a rule.
@@ -128,38 +167,78 @@ impl NativeBody {
 impl Exchange {
     /// The next piece of the reply, moving the request along meanwhile.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, Error>> {
-        if let Some(pump) = &mut self.pump {
-            let before = pump.bytes();
-            let pumped = pump.poll(cx)?;
-            if pump.bytes() != before {
-                self.timer.touch();
-            }
-            if pumped.is_ready() {
-                self.pump = None;
-            }
-        }
         if self.owed > 0 {
             // Fails only when the stream is closed; then there is no window left to open.
             self.body.flow_control().release_capacity(std::mem::take(&mut self.owed)).ok();
         }
-        loop {
-            match self.body.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
-                Poll::Ready(Some(Ok(data))) => {
-                    self.timer.touch();
-                    self.check(&data)?;
-                    self.owed = data.len();
-                    return Poll::Ready(Ok(Part::Data(data)));
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(forward::broken(&error))),
-                Poll::Ready(None) => break,
+        if let Some(error) = self.failure.take_if(|_| self.ahead.is_empty()) {
+            return Poll::Ready(Err(error));
+        }
+        if self.failure.is_none() {
+            self.pump(cx)?;
+        }
+        let next = match self.ahead.pop() {
+            Some(data) => Some(data),
+            None => match self.read(cx) {
+                Poll::Ready(next) => next?,
                 Poll::Pending => return self.timer.poll(cx).map(Err),
-            }
+            },
+        };
+        if let Some(data) = next {
+            self.owed = data.len();
+            return Poll::Ready(Ok(Part::Data(data)));
         }
         match self.body.poll_trailers(cx) {
             Poll::Ready(Ok(trailers)) => Poll::Ready(Ok(Part::Trailers(trailers.unwrap_or_default()))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(forward::broken(&error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(forward::broken(&error, &self.timer))),
             Poll::Pending => self.timer.poll(cx).map(Err),
+        }
+    }
+
+    /// Moves the request, and reads ahead. Ready when the call is over although the client has not taken its reply.
+    fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        while self.failure.is_none() {
+            match self.read(cx) {
+                Poll::Ready(Ok(Some(data))) => self.ahead.push(data),
+                // The upstream's own end, good or bad, comes after what it sent.
+                Poll::Ready(Err(error)) => self.failure = Some(error),
+                Poll::Ready(Ok(None)) | Poll::Pending => break,
+            }
+        }
+        if self.failure.is_none()
+            && let Err(error) = self.pump(cx)
+        {
+            return Poll::Ready(error);
+        }
+        self.timer.poll(cx)
+    }
+
+    fn pump(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let Some(pump) = &mut self.pump else { return Ok(()) };
+        let before = pump.bytes();
+        let pumped = pump.poll(cx)?;
+        if pump.bytes() != before {
+            self.timer.touch();
+        }
+        if pumped.is_ready() {
+            self.pump = None;
+        }
+        Ok(())
+    }
+
+    /// The next bytes from the upstream, checked; `None` before the trailers.
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        loop {
+            match ready!(self.body.poll_data(cx)) {
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => {
+                    self.timer.touch();
+                    self.check(&data)?;
+                    return Poll::Ready(Ok(Some(data)));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(forward::broken(&error, &self.timer))),
+                None => return Poll::Ready(Ok(None)),
+            }
         }
     }
 
@@ -175,10 +254,38 @@ impl Exchange {
     fn messages(&self) -> Result<(), Error> {
         self.scanner.finish().map_err(reply_frame_error)?;
         if self.unary && self.scanner.messages() == 0 {
-            return Err(Error::new(Reason::UpstreamProtocol, "the upstream sent no reply to a unary call"));
+            return Err(no_reply());
         }
         Ok(())
     }
+}
+
+impl Ahead {
+    fn push(&mut self, data: Bytes) {
+        if data.len() < SMALL {
+            return self.small.extend_from_slice(&data);
+        }
+        if !self.small.is_empty() {
+            self.chunks.push_back(self.small.split().freeze());
+        }
+        self.chunks.push_back(data);
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let small = &mut self.small;
+        self.chunks.pop_front().or_else(|| (!small.is_empty()).then(|| std::mem::take(small).freeze()))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.small.is_empty()
+    }
+}
+
+/// Chunks below this are joined: copying them costs less than keeping each.
+const SMALL: usize = 1 << 10;
+
+fn no_reply() -> Error {
+    Error::new(Reason::UpstreamProtocol, "the upstream sent no reply to a unary call")
 }
 
 /// What is wrong with the frames of a reply.

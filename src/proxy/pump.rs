@@ -65,7 +65,7 @@ impl Frames {
     fn check(&mut self, data: &[u8]) -> Result<(), Error> {
         self.scanner.scan(data).map_err(request_frame_error)?;
         if self.unary && self.scanner.messages() > 1 {
-            return Err(Error::new(Reason::MessageCount, "the method takes one request message, the client sent more"));
+            return Err(too_many_messages());
         }
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Frames {
     fn check_end(&self) -> Result<(), Error> {
         self.scanner.finish().map_err(request_frame_error)?;
         if self.unary && self.scanner.messages() == 0 {
-            return Err(Error::new(Reason::MessageCount, "the method takes one request message, the client sent none"));
+            return Err(no_message());
         }
         Ok(())
     }
@@ -84,7 +84,18 @@ impl Frames {
     }
 }
 
-fn request_frame_error(error: FrameError) -> Error {
+/// A unary request without a message.
+pub(crate) fn no_message() -> Error {
+    Error::new(Reason::MessageCount, "the method takes one request message, the client sent none")
+}
+
+/// A unary request with a second message.
+pub(crate) fn too_many_messages() -> Error {
+    Error::new(Reason::MessageCount, "the method takes one request message, the client sent more")
+}
+
+/// What is wrong with the frames of a request.
+pub(crate) fn request_frame_error(error: FrameError) -> Error {
     match error {
         FrameError::TooLarge { .. } => Error::new(Reason::RequestTooLarge, format!("request {error}")),
         FrameError::BadFlag(_) | FrameError::Truncated => Error::new(Reason::InvalidFrame, format!("request {error}")),

@@ -165,7 +165,7 @@ async fn receive(call: &Call, plan: &Transcoding, incoming: Incoming) -> Result<
     let upstream = call.upstream_name();
     let Incoming { head, mut body, mut pump, mut timer, lease } = incoming;
     if body.is_end_stream() {
-        forward::trailers_status(upstream, &head.headers)?;
+        forward::trailers_status(upstream, &head.headers, &timer)?;
         return Err(no_message());
     }
     let limit = call.settings().max_response_message;
@@ -195,10 +195,10 @@ async fn receive(call: &Call, plan: &Transcoding, incoming: Incoming) -> Result<
                         frames.extend_from_slice(&data);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(forward::broken(&error))),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(forward::broken(&error, &timer))),
                 Poll::Ready(None) => match body.poll_trailers(cx) {
                     Poll::Ready(Ok(trailers)) => return Poll::Ready(Ok(trailers.unwrap_or_default())),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(forward::broken(&error))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(forward::broken(&error, &timer))),
                     Poll::Pending => return timer.poll(cx).map(Err),
                 },
                 Poll::Pending => return timer.poll(cx).map(Err),
@@ -207,7 +207,7 @@ async fn receive(call: &Call, plan: &Transcoding, incoming: Incoming) -> Result<
     })
     .await?;
     drop(lease);
-    forward::trailers_status(upstream, &trailers)?;
+    forward::trailers_status(upstream, &trailers, &timer)?;
     scanner.finish().map_err(reply_frame_error)?;
     if scanner.messages() == 0 {
         return Err(no_message());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{Error, Reason};
+use crate::grpc::status::Code;
 
 /// Fires when the call has to end.
 #[derive(Debug)]
@@ -39,16 +40,25 @@ impl Timer {
         }
     }
 
+    /// The same error, unless the upstream cancelled the call because of its deadline: it was told that as well, and may
+    /// be the first to notice.
+    pub(crate) fn unless_exceeded(&self, error: Error) -> Error {
+        let cancelled = error.number() == Code::Cancelled.number();
+        cancelled.then(|| self.exceeded(Instant::now())).flatten().unwrap_or(error)
+    }
+
+    fn exceeded(&self, now: Instant) -> Option<Error> {
+        let given = self.deadline.filter(|deadline| *deadline <= now)? - self.started;
+        let message = format!("the deadline of {given:?} passed before the call was complete");
+        Some(Error::new(Reason::DeadlineExceeded, message))
+    }
+
     /// Ready when the call has to end, with the reason.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         while self.sleep.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= now) {
-                let given = deadline - self.started;
-                return Poll::Ready(Error::new(
-                    Reason::DeadlineExceeded,
-                    format!("the deadline of {given:?} passed before the call was complete"),
-                ));
+            if let Some(error) = self.exceeded(now) {
+                return Poll::Ready(error);
             }
             if let Some(idle) = self.idle.filter(|idle| self.moved + *idle <= now) {
                 return Poll::Ready(Error::new(

@@ -144,6 +144,9 @@ trait Reply: Unpin + 'static {
     /// The next part; called again only when the part before was accepted for sending.
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>>;
 
+    /// Asked while a part waits for the client. Ready when that part is to be dropped, because the call failed.
+    fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// Whether no more parts will come.
     fn is_end(&self) -> bool;
 }
@@ -163,6 +166,10 @@ impl Answer for Proxy {
 impl Reply for ReplyBody {
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>> {
         Self::poll_part(self, cx)
+    }
+
+    fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Self::poll_aside(self, cx)
     }
 
     fn is_end(&self) -> bool {

@@ -153,6 +153,10 @@ impl<R: Reply> Writer<R> {
         let room = match self.poll_room(self.held.len().min(CHUNK), cx) {
             Poll::Ready(Some(room)) => room,
             Poll::Ready(None) => return Poll::Ready(Some(Ended::ClientReset)),
+            Poll::Pending if self.body.poll_aside(cx).is_ready() => {
+                (self.held, self.next) = (Bytes::new(), None);
+                return Poll::Ready(None);
+            }
             Poll::Pending => return self.poll_stalled(cx).map(Some),
         };
         self.stall = None;

@@ -39,16 +39,21 @@ impl Cluster {
         &self.name
     }
 
-    /// A place for one more call on the next endpoint that can be reached.
+    /// Which endpoint is next; every call asks once, so that further attempts do not disturb the turn of others.
+    pub fn turn(&self) -> usize {
+        let turn = self.next.get();
+        self.next.set((turn + 1) % self.endpoints.len().max(1));
+        turn
+    }
+
+    /// A place for one more call, on the endpoint of that turn or the first one after it that can be reached.
     ///
     /// # Errors
     /// No endpoint could be reached; the error is that of the last one tried.
-    pub async fn acquire(&self) -> Result<Lease, Unreachable> {
-        let first = self.next.get();
-        self.next.set((first + 1) % self.endpoints.len().max(1));
+    pub async fn acquire(&self, turn: usize) -> Result<Lease, Unreachable> {
         let mut failure = None;
-        for turn in 0..self.endpoints.len() {
-            match self.endpoints[(first + turn) % self.endpoints.len()].acquire().await {
+        for offset in 0..self.endpoints.len() {
+            match self.endpoints[(turn + offset) % self.endpoints.len()].acquire().await {
                 Ok(lease) => return Ok(lease),
                 Err(error) => failure = Some(error),
             }

@@ -96,7 +96,7 @@ impl Drop for Lease {
 pub(super) enum OpenError {
     Timeout,
     Connect(io::Error),
-    Handshake(h2::Error),
+    Handshake(End),
 }
 
 impl fmt::Display for OpenError {
@@ -134,6 +134,8 @@ impl fmt::Display for End {
 }
 
 /// Connects; the future that comes with the connection drives it and must be polled until it ends.
+///
+/// Open is what has sent its SETTINGS: before, nobody knows whether it is a server, speaks HTTP/2 or takes a stream.
 pub(super) async fn open(
     address: &str,
     settings: &config::Connections,
@@ -149,15 +151,15 @@ pub(super) async fn open(
             .enable_push(false)
             .max_header_list_size(MAX_HEADER_BYTES)
             .max_send_buffer_size(SEND_BUFFER)
-            // Before the peer's SETTINGS arrive; the smallest value that RFC 9113 §6.5.2 recommends to peers.
-            .initial_max_send_streams(100)
+            // Until the peer's SETTINGS arrive, by which this shows; h2 takes a missing value for no limit.
+            .initial_max_send_streams(0)
             // A gateway resets streams whenever clients leave: late frames for them are no offence.
             .max_concurrent_reset_streams(1000)
             .max_local_error_reset_streams(None)
             .handshake::<_, Bytes>(batch.clone())
             .await
-            .map_err(OpenError::Handshake)?;
-        let driver = poll_fn(move |cx| {
+            .map_err(|error| OpenError::Handshake(End::Http2(error)))?;
+        let mut driver = poll_fn(move |cx| {
             loop {
                 if let Poll::Ready(end) = Pin::new(&mut connection).poll(cx) {
                     return Poll::Ready(End::from(end));
@@ -170,6 +172,12 @@ pub(super) async fn open(
                 }
             }
         });
+        let settled = poll_fn(|cx| match Pin::new(&mut driver).poll(cx) {
+            Poll::Ready(end) => Poll::Ready(Err(OpenError::Handshake(end))),
+            Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        });
+        settled.await?;
         let connection = Rc::new(Connection { sender, active: Cell::new(0), closed: Cell::new(false) });
         Ok((connection, driver))
     };

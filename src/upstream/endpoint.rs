@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use http::uri::Authority;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::connection::{self, Connection, Lease};
 use crate::config;
@@ -117,8 +117,11 @@ impl Endpoint {
             if let Some(connection) = self.roomiest() {
                 return Ok(Lease::new(connection, Rc::clone(self)));
             }
-            self.dial_if_due()?;
-            changed.await;
+            match self.dial_if_due()? {
+                // Elapsed or changed: either way there is something to look at.
+                Some(until) => drop(timeout_at(until, changed).await),
+                None => changed.await,
+            }
         }
     }
 
@@ -133,14 +136,15 @@ impl Endpoint {
             .cloned()
     }
 
-    /// Starts an attempt to connect unless one is under way, or as many connections are open as may be.
-    fn dial_if_due(self: &Rc<Self>) -> Result<(), Unreachable> {
+    /// Starts an attempt to connect unless one is under way, or as many connections are open as may be. Says when the
+    /// next one may start if that is only a matter of time.
+    fn dial_if_due(self: &Rc<Self>) -> Result<Option<Instant>, Unreachable> {
         let open = self.connections.borrow().len();
         let mut dial = self.dial.borrow_mut();
         match &*dial {
-            Dial::Dialing => return Ok(()),
+            Dial::Dialing => return Ok(None),
             Dial::Paused { until, cause } if Instant::now() < *until => {
-                return if open == 0 { Err(cause.clone()) } else { Ok(()) };
+                return if open == 0 { Err(cause.clone()) } else { Ok(Some(*until)) };
             }
             Dial::Idle | Dial::Paused { .. } => {}
         }
@@ -149,7 +153,7 @@ impl Endpoint {
             let endpoint = Rc::clone(self);
             runtime::spawn("dial", async move { endpoint.dial().await });
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn dial(self: Rc<Self>) {

@@ -49,6 +49,10 @@ impl Reply for Scripted {
         (self.part)(cx)
     }
 
+    fn poll_aside(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     fn is_end(&self) -> bool {
         false
     }

@@ -107,7 +107,7 @@ pub(crate) fn go_away_in_the_middle(message: &impl Message) -> Vec<Step> {
 pub(crate) fn close_after_message(message: &impl Message) -> Vec<Step> {
     // The pause lets the message out before the connection goes.
     let pause = Step::Sleep(Duration::from_millis(50));
-    vec![Step::Read, grpc_head(&[]), Step::Data(framed(&message.encode_to_vec())), pause, Step::Close]
+    vec![Step::Read, grpc_head(&[]), Step::Data(framed(&message.encode_to_vec())), pause, Step::Close, Step::Hold]
 }
 
 /// Takes the call and never answers.
