@@ -5,12 +5,12 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, request};
 
 use super::body::ReplyBody;
-use super::call::Call;
+use super::call::{Call, Trailers};
 use super::forward::{self, Incoming, Outgoing};
 use super::native::reply_frame_error;
 use super::pump::Source;
@@ -144,8 +144,17 @@ fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
 /// Makes the reply to the client out of the upstream's.
 pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming: Incoming) -> Response<ReplyBody> {
     match receive(&call, plan, incoming).await {
-        Ok(answer) => {
+        Ok(mut answer) => {
             call.response_bytes = answer.content.len() as u64;
+            match call.trailers {
+                Trailers::Sent => {}
+                Trailers::Announced => {
+                    for name in answer.trailers.iter().flat_map(HeaderMap::keys) {
+                        answer.headers.append(TRAILER, HeaderValue::from(name.clone()));
+                    }
+                }
+                Trailers::Dropped => answer.trailers = None,
+            }
             let mut response = Response::new(ReplyBody::whole(answer.content, answer.trailers, None));
             *response.headers_mut() = answer.headers;
             reply::echo_request_id(response.headers_mut(), &call);
@@ -207,7 +216,7 @@ async fn receive(call: &Call, plan: &Transcoding, incoming: Incoming) -> Result<
     })
     .await?;
     drop(lease);
-    forward::trailers_status(upstream, &trailers)?;
+    forward::trailers_status(upstream, &trailers).map_err(|error| error.with_initial_metadata(&head.headers))?;
     scanner.finish().map_err(reply_frame_error)?;
     if scanner.messages() == 0 {
         return Err(no_message());
