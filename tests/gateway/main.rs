@@ -2,6 +2,10 @@
 
 mod backend_smoke;
 mod demo;
+mod errors;
+mod headers;
+mod rest;
+mod routes;
 mod scripted_smoke;
 mod smoke;
 mod support;
