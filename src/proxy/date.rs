@@ -9,7 +9,8 @@ use crate::telemetry::timestamp;
 
 thread_local! {
     /// The last second that this worker wrote, and its text.
-    static LAST: RefCell<(u64, HeaderValue)> = RefCell::new((u64::MAX, HeaderValue::from_static("")));
+    static LAST: RefCell<(u64, HeaderValue)> =
+        const { RefCell::new((u64::MAX, HeaderValue::from_static(""))) };
 }
 
 /// The date of this second.

@@ -102,7 +102,7 @@ pub(crate) async fn send(
                     lease.retire();
                 }
                 if last || !never_arrived(&error) || !pump.rewind() {
-                    return Err(broken(&error));
+                    return Err(timer.or_deadline(broken(&error)));
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, request};
 
@@ -43,7 +43,7 @@ pub(crate) async fn adapt_in(
     let content = collect(&parts.headers, &mut body, limit, timer).await?;
     call.trail.request_bytes = content.len() as u64;
     let media = media_type(&parts.headers);
-    let form = !content.is_empty() && accepts(plan, media)?;
+    let form = !content.is_empty() && accepts(plan, &parts.headers, media)?;
     let mut message = BytesMut::with_capacity(PREFIX + content.len() + 64);
     message.put_bytes(0, PREFIX);
     let input = Input {
@@ -102,11 +102,19 @@ fn too_large(limit: usize) -> Error {
 }
 
 fn media_type(headers: &HeaderMap) -> Option<&str> {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok())
+    headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default())
 }
 
 /// Whether a body of that type can be read: `Ok(true)` as a form, `Ok(false)` as JSON or as raw bytes.
-fn accepts(plan: &Transcoding, media: Option<&str>) -> Result<bool, Error> {
+fn accepts(plan: &Transcoding, headers: &HeaderMap, media: Option<&str>) -> Result<bool, Error> {
+    if let Some(coding) =
+        headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(Error::new(
+            Reason::UnsupportedMediaType,
+            format!("content encoding {coding:?} is not taken here, send the body as it is"),
+        ));
+    }
     if plan.request.takes_http_body() {
         return Ok(false);
     }
@@ -174,7 +182,7 @@ async fn receive(call: &Call, plan: &Transcoding, incoming: Incoming) -> Result<
     let upstream = call.upstream_name();
     let Incoming { head, mut body, mut pump, mut timer, lease } = incoming;
     if body.is_end_stream() {
-        forward::trailers_status(upstream, &head.headers)?;
+        forward::trailers_status(upstream, &head.headers).map_err(|error| timer.or_deadline(error))?;
         return Err(no_message());
     }
     let limit = call.settings().max_response_message;
@@ -214,9 +222,11 @@ async fn receive(call: &Call, plan: &Transcoding, incoming: Incoming) -> Result<
             }
         }
     })
-    .await?;
+    .await
+    .map_err(|error| timer.or_deadline(error))?;
     drop(lease);
-    forward::trailers_status(upstream, &trailers).map_err(|error| error.with_initial_metadata(&head.headers))?;
+    forward::trailers_status(upstream, &trailers)
+        .map_err(|error| timer.or_deadline(error.with_initial_metadata(&head.headers)))?;
     scanner.finish().map_err(reply_frame_error)?;
     if scanner.messages() == 0 {
         return Err(no_message());
@@ -230,7 +240,7 @@ async fn receive(call: &Call, plan: &Transcoding, incoming: Incoming) -> Result<
     }
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
     headers::rest_reply(&head.headers, &mut headers);
-    let (content_type, content) = write(call, plan, frame.slice(PREFIX..))?;
+    let (content_type, content) = write(call, plan, &frame.slice(PREFIX..))?;
     headers.insert(CONTENT_TYPE, content_type);
     let mut public = HeaderMap::new();
     headers::rest_reply(&trailers, &mut public);
@@ -241,15 +251,15 @@ fn no_message() -> Error {
     Error::new(Reason::UpstreamProtocol, "the upstream answered OK without a reply message")
 }
 
-fn write(call: &Call, plan: &Transcoding, message: Bytes) -> Result<(HeaderValue, Bytes), Error> {
+fn write(call: &Call, plan: &Transcoding, message: &Bytes) -> Result<(HeaderValue, Bytes), Error> {
     if plan.reply.is_http_body() {
-        let (content_type, data) = plan.reply.http_body(&message).map_err(|error| transcode_error(call, &error))?;
+        let (content_type, data) = plan.reply.http_body(message).map_err(|error| transcode_error(call, &error))?;
         let content_type = content_type
             .and_then(|value| HeaderValue::from_str(value).ok())
             .unwrap_or_else(|| HeaderValue::from_static("application/octet-stream"));
         return Ok((content_type, message.slice_ref(data)));
     }
     let mut json = BytesMut::with_capacity(message.len() * 2 + 64);
-    plan.reply.decode(&message, call.settings().json, &mut json).map_err(|error| transcode_error(call, &error))?;
+    plan.reply.decode(message, call.settings().json, &mut json).map_err(|error| transcode_error(call, &error))?;
     Ok((HeaderValue::from_static("application/json"), json.freeze()))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{Error, Reason};
+use crate::grpc::status::Code;
 
 /// Fires when the call has to end.
 #[derive(Debug)]
@@ -39,16 +40,27 @@ impl Timer {
         }
     }
 
+    /// What an upstream's error is to the client: a server that keeps the deadline too may be the first to end the call
+    /// when it passes, and some then answer CANCELLED.
+    pub(crate) fn or_deadline(&self, error: Error) -> Error {
+        if error.number() != Code::Cancelled.number() {
+            return error;
+        }
+        self.exceeded(Instant::now()).unwrap_or(error)
+    }
+
+    fn exceeded(&self, now: Instant) -> Option<Error> {
+        let given = self.deadline.filter(|deadline| *deadline <= now)? - self.started;
+        let message = format!("the deadline of {given:?} passed before the call was complete");
+        Some(Error::new(Reason::DeadlineExceeded, message))
+    }
+
     /// Ready when the call has to end, with the reason.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         while self.sleep.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= now) {
-                let given = deadline - self.started;
-                return Poll::Ready(Error::new(
-                    Reason::DeadlineExceeded,
-                    format!("the deadline of {given:?} passed before the call was complete"),
-                ));
+            if let Some(error) = self.exceeded(now) {
+                return Poll::Ready(error);
             }
             if let Some(idle) = self.idle.filter(|idle| self.moved + *idle <= now) {
                 return Poll::Ready(Error::new(
@@ -79,6 +91,20 @@ mod tests {
 
         assert_eq!(error.reason(), Reason::DeadlineExceeded);
         assert_eq!(started.elapsed().as_secs(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancellation_after_the_deadline_is_the_deadline() {
+        let started = Instant::now();
+        let timer = Timer::new(started, Some(started + Duration::from_secs(2)), None);
+        let cancelled = || Error::upstream_code(Code::Cancelled, String::new());
+
+        let before = timer.or_deadline(cancelled());
+        tokio::time::advance(Duration::from_secs(2)).await;
+
+        assert_eq!(before.number(), 1);
+        assert_eq!(timer.or_deadline(cancelled()).number(), 4);
+        assert_eq!(timer.or_deadline(Error::upstream_code(Code::Aborted, String::new())).number(), 10);
     }
 
     #[tokio::test(start_paused = true)]

@@ -95,9 +95,7 @@ impl Pairs<'_> {
             if let Some(key) = after.strip_prefix('[') {
                 return match key.strip_suffix(']') {
                     Some(key) if field.shape == Shape::Map => Ok(Name::Entry(key)),
-                    _ => {
-                        Err(Error::client("only a map takes a key, as in name[key]=value").within(&shown_name(name)))
-                    }
+                    _ => Err(Error::client("only a map takes a key, as in name[key]=value").within(&shown_name(name))),
                 };
             }
             let Some(below) = after.strip_prefix('.') else { return Ok(Name::Field) };
