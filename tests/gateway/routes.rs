@@ -27,6 +27,7 @@ http_rules:
       - custom: { kind: PURGE, path: "/v1/caches/{string_value}" }
       - custom: { kind: "*", path: "/v1/any/{string_value}" }
       - get: /v1/taken/{string_value}
+      - delete: /portico.test.v1.Echo/{string_value}
       - custom: { kind: HEAD, path: "/v1/heads/{string_value}" }
       - custom: { kind: OPTIONS, path: "/v1/heads/{string_value}" }
   - selector: portico.test.v1.Echo.Say
@@ -140,7 +141,10 @@ async fn captures_are_decoded_exactly_once() {
         ("GET /v1/files/a%3Ab/%C3%A9", json!({"nested": {"name": "a%3Ab/é"}})),
         ("GET /v1/files/%252F/x", json!({"nested": {"name": "%2F/x"}})),
         ("GET /v1/files//a//b/", json!({"nested": {"name": "/a//b/"}})),
-        ("GET /v1/shelves/a%2Fb/books/c/pages/1", json!({"nested": {"name": "shelves/a%2Fb/books/c"}, "int32Value": 1})),
+        (
+            "GET /v1/shelves/a%2Fb/books/c/pages/1",
+            json!({"nested": {"name": "shelves/a%2Fb/books/c"}, "int32Value": 1}),
+        ),
     ])
     .await;
 }
@@ -168,12 +172,15 @@ async fn every_method_is_called_by_its_name_too() {
     check(&[
         ("POST /portico.test.v1.Echo/Identity", json!({})),
         ("POST /portico.test.v1.Echo/Plain", json!({"said": true})),
-        ("GET /portico.test.v1.Echo/Plain", json!("405 OPTIONS, POST")),
-        ("OPTIONS /portico.test.v1.Echo/Plain", json!("204 OPTIONS, POST")),
-        ("POST /portico.test.v1.Echo/Nothing", json!("404")),
+        ("GET /portico.test.v1.Echo/Plain", json!("405 DELETE, OPTIONS, POST")),
+        ("DELETE /portico.test.v1.Echo/Plain", json!({"stringValue": "Plain"})),
+        ("GET /portico.test.v1.Echo/None", json!("405 DELETE, OPTIONS")),
+        ("OPTIONS /portico.test.v1.Echo/Plain", json!("204 DELETE, OPTIONS, POST")),
+        ("POST /portico.test.v1.Echo/Nothing", json!("405 DELETE, OPTIONS")),
         ("POST /portico.test.v1.Echo/Plain/", json!("404")),
         ("POST /portico.test.v1.Echo%2FPlain", json!("404")),
         ("POST /portico.test.v1.echo/plain", json!("404")),
+        ("GET /portico.test.v1.Echo/Say/x", json!("404")),
     ])
     .await;
 }
@@ -350,7 +357,8 @@ async fn no_spelling_means_more_than_it_says() {
 #[tokio::test]
 async fn paths_that_are_no_text_never_get_through() {
     let (_backend, gateway) = start().await;
-    for path in [&b"/v1/items/a\0"[..], b"/v1/items/a b", b"/v1/items/a\tb", b"/v1/items/a\x7f", b"/v1/items/\xff", b""] {
+    for path in [&b"/v1/items/a\0"[..], b"/v1/items/a b", b"/v1/items/a\tb", b"/v1/items/a\x7f", b"/v1/items/\xff", b""]
+    {
         let shown = String::from_utf8_lossy(path);
 
         assert_eq!(status_http1(gateway.address, path).await, 400, "{shown:?}");
