@@ -42,7 +42,7 @@ def tuple_key(relation, thing, user="user:anne"):
     return {"user": user, "relation": relation, "object": thing}
 
 
-# Title, method, path, body. {store} and {model} are what the first calls made. An S in front of a title marks a stream.
+# Title, method, path, body. {store} and {model} are what the first calls made.
 CALLS = [
     ("writes a model", "POST", "/stores/{store}/authorization-models", MODEL),
     ("lists models", "GET", "/stores/{store}/authorization-models?page_size=10", None),
@@ -54,7 +54,6 @@ CALLS = [
     ("checks a batch (map in the reply)", "POST", "/stores/{store}/batch-check", {"checks": [{"tuple_key": tuple_key("can_read", "document:1"), "correlation_id": "one"}]}),
     ("expands a relation (recursive message)", "POST", "/stores/{store}/expand", {"tuple_key": {"relation": "can_read", "object": "document:1"}}),
     ("lists objects", "POST", "/stores/{store}/list-objects", {"type": "document", "relation": "can_read", "user": "user:anne"}),
-    ("S streams objects", "POST", "/stores/{store}/streamed-list-objects", {"type": "document", "relation": "can_read", "user": "user:anne"}),
     ("lists users", "POST", "/stores/{store}/list-users", {"object": {"type": "document", "id": "1"}, "relation": "can_read", "user_filters": [{"type": "user"}]}),
     ("reads tuples", "POST", "/stores/{store}/read", {"tuple_key": {"object": "document:1"}}),
     ("reads changes (enum, time, query)", "GET", "/stores/{store}/changes?page_size=1&type=document", None),
@@ -73,6 +72,7 @@ CALLS = [
 REFUSALS = [
     ("refuses a body that is no JSON", "POST", "/stores", b'{"name', 400),
     ("refuses an unknown field", "POST", "/stores", {"nam": "demo"}, 400),
+    ("refuses a stream, which REST does not carry yet", "POST", "/stores/{store}/streamed-list-objects", {"type": "document"}, 501),
     ("refuses a path that nobody serves", "GET", "/nothing", None, 404),
     ("refuses a method that the path does not have", "PATCH", "/stores", {}, 405),
 ]
@@ -105,13 +105,17 @@ class Side:
             return error.code, error.read().decode()
 
 
+# OpenFGA's gateway writes fields that stand at their default, Portico leaves them out as the JSON mapping has it.
+DEFAULTS = ("", None, [], {}, False, 0, "TUPLE_OPERATION_WRITE")
+
+
 def comparable(value):
     """Without what the two are free to choose, and without what differs from run to run."""
     if isinstance(value, dict):
         if "objects" in value:  # comes in any order
             value = value | {"objects": sorted(value["objects"])}
         pairs = ((re.sub("[A-Z]", lambda upper: "_" + upper[0].lower(), key), comparable(item)) for key, item in value.items())
-        return {key: item for key, item in pairs if item not in ("", None, [], {}, False, 0)}
+        return {key: item for key, item in pairs if item not in DEFAULTS}
     if isinstance(value, list):
         return [comparable(item) for item in value]
     if isinstance(value, str):
@@ -130,12 +134,10 @@ def parsed(text):
     return reply if isinstance(reply, dict) else {"no object": text}
 
 
-def meaning(status, text, stream):
-    """What has to be equal."""
-    if stream and status < 300:
-        return sorted(re.findall(r'"object":\s*"([^"]+)"', text))
+def meaning(status, text):
+    """What has to be equal. Of a message, the last cause: OpenFGA's gateway leaves out what was around it."""
     reply = parsed(text)
-    return f"failed: {reply.get('message')}" if status >= 400 else comparable(reply)
+    return f"failed: {str(reply.get('message')).split('caused by: ')[-1]}" if status >= 400 else comparable(reply)
 
 
 def created(side, path, body, field):
@@ -175,14 +177,13 @@ def main():
         side.names["store"] = created(side, "/stores", {"name": "demo"}, "id")
         side.names["model"] = created(side, "/stores/{store}/authorization-models", MODEL, "authorization_model_id")
     for title, method, path, body in CALLS:
-        stream = title.startswith("S ")
         want, got = (side.call(method, path, body) for side in (own, portico))
-        same = meaning(*want, stream) == meaning(*got, stream) and (want[0] < 300) != title.startswith("passes on")
-        verdict(title.removeprefix("S "), "" if same else f"OpenFGA: {want[0]} {want[1]}\nPortico: {got[0]} {got[1]}")
+        same = meaning(*want) == meaning(*got) and (want[0] < 300) != title.startswith("passes on")
+        verdict(title, "" if same else f"OpenFGA: {want[0]} {want[1]}\nPortico: {got[0]} {got[1]}")
         if own.base != portico.base and got[0] >= 400:
             # No HTTP status stands for a code outside the table: it is 500, and the number is kept.
             code = parsed(got[1]).get("code")
-            kept = got[0] == 500 and isinstance(code, int) and code >= 1000
+            kept = isinstance(code, int) and (got[0] == 500) == (code >= 1000)
             verdict(f"{title}: keeps the number {code}", "" if kept else f"{got[0]} {got[1]}")
     if own.base != portico.base:
         for title, method, path, body, status in REFUSALS:

@@ -163,9 +163,9 @@ fn start_workers(
     let shutdown = shutdown.clone();
     let workers = Workers::start(count, move |index| {
         let metrics = registry.worker();
-        let counters = Arc::default();
-        let worker = Worker::new(Arc::clone(&source), count, Arc::clone(&readiness), metrics, logs[index].clone());
-        server::worker(Proxy::new(worker), shutdown.clone(), counters)
+        let worker =
+            Worker::new(Arc::clone(&source), count, Arc::clone(&readiness), metrics.clone(), logs[index].clone());
+        server::worker(Proxy::new(worker), shutdown.clone(), metrics)
     })?;
     Ok(Arc::new(workers))
 }
@@ -182,8 +182,7 @@ fn start_admin(
     readiness: &Arc<Readiness>,
 ) -> Result<Admin, StartError> {
     let Some(mut address) = config.admin else { return Ok((None, None)) };
-    let tries = if config.listeners.iter().any(|listener| listener.next_free_port) { PORTS_TRIED } else { 0 };
-    let mut left = tries;
+    let mut left = if config.next_free_admin_port { PORTS_TRIED } else { 0 };
     let listener = loop {
         match control.block_on(admin::bind(address)) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => {

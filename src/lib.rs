@@ -11,7 +11,7 @@ pub mod error;
 pub mod gateway;
 pub mod grpc;
 pub mod inspect;
-pub mod io;
+pub(crate) mod io;
 pub mod pb;
 pub mod policy;
 pub mod proxy;

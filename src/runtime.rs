@@ -8,8 +8,10 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::thread;
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime, Runtime};
@@ -40,12 +42,26 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    // Made before the task is first polled, so that a task which never ran is counted down too.
-    let watch = Watch::new(name);
-    tokio::task::spawn_local(async move {
-        let _watch = watch;
-        future.await
-    })
+    // Made before the task is first polled, so that a task which never ran is counted down too. A struct and not an
+    // async block, which would hold the future twice: every task is copied when it is made and when it ends.
+    tokio::task::spawn_local(Watched { future, _watch: Watch::new(name) })
+}
+
+pin_project_lite::pin_project! {
+    /// A task's future and what is known of it.
+    struct Watched<F> {
+        #[pin]
+        future: F,
+        _watch: Watch,
+    }
+}
+
+impl<F: Future> Future for Watched<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
+    }
 }
 
 /// Tasks spawned by [`spawn`] that are alive on this thread.

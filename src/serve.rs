@@ -46,18 +46,19 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
     let mut config = Config::from_flags(&[service.to_string()], &SchemaSource::Reflection)
         .map_err(|errors| Exit::Wrong(errors.to_string()))?;
     config.apply(&demo.overrides).map_err(|message| Exit::Usage(format!("error: {message}")))?;
+    // An address that somebody asked for is that one or none.
     for listener in &mut config.listeners {
-        listener.next_free_port = true;
+        listener.next_free_port = demo.overrides.listen.is_none();
     }
-    let wanted = config.listeners.first().map(|listener| listener.address);
+    config.next_free_admin_port = demo.overrides.admin.is_none();
+    let wanted: Vec<_> = config.listeners.iter().map(|listener| listener.address).chain(config.admin).collect();
     let gateway = Gateway::start(config, control.handle()).map_err(wrong)?;
     tell(&format!("the library service listens on {service}"))?;
     announce(&gateway)?;
-    if let (Some(wanted), Some(found)) = (wanted, gateway.addresses().first())
-        && wanted.port() != 0
-        && wanted != *found
-    {
-        tell(&format!("port {} is taken, so it is {} instead", wanted.port(), found.port()))?;
+    for (wanted, found) in wanted.iter().zip(gateway.addresses().iter().copied().chain(gateway.admin())) {
+        if wanted.port() != 0 && wanted.port() != found.port() {
+            tell(&format!("port {} is taken, so it is {} instead", wanted.port(), found.port()))?;
+        }
     }
     if let Some(address) = gateway.addresses().first() {
         tell(&format!("\nsix calls to try:\n\n{}\nCtrl-C ends the demo", demo::calls(*address, *address)))?;

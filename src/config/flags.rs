@@ -69,6 +69,7 @@ impl Config {
         Self {
             listeners: vec![Listener::on(DEFAULT_LISTEN)],
             admin: Some(DEFAULT_ADMIN),
+            next_free_admin_port: false,
             upstreams,
             http_rules: Vec::new(),
             serve: Serve { reflection: true, health: true },

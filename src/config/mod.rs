@@ -12,8 +12,8 @@ pub(crate) mod pattern;
 pub mod problem;
 mod read;
 mod resolve;
-mod spelling;
-mod units;
+pub(crate) mod spelling;
+pub(crate) mod units;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -88,6 +88,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Where `/livez`, `/readyz` and `/metrics` are served; none when `off`.
     pub admin: Option<SocketAddr>,
+    /// When the admin port is taken, try the following ones (the demo does).
+    pub next_free_admin_port: bool,
     /// At least one; names are unique.
     pub upstreams: Vec<Upstream>,
     /// `google.api.http` rules by selector (`pkg.Service.Method`, or `pkg.*`); they replace annotations.

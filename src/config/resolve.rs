@@ -31,6 +31,7 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
     let config = Config {
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         admin,
+        next_free_admin_port: false,
         upstreams,
         http_rules,
         serve: serve(file.serve),

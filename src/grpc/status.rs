@@ -33,7 +33,7 @@ pub enum Code {
     Unauthenticated = 16,
 }
 
-const CODES: [Code; 17] = [
+const TABLE: [Code; Code::COUNT] = [
     Code::Ok,
     Code::Cancelled,
     Code::Unknown,
@@ -54,9 +54,12 @@ const CODES: [Code; 17] = [
 ];
 
 impl Code {
+    /// How many there are; their numbers are those below.
+    pub const COUNT: usize = 17;
+
     /// The code of that number, if it is in the table.
     pub fn from_number(number: u32) -> Option<Self> {
-        CODES.get(usize::try_from(number).ok()?).copied()
+        TABLE.get(usize::try_from(number).ok()?).copied()
     }
 
     /// The number on the wire.

@@ -226,7 +226,8 @@ impl Drop for Call {
         let origin = self.outcome.failure.as_ref().map(|(origin, _)| *origin);
         let metrics = match self.target {
             Target::Method(index) => self.prepared.metrics(index, &self.worker),
-            Target::Upstream(_) | Target::Unknown => &self.worker.unknown,
+            Target::Upstream(index) => self.prepared.unknown_method(index, &self.worker),
+            Target::Unknown => &self.worker.unknown,
         };
         metrics.finish(self.protocol, self.outcome.code, origin, elapsed);
         metrics.transferred(self.trail.request_bytes, self.response_bytes);

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Response, request};
+use http::{HeaderMap, Response, StatusCode, request};
 
 use super::body::{Abort, ReplyBody};
 use super::call::Call;
@@ -32,6 +32,8 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
     let Incoming { mut head, body, pump, timer, lease } = incoming;
     headers::native_reply(&mut head.headers);
     reply::echo_request_id(&mut head.headers, &call);
+    // A status in trailers says it all; what HTTP says beside it would only confuse a gRPC client.
+    head.status = StatusCode::OK;
     call.http_status = head.status;
     let body = if body.is_end_stream() {
         if let Err(error) = forward::trailers_status(call.upstream_name(), &head.headers) {

@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use crate::config;
 use crate::snapshot::{Snapshot, Source};
 use crate::telemetry::access_log::WorkerLog;
-use crate::telemetry::metrics::{MethodMetrics, WorkerMetrics};
+use crate::telemetry::metrics::{MethodMetrics, UNKNOWN_METHOD, WorkerMetrics};
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::Cluster;
 
@@ -33,6 +33,8 @@ pub(crate) struct Prepared {
     pub(crate) snapshot: Arc<Snapshot>,
     clusters: Vec<Rc<Cluster>>,
     methods: Vec<OnceCell<PreparedMethod>>,
+    /// By upstream, for calls of methods that no schema knows.
+    unknown_methods: Vec<OnceCell<Arc<MethodMetrics>>>,
 }
 
 #[derive(Debug)]
@@ -93,7 +95,8 @@ impl Worker {
             })
             .collect();
         let methods = std::iter::repeat_with(OnceCell::new).take(snapshot.methods.len()).collect();
-        Prepared { snapshot, clusters, methods }
+        let unknown_methods = std::iter::repeat_with(OnceCell::new).take(snapshot.upstreams.len()).collect();
+        Prepared { snapshot, clusters, methods, unknown_methods }
     }
 }
 
@@ -114,6 +117,13 @@ impl Prepared {
 
     pub(crate) fn metrics(&self, method: usize, worker: &Worker) -> &Arc<MethodMetrics> {
         &self.method(method, worker).metrics
+    }
+
+    pub(crate) fn unknown_method(&self, upstream: usize, worker: &Worker) -> &Arc<MethodMetrics> {
+        self.unknown_methods[upstream].get_or_init(|| {
+            let name = &self.snapshot.upstreams[upstream].config.name;
+            worker.metrics.method(name, UNKNOWN_METHOD)
+        })
     }
 
     fn method(&self, index: usize, worker: &Worker) -> &PreparedMethod {

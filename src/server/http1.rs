@@ -41,7 +41,8 @@ use crate::proxy::Peer;
 use crate::proxy::body::Abort;
 use crate::server::drain::Stage;
 use crate::server::timer::Alarm;
-use crate::server::{Answer, Open, Reply, STALL_TIMEOUT, Site, count, refuse};
+use crate::server::{Answer, Reply, STALL_TIMEOUT, Site, refuse};
+use crate::telemetry::{ConnectionEvent, Transport};
 
 /// What hyper takes without a setting; with one it allocates for each request.
 const DEFAULT_MAX_HEADERS: usize = 100;
@@ -58,7 +59,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     A: Answer,
 {
-    let _open = Open::new(&site.counters.http1_open);
+    let _open = site.metrics.open(Transport::Http1);
     let limits = peer.listener.limits;
     let progress = Rc::new(Progress::new(header_deadline, limits));
     let service = service_fn(|request| {
@@ -112,12 +113,12 @@ where
                 refuse::linger(stream).await;
             }
         }
-        End::TimedOut if stalled => count(&site.counters.stalled),
+        End::TimedOut if stalled => site.metrics.count(ConnectionEvent::Stalled),
         End::TimedOut if timed_out_in_head => {
-            count(&site.counters.header_timeouts);
+            site.metrics.count(ConnectionEvent::HeaderTimeout);
             refuse::head_too_slow(stream).await;
         }
-        End::TimedOut => count(&site.counters.idle_timeouts),
+        End::TimedOut => site.metrics.count(ConnectionEvent::IdleTimeout),
         End::Cut => {}
     }
 }
@@ -141,7 +142,7 @@ fn builder(limits: Limits) -> Builder {
 
 async fn answer<A: Answer>(request: Request<Incoming>, peer: Rc<Peer>, site: Rc<Site<A>>) -> Response<Option<A::Body>> {
     if let Some(status) = refusal(&request) {
-        count(&site.counters.refused);
+        site.metrics.count(ConnectionEvent::Refused);
         return refuse::bare_and_close(status).map(|()| None);
     }
     let request = request.map(|body| if body.is_end_stream() { RequestBody::Empty } else { RequestBody::Http1(body) });

@@ -15,6 +15,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -36,7 +37,8 @@ use crate::runtime;
 use crate::server::drain::{Seat, Stage};
 use crate::server::stream::{self, Ended, Refusal};
 use crate::server::timer::Alarm;
-use crate::server::{Answer, Open, STALL_TIMEOUT, Site, count, refuse};
+use crate::server::{Answer, STALL_TIMEOUT, Site, refuse};
+use crate::telemetry::{ConnectionEvent, Transport};
 
 /// Bytes of replies that h2 holds for one stream.
 const SEND_BUFFER: usize = 64 << 10;
@@ -68,8 +70,8 @@ where
         Ok(connection) => connection,
         Err(error) => return tracing::debug!(%error, peer = %peer.address, "handshake failed"),
     };
-    let counters = Arc::clone(&site.counters);
-    let _open = Open::new(&counters.http2_open);
+    let metrics = Arc::clone(&site.metrics);
+    let _open = metrics.open(Transport::Http2);
     let now = Instant::now();
     let mut driver = Driver {
         connection,
@@ -85,7 +87,13 @@ where
     drop(driver);
     match end {
         End::Closed => {}
-        End::Failed(error) => tracing::debug!(%error, peer = %peer.address, "connection ended"),
+        End::Failed(error) => {
+            // h2 counts streams that were reset before we saw them, and those that we had to reset.
+            if error.is_go_away() && error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                metrics.count(ConnectionEvent::ResetFlood);
+            }
+            tracing::debug!(%error, peer = %peer.address, "connection ended");
+        }
         End::Gone => return,
     }
     if let Some(stream) = io.into_stream() {
@@ -168,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
     fn accept(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let refusal = stream::refusal(&request, self.peer.listener.limits.max_headers);
         if let Some(refusal) = refusal {
-            count(&self.site.counters.refused);
+            self.site.metrics.count(ConnectionEvent::Refused);
             match refusal {
                 Refusal::Malformed => respond.send_reset(Reason::PROTOCOL_ERROR),
                 Refusal::Status(status) => {
@@ -187,12 +195,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
         let is_head = request.method() == Method::HEAD;
         let (site, peer, open) = (Rc::clone(&self.site), Rc::clone(&self.peer), OpenStream::new(&self.streams));
         runtime::spawn("request", async move {
-            let reply = Rc::clone(&site.answer).answer(peer, request);
+            // Pinned where it is made: passed by value it would be held twice.
+            let reply = pin!(Rc::clone(&site.answer).answer(peer, request));
             match stream::answer(is_head, reply, respond).await {
                 Ended::Replied | Ended::Aborted(_) => {}
-                Ended::Stalled => count(&site.counters.stalled),
+                Ended::Stalled => site.metrics.count(ConnectionEvent::Stalled),
                 Ended::ClientReset => {
-                    count(&site.counters.client_resets);
+                    site.metrics.count(ConnectionEvent::ClientReset);
                     open.0.count_reset();
                 }
             }
@@ -202,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
     /// Whether h2 was told to close the connection just now.
     fn closes(&mut self, cx: &Context<'_>) -> bool {
         if self.streams.flooded.take() {
-            count(&self.site.counters.reset_floods);
+            self.site.metrics.count(ConnectionEvent::ResetFlood);
             self.closing = Some(Instant::now());
             self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             return true;
@@ -235,12 +244,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
     fn give_up(&mut self) -> bool {
         let stalled = self.io.stalled_since().is_some_and(|since| since.elapsed() >= STALL_TIMEOUT);
         if stalled {
-            count(&self.site.counters.stalled);
+            self.site.metrics.count(ConnectionEvent::Stalled);
         }
         if stalled || self.closing.is_some() {
             return true;
         }
-        count(&self.site.counters.idle_timeouts);
+        self.site.metrics.count(ConnectionEvent::IdleTimeout);
         self.close_gracefully();
         false
     }

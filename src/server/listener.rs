@@ -30,7 +30,7 @@ const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Listener {
     socket: StdListener,
-    address: SocketAddr,
+    /// With the address that was found.
     settings: Arc<config::Listener>,
 }
 
@@ -54,12 +54,12 @@ impl Listener {
             }
         };
         let address = socket.local_addr()?;
-        Ok(Self { socket, address, settings: Arc::new(settings) })
+        Ok(Self { socket, settings: Arc::new(config::Listener { address, ..settings }) })
     }
 
     /// Where it listens: the port that was found when the configured one was 0 or taken.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.settings.address
     }
 
     /// Accepts connections and gives them to the workers until the shutdown begins; then the socket is closed.

@@ -17,9 +17,10 @@ mod refuse;
 mod stream;
 mod timer;
 
+use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ use crate::runtime::{self, Ticket};
 use crate::server::detect::Detected;
 use crate::server::drain::{Local, Shutdown};
 use crate::server::listener::Accepted;
+use crate::telemetry::ConnectionEvent;
+use crate::telemetry::metrics::{ListenerMetrics, WorkerMetrics};
 
 /// A client that takes nothing of a reply for this long loses the stream, or over HTTP/1.1 the connection.
 const STALL_TIMEOUT: Duration = Duration::from_secs(300);
@@ -46,22 +49,22 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 ///
 /// ```text
 /// let workers = Workers::start(config.workers, move |index| {
-///     server::worker(Rc::new(Proxy::new(snapshot)), shutdown.clone(), Arc::clone(&counters[index]))
+///     server::worker(Proxy::new(worker(index)), shutdown.clone(), registry.worker())
 /// })?;
 /// let listener = Listener::bind(config.listeners[0].clone())?;
 /// control.spawn(listener.serve(Arc::new(workers), shutdown));
 /// ```
-pub fn worker(proxy: Rc<Proxy>, shutdown: Shutdown, counters: Arc<Counters>) -> impl Fn(Accepted, Ticket) {
-    serve_with(proxy, shutdown, counters)
+pub fn worker(proxy: Rc<Proxy>, shutdown: Shutdown, metrics: WorkerMetrics) -> impl Fn(Accepted, Ticket) {
+    serve_with(proxy, shutdown, metrics)
 }
 
-fn serve_with<A: Answer>(answer: Rc<A>, shutdown: Shutdown, counters: Arc<Counters>) -> impl Fn(Accepted, Ticket) {
-    let site = Rc::new(Site { answer, drain: Local::follow(shutdown), counters });
+fn serve_with<A: Answer>(answer: Rc<A>, shutdown: Shutdown, metrics: WorkerMetrics) -> impl Fn(Accepted, Ticket) {
+    let sites = Sites { answer, drain: Local::follow(shutdown), metrics, known: RefCell::default() };
     move |accepted, ticket| {
-        let site = Rc::clone(&site);
+        let site = sites.at(accepted.settings.address);
+        site.metrics.accepted();
         runtime::spawn("connection", async move {
             let _ticket = ticket;
-            count(&site.counters.accepted);
             if let Err(error) = connection(accepted, site).await {
                 tracing::debug!(%error, "accepted socket is unusable");
             }
@@ -69,12 +72,36 @@ fn serve_with<A: Answer>(answer: Rc<A>, shutdown: Shutdown, counters: Arc<Counte
     }
 }
 
-/// What all connections of a worker share.
+/// What all connections of one listener share on a worker.
 #[derive(Debug)]
 struct Site<A> {
     answer: Rc<A>,
     drain: Rc<Local>,
-    counters: Arc<Counters>,
+    metrics: Arc<ListenerMetrics>,
+}
+
+/// The sites of a worker by the addresses of the listeners, of which there are few.
+struct Sites<A> {
+    answer: Rc<A>,
+    drain: Rc<Local>,
+    metrics: WorkerMetrics,
+    known: RefCell<Vec<(SocketAddr, Rc<Site<A>>)>>,
+}
+
+impl<A> Sites<A> {
+    fn at(&self, listener: SocketAddr) -> Rc<Site<A>> {
+        let mut known = self.known.borrow_mut();
+        if let Some((_, site)) = known.iter().find(|(address, _)| *address == listener) {
+            return Rc::clone(site);
+        }
+        let site = Rc::new(Site {
+            answer: Rc::clone(&self.answer),
+            drain: Rc::clone(&self.drain),
+            metrics: self.metrics.listener(&listener.to_string()),
+        });
+        known.push((listener, Rc::clone(&site)));
+        site
+    }
 }
 
 /// One connection from its first byte to its last.
@@ -92,7 +119,7 @@ async fn connection<A: Answer>(accepted: Accepted, site: Rc<Site<A>>) -> std::io
         Detected::Http2(stream) => http2::serve(stream, peer, site).await,
         Detected::Http1(stream) => http1::serve(stream, header_deadline, peer, site).await,
         Detected::TooSlow(stream) => {
-            count(&site.counters.header_timeouts);
+            site.metrics.count(ConnectionEvent::HeaderTimeout);
             refuse::too_slow(stream).await;
         }
         Detected::Closed => {}
@@ -140,50 +167,6 @@ impl Reply for ReplyBody {
 
     fn is_end(&self) -> bool {
         Self::is_end(self)
-    }
-}
-
-/// What happened on one worker's connections since the start. Written by that worker, read by telemetry.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections accepted.
-    pub accepted: AtomicU64,
-    /// Open HTTP/1.1 connections.
-    pub http1_open: AtomicU64,
-    /// Open HTTP/2 connections.
-    pub http2_open: AtomicU64,
-    /// Requests refused before they reached the proxy: malformed, or over a limit. Those that the protocol libraries
-    /// refuse by themselves are not among them.
-    pub refused: AtomicU64,
-    /// Connections closed because the first bytes or a request's head took too long.
-    pub header_timeouts: AtomicU64,
-    /// Connections closed because they carried no request for too long.
-    pub idle_timeouts: AtomicU64,
-    /// Streams and connections cut because the client took nothing of a reply for too long.
-    pub stalled: AtomicU64,
-    /// HTTP/2 streams reset by the client before the reply was complete.
-    pub client_resets: AtomicU64,
-    /// HTTP/2 connections closed for resetting too many streams.
-    pub reset_floods: AtomicU64,
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Counts an open connection while it lives.
-struct Open<'a>(&'a AtomicU64);
-
-impl<'a> Open<'a> {
-    fn new(gauge: &'a AtomicU64) -> Self {
-        count(gauge);
-        Self(gauge)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -5,7 +5,7 @@
 //! and nothing is piled up here.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -69,10 +69,9 @@ pub(super) fn refusal<B>(request: &Request<B>, max_headers: usize) -> Option<Ref
 /// Has the request answered and writes the reply.
 pub(super) async fn answer<R: Reply>(
     is_head: bool,
-    reply: impl Future<Output = Response<R>>,
+    mut reply: Pin<&mut impl Future<Output = Response<R>>>,
     mut respond: SendResponse<Bytes>,
 ) -> Ended {
-    let mut reply = pin!(reply);
     let replied = poll_fn(|cx| {
         if respond.poll_reset(cx).is_ready() {
             return Poll::Ready(None);

@@ -117,6 +117,8 @@ impl<'c> Building<'c> {
                 }
             }
         }
+        // One that was settled by a later upstream's `services` is none.
+        conflicts.retain(|(owner, _, service)| owners.get(service) == Some(owner));
         for (owner, other, service) in conflicts {
             let first = Arc::clone(&self.upstreams[owner].config.name);
             let text = format!(

@@ -16,7 +16,9 @@ use prometheus_client::metrics::exemplar::Exemplar;
 
 use super::histogram::Total;
 use super::metrics::{CODES, EndpointMetrics, ListenerMetrics, MethodMetrics, Registry, UNKNOWN_METHOD};
-use super::{CODE_NAMES, Origin, Protocol, Transport};
+use super::{ConnectionEvent, Origin, Protocol, Transport};
+use crate::grpc::status::Code;
+use crate::runtime;
 
 impl Registry {
     /// The media type of what [`Self::encode`] writes.
@@ -87,14 +89,14 @@ impl Collected {
         for ([upstream, method], handles) in &self.methods {
             for protocol in Protocol::ALL {
                 for origin in [None, Some(Origin::Client), Some(Origin::Gateway), Some(Origin::Upstream)] {
-                    for code in 0..CODES {
+                    for (code, name) in (0..CODES).zip(code_names()) {
                         let calls: u64 = handles.iter().filter_map(|it| it.calls(protocol, origin, code)).sum();
                         if calls > 0 {
                             let labels = [
                                 ("upstream", &**upstream),
                                 ("method", &**method),
                                 ("protocol", protocol.name()),
-                                ("code", CODE_NAMES.get(code).copied().unwrap_or("OTHER")),
+                                ("code", name),
                                 ("origin", origin.map_or("none", Origin::name)),
                             ];
                             sample(&mut family, &labels, &calls)?;
@@ -142,14 +144,21 @@ impl Collected {
         let mut family = CONNECTIONS.begin(encoder)?;
         for ([listener], handles) in &self.listeners {
             for transport in Transport::ALL {
-                let open: i64 = handles.iter().map(|it| it.gauge(transport).value()).sum();
+                let open: i64 = handles.iter().map(|it| it.open_now(transport)).sum();
                 sample(&mut family, &[("listener", &**listener), ("protocol", transport.name())], &open)?;
             }
         }
         let mut family = CONNECTIONS_ACCEPTED.begin(encoder)?;
         for ([listener], handles) in &self.listeners {
-            let accepted: u64 = handles.iter().map(|it| it.accepted.value()).sum();
+            let accepted: u64 = handles.iter().map(|it| it.accepted_so_far()).sum();
             sample(&mut family, &[("listener", &**listener)], &accepted)?;
+        }
+        for event in ConnectionEvent::ALL {
+            let mut family = family_of(event).begin(encoder)?;
+            for ([listener], handles) in &self.listeners {
+                let count: u64 = handles.iter().map(|it| it.counted(event)).sum();
+                sample(&mut family, &[("listener", &**listener)], &count)?;
+            }
         }
         Ok(())
     }
@@ -175,9 +184,26 @@ impl Collected {
 
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         DROPPED_LOG_LINES.begin(encoder)?.encode_gauge(&self.dropped_log_lines)?;
+        PANICS.begin(encoder)?.encode_gauge(&runtime::panics())?;
         sample(&mut BUILD.begin(encoder)?, &[("version", env!("CARGO_PKG_VERSION"))], &1_u64)?;
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         START_TIME.begin(encoder)?.encode_gauge(&started.as_secs_f64())
+    }
+}
+
+/// The names of the codes by number, and one for those outside the table.
+fn code_names() -> impl Iterator<Item = &'static str> {
+    (0..).map_while(Code::from_number).map(Code::name).chain(["OTHER"])
+}
+
+fn family_of(event: ConnectionEvent) -> &'static Family {
+    match event {
+        ConnectionEvent::Refused => &REFUSED_REQUESTS,
+        ConnectionEvent::HeaderTimeout => &HEADER_TIMEOUTS,
+        ConnectionEvent::IdleTimeout => &IDLE_TIMEOUTS,
+        ConnectionEvent::Stalled => &STALLED_REPLIES,
+        ConnectionEvent::ClientReset => &CLIENT_RESETS,
+        ConnectionEvent::ResetFlood => &RESET_FLOODS,
     }
 }
 
@@ -220,6 +246,36 @@ const RESPONSE_BYTES: Family =
 const CONNECTIONS: Family = Family::new(MetricType::Gauge, "portico_connections", "Open connections of clients.");
 const CONNECTIONS_ACCEPTED: Family =
     Family::new(MetricType::Counter, "portico_connections_accepted_total", "Connections accepted from clients.");
+const REFUSED_REQUESTS: Family = Family::new(
+    MetricType::Counter,
+    "portico_refused_requests_total",
+    "Requests refused before they became calls: malformed, or over a limit.",
+);
+const HEADER_TIMEOUTS: Family = Family::new(
+    MetricType::Counter,
+    "portico_header_timeouts_total",
+    "Connections closed because their first bytes or the head of a request took too long.",
+);
+const IDLE_TIMEOUTS: Family = Family::new(
+    MetricType::Counter,
+    "portico_idle_timeouts_total",
+    "Connections closed because they carried no request for too long.",
+);
+const STALLED_REPLIES: Family = Family::new(
+    MetricType::Counter,
+    "portico_stalled_replies_total",
+    "Streams and connections cut because the client took nothing of a reply for too long.",
+);
+const CLIENT_RESETS: Family = Family::new(
+    MetricType::Counter,
+    "portico_client_resets_total",
+    "HTTP/2 streams that the client gave up before the reply was complete.",
+);
+const RESET_FLOODS: Family = Family::new(
+    MetricType::Counter,
+    "portico_reset_floods_total",
+    "HTTP/2 connections closed with ENHANCE_YOUR_CALM for the resets that they made or caused.",
+);
 const UPSTREAM_CONNECTIONS: Family =
     Family::new(MetricType::Gauge, "portico_upstream_connections", "Open connections to an endpoint.");
 const UPSTREAM_STREAMS: Family =
@@ -238,6 +294,11 @@ const DROPPED_LOG_LINES: Family = Family::new(
     MetricType::Counter,
     "portico_access_log_dropped_lines_total",
     "Lines of the access log that were lost because its output was too slow or failed.",
+);
+const PANICS: Family = Family::new(
+    MetricType::Counter,
+    "portico_panics_total",
+    "Tasks that ended in a panic, which is a defect of Portico.",
 );
 const BUILD: Family = Family::new(MetricType::Gauge, "portico_build_info", "Always 1; the label has the version.");
 const START_TIME: Family = Family::new(
@@ -267,6 +328,7 @@ mod tests {
             worker.method("library", "lib.Library/NeverCalled");
             worker.unknown().finish(Protocol::Rest, 5, Some(Origin::Client), Duration::from_micros(40));
             worker.listener("0.0.0.0:8080").accepted();
+            worker.listener("0.0.0.0:8080").count(ConnectionEvent::Stalled);
             // Open for good.
             std::mem::forget(worker.listener("0.0.0.0:8080").open(Transport::Http2));
             let endpoint = worker.endpoint("library", "10.0.0.1:50051");
@@ -325,6 +387,8 @@ mod tests {
                 &[r#"{listener="0.0.0.0:8080",protocol="http1"} 0"#, r#"{listener="0.0.0.0:8080",protocol="http2"} 2"#],
             ),
             ("portico_connections_accepted_total", &[r#"{listener="0.0.0.0:8080"} 2"#]),
+            ("portico_stalled_replies_total", &[r#"{listener="0.0.0.0:8080"} 2"#]),
+            ("portico_client_resets_total", &[r#"{listener="0.0.0.0:8080"} 0"#]),
             ("portico_upstream_connections", &[r#"{upstream="library",endpoint="10.0.0.1:50051"} 2"#]),
             ("portico_upstream_active_streams", &[r#"{upstream="library",endpoint="10.0.0.1:50051"} 4"#]),
             ("portico_upstream_connect_failures_total", &[r#"{upstream="library",endpoint="10.0.0.1:50051"} 2"#]),

@@ -7,8 +7,9 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use super::{Origin, Protocol, code_name, escape, timestamp};
+use super::{Origin, Protocol, escape, timestamp};
 use crate::config::LogFormat;
+use crate::grpc::status::Code;
 
 /// One call, when it has ended.
 #[derive(Debug, Clone)]
@@ -152,8 +153,8 @@ impl Entry<'_> {
 
     /// The name of the code, or its number outside the table.
     fn write_code(&self, out: &mut Vec<u8>) {
-        match code_name(self.code) {
-            Some(name) => out.extend_from_slice(name.as_bytes()),
+        match Code::from_number(self.code) {
+            Some(code) => out.extend_from_slice(code.name().as_bytes()),
             None => number(out, b"", self.code.into()),
         }
     }

@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime};
 
 use super::histogram::Histogram;
 use super::readiness::Readiness;
-use super::{CODE_NAMES, Origin, Protocol, Transport};
+use super::{ConnectionEvent, Origin, Protocol, Transport};
+use crate::grpc::status::Code;
 
 /// Stands for every method that no schema declares; methods that one declares have a slash.
 pub const UNKNOWN_METHOD: &str = "unknown";
@@ -112,19 +113,20 @@ impl MethodMetrics {
         self.response_bytes.add(response);
     }
 
-    /// Calls so far, `None` when the protocol was never used. `code` is an index into [`CODE_NAMES`], or one beyond.
+    /// Calls so far, `None` when the protocol was never used. `code` is a number of the table, or one beyond.
     pub(super) fn calls(&self, protocol: Protocol, origin: Option<Origin>, code: usize) -> Option<u64> {
         let calls = self.calls.get(protocol as usize)?.get()?;
         calls.by(origin, code).map(Counter::value)
     }
 }
 
-/// The open connections of one listener, on one worker.
+/// The connections of one listener, on one worker.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ListenerMetrics {
-    pub(super) accepted: Counter,
+    accepted: Counter,
     open: [Gauge; Transport::ALL.len()],
+    events: [Counter; ConnectionEvent::ALL.len()],
 }
 
 impl ListenerMetrics {
@@ -139,7 +141,29 @@ impl ListenerMetrics {
         OpenConnection { listener: self.clone(), transport }
     }
 
-    pub(super) fn gauge(&self, transport: Transport) -> &Gauge {
+    /// Counts what happened on a connection.
+    pub fn count(&self, event: ConnectionEvent) {
+        if let Some(counter) = self.events.get(event as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted_so_far(&self) -> u64 {
+        self.accepted.value()
+    }
+
+    /// Connections open now.
+    pub fn open_now(&self, transport: Transport) -> i64 {
+        self.gauge(transport).value()
+    }
+
+    /// How often it happened so far.
+    pub fn counted(&self, event: ConnectionEvent) -> u64 {
+        self.events.get(event as usize).map_or(0, Counter::value)
+    }
+
+    fn gauge(&self, transport: Transport) -> &Gauge {
         let [http1, http2] = &self.open;
         match transport {
             Transport::Http1 => http1,
@@ -305,7 +329,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The table of gRPC and one more for the rest.
-pub(super) const CODES: usize = CODE_NAMES.len() + 1;
+pub(super) const CODES: usize = Code::COUNT + 1;
 
 /// Methods, or endpoints, that one worker counts apart. Reloads add to them and never take away.
 const MAX_HANDLES: usize = 20_000;
@@ -357,9 +381,9 @@ mod tests {
 
         let open = [Transport::Http1, Transport::Http2, Transport::Http2].map(|transport| listener.open(transport));
 
-        assert_eq!(Transport::ALL.map(|transport| listener.gauge(transport).value()), [1, 2]);
+        assert_eq!(Transport::ALL.map(|transport| listener.open_now(transport)), [1, 2]);
         drop(open);
-        assert_eq!(Transport::ALL.map(|transport| listener.gauge(transport).value()), [0, 0]);
+        assert_eq!(Transport::ALL.map(|transport| listener.open_now(transport)), [0, 0]);
     }
 
     #[test]

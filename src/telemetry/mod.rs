@@ -90,10 +90,28 @@ impl Transport {
     }
 }
 
-/// The name of a gRPC status code, `None` outside the
-/// [table](https://github.com/grpc/grpc/blob/v1.76.0/doc/statuscodes.md).
-pub(crate) fn code_name(code: u32) -> Option<&'static str> {
-    usize::try_from(code).ok().and_then(|code| CODE_NAMES.get(code)).copied()
+/// Something on a client's connection that operators count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionEvent {
+    /// A request was refused before it reached the proxy: malformed, or over a limit. Those that the protocol libraries
+    /// refuse by themselves are not among them.
+    Refused,
+    /// A connection was closed because its first bytes or a request's head took too long.
+    HeaderTimeout,
+    /// A connection was closed because it carried no request for too long.
+    IdleTimeout,
+    /// A stream or connection was cut because the client took nothing of a reply for too long.
+    Stalled,
+    /// The client reset a stream, or left, before the reply was complete.
+    ClientReset,
+    /// A connection was closed for resetting too many streams, or for making us do so.
+    ResetFlood,
+}
+
+impl ConnectionEvent {
+    /// Every event, in the order of the discriminants.
+    pub const ALL: [Self; 6] =
+        [Self::Refused, Self::HeaderTimeout, Self::IdleTimeout, Self::Stalled, Self::ClientReset, Self::ResetFlood];
 }
 
 /// Text as a JSON string, with its quotes.
@@ -102,24 +120,3 @@ pub(crate) fn json_string(text: &str) -> String {
     escape::json(&mut out, text.as_bytes());
     String::from_utf8_lossy(&out).into_owned()
 }
-
-/// By code.
-pub(crate) const CODE_NAMES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];

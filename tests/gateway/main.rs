@@ -4,6 +4,7 @@ mod backend_smoke;
 mod demo;
 mod errors;
 mod headers;
+mod inspect;
 mod rest;
 mod routes;
 mod scripted_smoke;

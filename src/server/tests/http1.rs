@@ -86,8 +86,8 @@ fn keeps_the_connection_for_the_next_request() {
         assert!(reply.head.contains("date: "));
         assert!(reply.body.contains(path));
     }
-    assert_eq!(server.counters.accepted.load(Ordering::Relaxed), 1);
-    assert_eq!(server.counters.http1_open.load(Ordering::Relaxed), 1);
+    assert_eq!(server.metrics.accepted_so_far(), 1);
+    assert_eq!(server.metrics.open_now(Transport::Http1), 1);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn answers_408_to_slow_first_bytes_and_slow_heads() {
     reused.send("GET / HTTP/1.1\r\n");
     assert!(reused.rest().starts_with("HTTP/1.1 408 "));
 
-    assert_eq!(server.counters.header_timeouts.load(Ordering::Relaxed), 3);
+    assert_eq!(server.metrics.counted(ConnectionEvent::HeaderTimeout), 3);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn closes_idle_connections_silently() {
 
     assert_eq!(unused.rest(), "");
     assert_eq!(used.rest(), "");
-    assert_eq!(server.counters.idle_timeouts.load(Ordering::Relaxed), 1);
+    assert_eq!(server.metrics.counted(ConnectionEvent::IdleTimeout), 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{Read, Write};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -129,7 +129,7 @@ fn waits_for_the_rest_of_a_partial_preface() {
     // Answered, then closed as idle.
     assert!(frames.iter().any(|(kind, payload)| *kind == DATA && payload == b"/"));
     assert_eq!(goaway_reason(&frames), Reason::NO_ERROR);
-    assert_eq!(server.counters.idle_timeouts.load(Ordering::Relaxed), 1);
+    assert_eq!(server.metrics.counted(ConnectionEvent::IdleTimeout), 1);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn answers_many_streams_of_one_connection() {
         }
     }
 
-    assert_eq!(server.counters.http2_open.load(Ordering::Relaxed), 1);
+    assert_eq!(server.metrics.open_now(Transport::Http2), 1);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn drops_the_call_when_the_client_resets_the_stream() {
     stream.send_reset(Reason::CANCEL);
 
     ended.recv_timeout(PATIENCE).unwrap();
-    run(&server, eventually(|| server.counters.client_resets.load(Ordering::Relaxed) == 1));
+    run(&server, eventually(|| server.metrics.counted(ConnectionEvent::ClientReset) == 1));
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn closes_connections_that_reset_stream_after_stream() {
     let frames = client.frames();
 
     assert_eq!(goaway_reason(&frames), Reason::ENHANCE_YOUR_CALM);
-    assert_eq!(server.counters.reset_floods.load(Ordering::Relaxed), 1);
+    assert_eq!(server.metrics.counted(ConnectionEvent::ResetFlood), 1);
 }
 
 #[test]

@@ -15,6 +15,8 @@ use super::listener::Listener;
 use super::*;
 use crate::config::Limits;
 use crate::runtime::Workers;
+use crate::telemetry::Transport;
+use crate::telemetry::metrics::Registry;
 
 /// Longer than anything here takes; what waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -107,7 +109,7 @@ fn hang(started: mpsc::Sender<()>, dropped: mpsc::Sender<()>) -> Replying {
 struct Server {
     address: SocketAddr,
     shutdown: Shutdown,
-    counters: Arc<Counters>,
+    metrics: Arc<ListenerMetrics>,
     workers: Arc<Workers<Accepted>>,
     control: Runtime,
 }
@@ -118,9 +120,9 @@ impl Server {
         F: Fn(Request<RequestBody>) -> Replying + Clone + Send + Sync + 'static,
     {
         let shutdown = Shutdown::new();
-        let counters = Arc::new(Counters::default());
-        let (stop, count) = (shutdown.clone(), Arc::clone(&counters));
-        let take = move |_| serve_with(Rc::new(Script(script.clone())), stop.clone(), Arc::clone(&count));
+        let worker = Registry::new(Arc::default()).worker();
+        let (stop, counted) = (shutdown.clone(), worker.clone());
+        let take = move |_| serve_with(Rc::new(Script(script.clone())), stop.clone(), counted.clone());
         let workers = Arc::new(Workers::start(1, take).unwrap());
         let settings = config::Listener {
             address: ([127, 0, 0, 1], 0).into(),
@@ -132,7 +134,8 @@ impl Server {
         let address = listener.address();
         let control = runtime::control().unwrap();
         control.spawn(listener.serve(Arc::clone(&workers), shutdown.clone()));
-        Self { address, shutdown, counters, workers, control }
+        let metrics = worker.listener(&address.to_string());
+        Self { address, shutdown, metrics, workers, control }
     }
 }
 
