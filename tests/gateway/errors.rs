@@ -12,7 +12,7 @@ use crate::support::backend::pb::{Nested, SayReply};
 use crate::support::backend::{self, Backend, scripted};
 use crate::support::client::{Client, Reply, Version};
 use crate::support::gateway::{TestGateway, upstream};
-use crate::support::rest::{call, violation};
+use crate::support::rest::{call, message, violation};
 
 const TYPES: &str = "type.googleapis.com/";
 
@@ -156,7 +156,7 @@ async fn errors_of_the_gateway_say_so_and_name_the_field() {
         assert_eq!(violation(&reply)["field"], "behaviour.failure.cod");
         assert_eq!((nowhere.status, nowhere.reason().as_str()), (StatusCode::NOT_FOUND, "ROUTE_NOT_FOUND"));
         assert_eq!(nowhere.json()["code"], 5);
-        assert!(nowhere.json()["message"].as_str().unwrap().contains("/nowhere"), "{nowhere:?}");
+        assert!(message(&nowhere).contains("/nowhere"), "{nowhere:?}");
         assert_eq!(nowhere.json()["details"].as_array().unwrap().len(), 1);
     }
 }
@@ -170,7 +170,7 @@ async fn an_upstream_that_is_down_is_named() {
 
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{version:?}: {reply:?}");
         assert_eq!((&reply.json()["code"], reply.reason().as_str()), (&json!(14), "UPSTREAM_UNREACHABLE"));
-        assert!(reply.json()["message"].as_str().unwrap().contains("echo"), "{reply:?}");
+        assert!(message(&reply).contains("echo"), "{reply:?}");
     }
 }
 
@@ -198,7 +198,7 @@ async fn a_missing_schema_is_named_while_others_serve() {
         for reply in [unknown, method] {
             assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{version:?}: {reply:?}");
             assert_eq!((&reply.json()["code"], reply.reason().as_str()), (&json!(14), "SCHEMA_UNAVAILABLE"));
-            assert!(reply.json()["message"].as_str().unwrap().contains("upstream library"), "{reply:?}");
+            assert!(message(&reply).contains("upstream library"), "{reply:?}");
         }
         assert_eq!(other.status, StatusCode::METHOD_NOT_ALLOWED, "{version:?}: {other:?}");
     }
@@ -220,8 +220,8 @@ async fn streaming_methods_say_that_they_are_streams() {
 
             assert_eq!(reply.status, StatusCode::NOT_IMPLEMENTED, "{version:?} {line}: {reply:?}");
             assert_eq!((&reply.json()["code"], reply.reason().as_str()), (&json!(12), "METHOD_UNSUPPORTED"));
-            let message = reply.json()["message"].as_str().unwrap().to_owned();
-            assert!(message.contains("portico.test.v1.Echo/") && message.contains("streaming"), "{message}");
+            let words = message(&reply);
+            assert!(words.contains("portico.test.v1.Echo/") && words.contains("streaming"), "{words}");
         }
     }
 }
@@ -237,7 +237,7 @@ async fn a_method_that_the_server_lacks_is_501_in_its_words() {
 
 #[tokio::test]
 async fn replies_that_are_not_grpc_are_explained() {
-    let message = SayReply { text: "hi".into(), ..SayReply::default() };
+    let hi = SayReply { text: "hi".into(), ..SayReply::default() };
     let two = [act::framed(b""), act::framed(b"")].concat();
     let not_utf8 = act::framed(&[0x0a, 1, 0xff]);
     let compressed = [1, 0, 0, 0, 0];
@@ -246,7 +246,7 @@ async fn replies_that_are_not_grpc_are_explained() {
         ("text 404", act::text(404, "none"), 501, 12, "HTTP 404"),
         ("text 401", act::text(401, "who"), 401, 16, "HTTP 401"),
         ("text 200", act::text(200, "hello"), 500, 13, "text/plain"),
-        ("no trailers", act::no_trailers(&message), 500, 13, "without a grpc-status"),
+        ("no trailers", act::no_trailers(&hi), 500, 13, "without a grpc-status"),
         ("head only", act::head_only(), 500, 13, "without a grpc-status"),
         ("no message", act::trailers_only(0, ""), 500, 13, "without a reply message"),
         ("cut frame", act::cut_frame(), 500, 13, "reply"),
@@ -259,7 +259,7 @@ async fn replies_that_are_not_grpc_are_explained() {
         ("reset", act::reset(h2::Reason::INTERNAL_ERROR), 500, 13, "broke off"),
         ("cancel", act::reset(h2::Reason::CANCEL), 499, 1, "broke off"),
         ("calm", act::reset(h2::Reason::ENHANCE_YOUR_CALM), 429, 8, "broke off"),
-        ("reset late", act::reset_after_message(&message, h2::Reason::INTERNAL_ERROR), 500, 13, "broke off"),
+        ("reset late", act::reset_after_message(&hi, h2::Reason::INTERNAL_ERROR), 500, 13, "broke off"),
     ];
     for (name, steps, status, code, words) in cases {
         let (_backend, gateway) = scripted(steps.clone()).await;
@@ -268,7 +268,7 @@ async fn replies_that_are_not_grpc_are_explained() {
 
             assert_eq!(reply.status.as_u16(), *status, "{name} {version:?}: {reply:?}");
             assert_eq!(reply.json()["code"], json!(code), "{name} {version:?}: {reply:?}");
-            assert!(reply.json()["message"].as_str().unwrap().contains(words), "{name} {version:?}: {reply:?}");
+            assert!(message(&reply).contains(words), "{name} {version:?}: {reply:?}");
         }
     }
 }

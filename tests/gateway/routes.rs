@@ -57,7 +57,7 @@ fn outcome(reply: &Reply) -> Value {
         }
         return json;
     }
-    let allow = reply.headers.get("allow").map(|allow| format!(" {}", allow.to_str().unwrap()));
+    let allow = reply.headers.get("allow").map(|allow| format!(" {}", allow.to_str().unwrap_or_default()));
     json!(format!("{}{}", reply.status.as_u16(), allow.unwrap_or_default()))
 }
 
