@@ -196,6 +196,17 @@ impl Error {
         error
     }
 
+    /// The same error with the initial metadata of the reply that ended in it.
+    #[must_use]
+    pub fn with_initial_metadata(mut self, metadata: &HeaderMap) -> Self {
+        if let Some(status) = &mut self.0.upstream {
+            for (name, value) in metadata {
+                status.metadata.append(name, value.clone());
+            }
+        }
+        self
+    }
+
     /// The same error with the methods that the path does take.
     #[must_use]
     pub fn with_allow(mut self, allow: HeaderValue) -> Self {

@@ -48,7 +48,15 @@ pub fn is_public(name: &HeaderName) -> bool {
         || text.starts_with("access-control-")
         || matches!(
             text,
-            "set-cookie" | "location" | "www-authenticate" | "accept-encoding" | "date" | "server" | "alt-svc"
+            "set-cookie"
+                | "location"
+                | "refresh"
+                | "clear-site-data"
+                | "www-authenticate"
+                | "accept-encoding"
+                | "date"
+                | "server"
+                | "alt-svc"
         )
         || text.starts_with("strict-transport-"))
 }

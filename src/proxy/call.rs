@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use http::{Method as HttpMethod, Request, StatusCode, Uri, request};
+use http::header::TE;
+use http::{Method as HttpMethod, Request, StatusCode, Uri, Version, request};
 use tokio::time::Instant;
 
 use super::forward::Trail;
@@ -32,6 +33,8 @@ pub(crate) struct Call {
     pub(crate) protocol: Protocol,
     pub(crate) http_method: HttpMethod,
     pub(crate) uri: Uri,
+    pub(crate) version: Version,
+    pub(crate) trailers: Trailers,
     pub(crate) started: Instant,
     time: SystemTime,
     pub(crate) request_id: RequestId,
@@ -57,6 +60,34 @@ pub(crate) enum Target {
     Upstream(usize),
 }
 
+/// What becomes of trailers that belong to a REST reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trailers {
+    /// They are sent.
+    Sent,
+    /// They are sent, named before in the header `trailer`.
+    Announced,
+    /// The client cannot take them.
+    Dropped,
+}
+
+impl Trailers {
+    /// HTTP/2 has a place for trailers in every reply; HTTP/1.1 clients must say that they keep them
+    /// ([RFC 9110 §6.5.1](https://www.rfc-editor.org/rfc/rfc9110#section-6.5.1)).
+    fn of<B>(request: &Request<B>) -> Self {
+        let takes = |value: &http::HeaderValue| {
+            let codings = value.to_str().unwrap_or_default().split(',');
+            codings.into_iter().any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        };
+        match request.version() {
+            _ if request.method() == HttpMethod::HEAD => Self::Dropped,
+            Version::HTTP_2 => Self::Sent,
+            Version::HTTP_11 if request.headers().get_all(TE).iter().any(takes) => Self::Announced,
+            _ => Self::Dropped,
+        }
+    }
+}
+
 /// How a call ended.
 #[derive(Debug)]
 struct Outcome {
@@ -79,6 +110,8 @@ impl Call {
             protocol: protocol::classify(headers),
             http_method: request.method().clone(),
             uri: request.uri().clone(),
+            version: request.version(),
+            trailers: Trailers::of(request),
             started: Instant::now(),
             time: SystemTime::now(),
             request_id: RequestId::of(headers),

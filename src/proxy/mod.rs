@@ -8,6 +8,7 @@
 
 pub mod body;
 mod call;
+mod date;
 mod deadline;
 mod forward;
 mod local;

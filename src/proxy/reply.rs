@@ -3,12 +3,13 @@
 //! REST callers get `google.rpc.Status` as JSON (<https://google.aip.dev/193>), gRPC callers a reply of trailers only.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRAILER};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use prost::Message as _;
 
 use super::body::ReplyBody;
 use super::call::Call;
+use super::date;
 use crate::error::Error;
 use crate::grpc;
 use crate::grpc::status;
@@ -38,6 +39,9 @@ pub(crate) fn options(mut call: Box<Call>, allow: HeaderValue) -> Response<Reply
     let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, None));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(ALLOW, allow);
+    if call.version == Version::HTTP_2 {
+        response.headers_mut().insert(DATE, date::now());
+    }
     echo_request_id(response.headers_mut(), &call);
     call.http_status = StatusCode::NO_CONTENT;
     call.complete();
@@ -47,8 +51,14 @@ pub(crate) fn options(mut call: Box<Call>, allow: HeaderValue) -> Response<Reply
 /// Gives a finished REST reply its length and its call.
 pub(crate) fn attach(mut response: Response<ReplyBody>, mut call: Box<Call>) -> Response<ReplyBody> {
     call.http_status = response.status();
-    if let Some(length) = response.body().length() {
+    // Announced trailers need the chunked coding, which a length excludes: RFC 9112 §6.2.
+    let chunked = response.headers().contains_key(TRAILER);
+    if let Some(length) = response.body().length().filter(|_| !chunked) {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if call.version == Version::HTTP_2 {
+        // RFC 9110 §6.6.1. Over HTTP/1.1 hyper adds it.
+        response.headers_mut().insert(DATE, date::now());
     }
     if call.http_method == Method::HEAD {
         call.response_bytes = 0;
@@ -94,17 +104,15 @@ fn put_status(error: &Error, headers: &mut HeaderMap) {
 fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     let content = status_json(&call, error);
     let mut headers = HeaderMap::new();
-    let mut trailers = None;
     if let Some(upstream) = error.upstream() {
         headers::rest_reply(&upstream.metadata, &mut headers);
-        trailers = Some(HeaderMap::new()).filter(|trailers: &HeaderMap| !trailers.is_empty());
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
     }
     echo_request_id(&mut headers, &call);
-    let mut response = Response::new(ReplyBody::whole(content, trailers, None));
+    let mut response = Response::new(ReplyBody::whole(content, None, None));
     *response.status_mut() = error.http();
     *response.headers_mut() = headers;
     attach(response, call)

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::call::{Call, Target};
 use super::local;
 use crate::error::{Error, Reason};
-use crate::route::{BadPath, Miss};
+use crate::route::{Allow, BadPath, Miss};
 use crate::snapshot::{Known, Snapshot, Transcoding};
 use crate::telemetry::Protocol;
 
@@ -102,8 +102,8 @@ fn rest<'s, 'p>(
             Ok(Route::Rest { binding: Some(*found.target), plan: &binding.plan, captures })
         }
         Err(Miss::BadPath(problem)) => Err(bad_path(problem)),
-        Err(Miss::Options(allow)) => Ok(Route::Options(allow.0)),
-        Err(Miss::MethodNotAllowed(allow)) => Err(not_allowed(parts, allow.0)),
+        Err(Miss::Options(allow)) => Ok(Route::Options(with_post(allow, direct.is_some()))),
+        Err(Miss::MethodNotAllowed(allow)) => Err(not_allowed(parts, with_post(allow, direct.is_some()))),
         Err(Miss::NotFound) if direct.is_some() => {
             let allow = HeaderValue::from_static("OPTIONS, POST");
             if parts.method == Method::OPTIONS { Ok(Route::Options(allow)) } else { Err(not_allowed(parts, allow)) }
@@ -130,6 +130,15 @@ fn only_unary(snapshot: &Snapshot, call: &mut Call, index: usize) -> Result<(), 
 
 fn bad_path(problem: BadPath) -> Error {
     Error::new(Reason::InvalidPath, problem.to_string())
+}
+
+/// A path that templates match may be the name of a method too, which takes POST.
+fn with_post(allow: Allow, direct: bool) -> HeaderValue {
+    let text = allow.0.to_str().unwrap_or_default();
+    if !direct || text.split(", ").any(|method| method == "POST") {
+        return allow.0;
+    }
+    HeaderValue::try_from(format!("{text}, POST")).unwrap_or(allow.0)
 }
 
 fn not_allowed(parts: &request::Parts, allow: HeaderValue) -> Error {

@@ -5,12 +5,12 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, request};
 
 use super::body::ReplyBody;
-use super::call::Call;
+use super::call::{Call, Trailers};
 use super::forward::{self, Incoming, Outgoing};
 use super::native::reply_frame_error;
 use super::pump::Source;
@@ -43,7 +43,7 @@ pub(crate) async fn adapt_in(
     let content = collect(&parts.headers, &mut body, limit, timer).await?;
     call.trail.request_bytes = content.len() as u64;
     let media = media_type(&parts.headers);
-    let form = !content.is_empty() && accepts(plan, media)?;
+    let form = !content.is_empty() && accepts(plan, &parts.headers, media)?;
     let mut message = BytesMut::with_capacity(PREFIX + content.len() + 64);
     message.put_bytes(0, PREFIX);
     let input = Input {
@@ -102,11 +102,19 @@ fn too_large(limit: usize) -> Error {
 }
 
 fn media_type(headers: &HeaderMap) -> Option<&str> {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok())
+    headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default())
 }
 
 /// Whether a body of that type can be read: `Ok(true)` as a form, `Ok(false)` as JSON or as raw bytes.
-fn accepts(plan: &Transcoding, media: Option<&str>) -> Result<bool, Error> {
+fn accepts(plan: &Transcoding, headers: &HeaderMap, media: Option<&str>) -> Result<bool, Error> {
+    if let Some(coding) =
+        headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(Error::new(
+            Reason::UnsupportedMediaType,
+            format!("content encoding {coding:?} is not taken here, send the body as it is"),
+        ));
+    }
     if plan.request.takes_http_body() {
         return Ok(false);
     }
@@ -144,8 +152,17 @@ fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
 /// Makes the reply to the client out of the upstream's.
 pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming: Incoming) -> Response<ReplyBody> {
     match receive(&call, plan, incoming).await {
-        Ok(answer) => {
+        Ok(mut answer) => {
             call.response_bytes = answer.content.len() as u64;
+            match call.trailers {
+                Trailers::Sent => {}
+                Trailers::Announced => {
+                    for name in answer.trailers.iter().flat_map(HeaderMap::keys) {
+                        answer.headers.append(TRAILER, HeaderValue::from(name.clone()));
+                    }
+                }
+                Trailers::Dropped => answer.trailers = None,
+            }
             let mut response = Response::new(ReplyBody::whole(answer.content, answer.trailers, None));
             *response.headers_mut() = answer.headers;
             reply::echo_request_id(response.headers_mut(), &call);
@@ -207,7 +224,8 @@ async fn receive(call: &Call, plan: &Transcoding, incoming: Incoming) -> Result<
     })
     .await?;
     drop(lease);
-    forward::trailers_status(upstream, &trailers, &timer)?;
+    forward::trailers_status(upstream, &trailers, &timer)
+        .map_err(|error| error.with_initial_metadata(&head.headers))?;
     scanner.finish().map_err(reply_frame_error)?;
     if scanner.messages() == 0 {
         return Err(no_message());

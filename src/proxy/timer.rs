@@ -92,6 +92,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_cancellation_after_the_deadline_is_the_deadline() {
+        let started = Instant::now();
+        let timer = Timer::new(started, Some(started + Duration::from_secs(2)), None);
+        let cancelled = || Error::upstream_code(Code::Cancelled, String::new());
+
+        let before = timer.unless_exceeded(cancelled());
+        tokio::time::advance(Duration::from_secs(2)).await;
+
+        assert_eq!(before.number(), 1);
+        assert_eq!(timer.unless_exceeded(cancelled()).number(), 4);
+        assert_eq!(timer.unless_exceeded(Error::upstream_code(Code::Aborted, String::new())).number(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn messages_keep_a_stream_alive() {
         let started = Instant::now();
         let mut timer = Timer::new(started, None, Some(Duration::from_secs(10)));

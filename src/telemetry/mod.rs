@@ -12,7 +12,7 @@ pub mod line;
 pub mod logs;
 pub mod metrics;
 pub mod readiness;
-mod timestamp;
+pub(crate) mod timestamp;
 pub mod trace;
 
 /// What a client speaks.

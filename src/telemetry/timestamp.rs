@@ -1,4 +1,5 @@
-//! Moments as text: [RFC 3339](https://www.rfc-editor.org/rfc/rfc3339#section-5.6) in UTC with milliseconds.
+//! Moments as text: [RFC 3339](https://www.rfc-editor.org/rfc/rfc3339#section-5.6) in UTC with milliseconds, and the date
+//! of HTTP headers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,32 @@ pub(crate) fn write(out: &mut Vec<u8>, time: SystemTime) {
     out.push(b'.');
     digits(out, since.subsec_millis().into(), 3);
     out.push(b'Z');
+}
+
+/// Writes an [IMF-fixdate](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7) such as `Sun, 06 Nov 1994 08:49:37 GMT`,
+/// from seconds after 1970.
+pub(crate) fn write_http(out: &mut Vec<u8>, seconds: u64) {
+    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let name = |names: &[&'static str], index: u64| {
+        usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
+    };
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    out.extend_from_slice(name(&WEEKDAYS, days % 7).as_bytes());
+    out.extend_from_slice(b", ");
+    digits(out, day, 2);
+    out.push(b' ');
+    out.extend_from_slice(name(&MONTHS, month - 1).as_bytes());
+    out.push(b' ');
+    digits(out, year, 4);
+    out.push(b' ');
+    digits(out, second / 3600, 2);
+    out.push(b':');
+    digits(out, second / 60 % 60, 2);
+    out.push(b':');
+    digits(out, second % 60, 2);
+    out.extend_from_slice(b" GMT");
 }
 
 /// Year, month and day of the Gregorian calendar, days after 1970-01-01.
@@ -69,6 +96,19 @@ mod tests {
         assert_eq!(written(4_107_542_399_000), "2100-02-28T23:59:59.000Z");
         assert_eq!(written(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
         assert_eq!(written(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn writes_dates_of_http() {
+        let written = |seconds| {
+            let mut out = Vec::new();
+            write_http(&mut out, seconds);
+            String::from_utf8(out).unwrap()
+        };
+
+        assert_eq!(written(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(written(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(written(1_795_460_021), "Mon, 23 Nov 2026 18:53:41 GMT");
     }
 
     #[test]

@@ -132,6 +132,12 @@ pub(super) fn excerpt(text: &str) -> String {
     shown
 }
 
+/// A name that a caller made up as it may stand in a field path: escaped, at most 100 characters.
+#[cold]
+pub(super) fn shown_name(name: &str) -> String {
+    name.chars().take(100).flat_map(char::escape_debug).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

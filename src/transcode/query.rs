@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::bindings::{Bindings, Source, Target};
 use super::encode::text::TextValue;
-use super::error::{Error, Result, excerpt};
+use super::error::{Error, Result, excerpt, shown_name};
 use super::lexer::MAX_DEPTH;
 use super::plan::{Plans, Shape};
 use super::suggest;
@@ -71,7 +71,7 @@ impl Pairs<'_> {
         };
         if !self.form && self.body.is_some() && fields.first().copied() == self.body {
             let message = "the field is given by the body and cannot be a query parameter";
-            return Err(Error::client(message).within(&excerpt_name(name)));
+            return Err(Error::client(message).within(&shown_name(name)));
         }
         let target = Target { root: self.root, fields: &fields, key, source: Source::Query };
         bindings.set(target, TextValue { plans: self.plans, text, ignore_unknown: self.ignore_unknown })
@@ -88,26 +88,24 @@ impl Pairs<'_> {
                 if self.ignore_unknown {
                     return Ok(Name::Ignored);
                 }
-                return Err(Error::client(suggest::no_such_field(plan, segment)).within(&excerpt_name(name)));
+                return Err(Error::client(suggest::no_such_field(plan, segment)).within(&shown_name(name)));
             };
             let field = &plan.fields[index];
             fields.push(u32::try_from(index).unwrap_or(u32::MAX));
             if let Some(key) = after.strip_prefix('[') {
                 return match key.strip_suffix(']') {
                     Some(key) if field.shape == Shape::Map => Ok(Name::Entry(key)),
-                    _ => {
-                        Err(Error::client("only a map takes a key, as in name[key]=value").within(&excerpt_name(name)))
-                    }
+                    _ => Err(Error::client("only a map takes a key, as in name[key]=value").within(&shown_name(name))),
                 };
             }
             let Some(below) = after.strip_prefix('.') else { return Ok(Name::Field) };
             let (Kind::Message(id) | Kind::Group(id)) = field.kind else {
-                return Err(Error::client(format!("{} has no fields", excerpt(segment))).within(&excerpt_name(name)));
+                return Err(Error::client(format!("{} has no fields", excerpt(segment))).within(&shown_name(name)));
             };
             plan = self.plans.message(id);
             if field.is_repeated() || plan.well_known.is_some() {
                 let message = format!("fields below {} cannot be given one by one", excerpt(segment));
-                return Err(Error::client(message).within(&excerpt_name(name)));
+                return Err(Error::client(message).within(&shown_name(name)));
             }
             if fields.len() >= MAX_DEPTH {
                 return Err(Error::client(format!("more than {MAX_DEPTH} names joined by dots")));
@@ -125,12 +123,6 @@ enum Name<'n> {
     Field,
     /// The entry of a map with this key.
     Entry(&'n str),
-}
-
-/// A parameter's name, short enough to be shown.
-#[cold]
-fn excerpt_name(name: &str) -> String {
-    name.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
 /// Takes `+` and percent-encoding off.

@@ -19,7 +19,7 @@ mod value;
 mod well_known;
 
 use super::bindings::{Bound, Overlay};
-use super::error::{Error, Result};
+use super::error::{Error, Result, shown_name};
 use super::lexer::Lexer;
 use super::out::Out;
 use super::plan::{FieldPlan, MessagePlan, Plans, Seen, Shape};
@@ -137,7 +137,8 @@ impl<'a, 'o, 'b> Encoder<'a, 'o, 'b> {
         // Some printers give an Empty inside an Any a `value`, as they do for the other well-known types.
         let is_empty_value = in_any && name == "value" && plan.fields.is_empty();
         if !is_type && !is_empty_value && !self.ignore_unknown {
-            return Err(self.lexer.error_at(at, suggest::no_such_field(plan, &name)));
+            let message = suggest::no_such_field(plan, &name);
+            return Err(self.lexer.error_at(at, message).within(&shown_name(&name)));
         }
         self.lexer.skip()?;
         Ok(None)

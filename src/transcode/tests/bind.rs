@@ -215,7 +215,7 @@ fn body_is_a_field_of_any_kind() {
     field("parent", r#""x""#).gives(r#"{"page_size":1,"parent":"x"}"#);
     field("extra", r#"{"x":1}"#).gives(r#"{"page_size":1,"extra":{"x":1}}"#);
     field("limit", "3").gives(r#"{"page_size":1,"limit":3}"#);
-    field("book", r#"{"nope":1}"#).fails("book: test.Book has no field \"nope\"");
+    field("book", r#"{"nope":1}"#).fails("book.nope: test.Book has no field \"nope\"");
     field("book", r#"{"author":{"birthYear":"x"}}"#).fails("book.author.birth_year: expected");
     field("book", "{} x").fails("expected the end of the text");
 }

@@ -1,0 +1,385 @@
+//! Headers and metadata of REST calls: what goes up, what comes down, who the caller is, and how long it waits.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::backend::{self, Backend};
+use crate::support::client::{Client, Reply, Version};
+use crate::support::gateway::{TestGateway, upstream};
+use crate::support::rest::{call, message, raw_http1, seen, with};
+
+const SAY: &str = "GET /test/v1/say/hi";
+
+async fn start() -> (Backend, TestGateway) {
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+    (backend, gateway)
+}
+
+/// Calls Say with headers and returns what the service saw of one of them.
+async fn sent(client: &mut Client, headers: &[(&str, &str)], name: &str) -> Vec<String> {
+    let reply = with(client, SAY, headers, "").await;
+    assert_eq!(reply.status, StatusCode::OK, "{headers:?}: {reply:?}");
+    seen(&reply, name)
+}
+
+/// Calls Say, which is to answer with these headers and trailers.
+async fn answered_with(client: &mut Client, headers: &[(&str, &str)], behaviour: Value) -> Reply {
+    let body = json!({"text": "hi", "behaviour": behaviour}).to_string();
+    let headers = [headers, &[("content-type", "application/json")]].concat();
+    with(client, "POST /test/v1/say", &headers, &body).await
+}
+
+/// A metadata entry in a behaviour; JSON has its bytes as base64.
+fn entry(name: &str, value: &[u8]) -> Value {
+    use base64::Engine;
+    json!({"name": name, "value": base64::engine::general_purpose::STANDARD.encode(value)})
+}
+
+#[tokio::test]
+async fn headers_become_metadata_raw_and_prefixed() {
+    let (_backend, gateway) = start().await;
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        let cases: &[(&str, &str, &str, &[&str])] = &[
+            ("x-tenant", "a", "x-tenant", &["a"]),
+            ("X-Tenant", "a b", "x-tenant", &["a b"]),
+            ("grpc-metadata-tenant", "a", "tenant", &["a"]),
+            ("Grpc-Metadata-Tenant", "a", "tenant", &["a"]),
+            ("authorization", "Bearer x", "authorization", &["Bearer x"]),
+            ("user-agent", "test/1", "user-agent", &["test/1"]),
+            ("cookie", "a=b", "cookie", &["a=b"]),
+            ("x-key-bin", "AAEC", "x-key-bin", &["\0\u{1}\u{2}"]),
+            ("x-key-bin", "AAE=", "x-key-bin", &["\0\u{1}"]),
+            ("grpc-metadata-key-bin", "AAE", "key-bin", &["\0\u{1}"]),
+            ("accept", "application/json", "accept", &[]),
+            ("accept-encoding", "gzip", "accept-encoding", &[]),
+            ("content-language", "en", "content-language", &[]),
+            ("if-match", "x", "if-match", &[]),
+            ("origin", "https://a", "origin", &[]),
+            ("range", "bytes=0-1", "range", &[]),
+            ("x-envoy-original-path", "/", "x-envoy-original-path", &[]),
+            ("forwarded", "for=1.2.3.4", "forwarded", &[]),
+            ("grpc-encoding", "gzip", "grpc-encoding", &[]),
+            ("grpc-status", "0", "grpc-status", &[]),
+            ("grpc-metadata-grpc-status", "0", "grpc-status", &[]),
+            ("grpc-metadata-grpc-metadata-x", "0", "x", &[]),
+            ("grpc-metadata-content-type", "text/plain", "content-type", &["application/grpc"]),
+            ("grpc-metadata-te", "gzip", "te", &["trailers"]),
+            ("x-latin", "caf\u{e9}", "x-latin", &[]),
+        ];
+        for (name, value, at, expected) in cases {
+            assert_eq!(sent(&mut client, &[(name, value)], at).await, *expected, "{version:?} {name}: {value}");
+        }
+        let twice = [("x-list", "a"), ("grpc-metadata-x-list", "b")];
+        assert_eq!(sent(&mut client, &twice, "x-list").await.len(), 2);
+        let bad = with(&mut client, SAY, &[("x-key-bin", "***")], "").await;
+        assert_eq!((bad.status, bad.reason().as_str()), (StatusCode::BAD_REQUEST, "INVALID_HEADER"), "{version:?}");
+        assert!(message(&bad).contains("x-key-bin"), "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn headers_of_one_connection_stay_on_it() {
+    let (_backend, gateway) = start().await;
+    let mut client = gateway.client(Version::Http1).await;
+    let hop = [("connection", "x-secret, keep-alive"), ("x-secret", "1"), ("keep-alive", "timeout=5"), ("x-kept", "1")];
+
+    let reply = with(&mut client, SAY, &hop, "").await;
+
+    for gone in ["connection", "x-secret", "keep-alive", "transfer-encoding", "content-length", "host"] {
+        assert_eq!(seen(&reply, gone), [""; 0], "{gone}");
+    }
+    assert_eq!(seen(&reply, "x-kept"), ["1"]);
+    assert_eq!(seen(&reply, ":path"), ["/portico.test.v1.Echo/Say"]);
+    assert_eq!(seen(&reply, "te"), ["trailers"]);
+}
+
+#[tokio::test]
+async fn reply_metadata_becomes_headers_unless_it_steers_the_client() {
+    let (_backend, gateway) = start().await;
+    let public = ["x-color", "etag", "cache-control", "retry-after"];
+    let private = [
+        "set-cookie",
+        "location",
+        "content-language",
+        "content-security-policy",
+        "access-control-allow-origin",
+        "www-authenticate",
+        "strict-transport-security",
+        "alt-svc",
+        "refresh",
+        "clear-site-data",
+    ];
+    let mut headers: Vec<Value> = public.iter().chain(&private).map(|name| entry(name, b"v")).collect();
+    headers.extend([entry("x-color", b"w"), entry("x-key-bin", &[0, 1]), entry("x-request-id", b"forged")]);
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+
+        let reply = answered_with(&mut client, &[], json!({"headers": headers})).await;
+
+        assert_eq!(reply.status, StatusCode::OK, "{version:?}: {reply:?}");
+        for name in public {
+            assert_eq!(reply.headers[name], "v", "{version:?} {name}");
+        }
+        assert_eq!(reply.headers.get_all("x-color").iter().collect::<Vec<_>>(), ["v", "w"]);
+        assert_eq!(reply.headers["x-key-bin"], "AAE");
+        assert_eq!(reply.headers["content-type"], "application/json");
+        assert!(reply.headers["x-request-id"] != "forged");
+        for name in private {
+            assert!(!reply.headers.contains_key(name), "{version:?} {name}: {reply:?}");
+        }
+        assert!(!reply.headers.keys().any(|name| name.as_str().starts_with("grpc-")), "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn trailers_are_trailers_where_the_client_takes_them() {
+    let (_backend, gateway) = start().await;
+    let trailers = json!({"trailers": [entry("x-cost", b"7"), entry("x-cost", b"8"), entry("x-more-bin", &[1]), entry("set-cookie", b"a")]});
+    let cases = [
+        (Version::Http1, &[("te", "trailers")][..], true),
+        (Version::Http1, &[("te", "gzip, Trailers")], true),
+        (Version::Http1, &[], false),
+        (Version::Http1, &[("te", "gzip")], false),
+        (Version::Http2, &[("te", "trailers")], true),
+        (Version::Http2, &[], true),
+    ];
+    for (version, headers, expected) in cases {
+        let mut client = gateway.client(version).await;
+
+        let reply = answered_with(&mut client, headers, trailers.clone()).await;
+
+        assert_eq!(reply.status, StatusCode::OK, "{version:?}: {reply:?}");
+        assert_eq!(reply.json()["text"], "hi");
+        assert!(!reply.headers.contains_key("x-cost"), "{version:?} {headers:?}: {reply:?}");
+        if expected {
+            assert_eq!(
+                reply.trailers.get_all("x-cost").iter().collect::<Vec<_>>(),
+                ["7", "8"],
+                "{version:?} {reply:?}"
+            );
+            assert_eq!((&reply.trailers["x-more-bin"], reply.trailers.len()), (&"AQ".parse().unwrap(), 3));
+        } else {
+            assert!(reply.trailers.is_empty() && reply.headers.contains_key("content-length"), "{reply:?}");
+        }
+        let announced = reply.headers.get("trailer").map(|names| names.to_str().unwrap());
+        let names = Some("x-cost, x-more-bin").filter(|_| expected && version == Version::Http1);
+        assert_eq!(announced, names, "{version:?} {headers:?}");
+        // The connection is still good.
+        assert_eq!(client.get("/test/v1/say/hi").await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn without_a_body_there_are_no_trailers() {
+    let (_backend, gateway) = start().await;
+    let mut client = gateway.client(Version::Http1).await;
+    let query = "behaviour.count=0";
+
+    let head = with(&mut client, &format!("HEAD /test/v1/say/hi?{query}"), &[("te", "trailers")], "").await;
+    let http10 = raw_http1(gateway.address, b"GET /test/v1/say/hi HTTP/1.0\r\nte: trailers\r\n\r\n").await;
+
+    assert!(head.headers.contains_key("content-length") && !head.headers.contains_key("trailer"), "{head:?}");
+    assert!(http10.contains(" 200 ") && !http10.contains("chunked"), "{http10}");
+}
+
+#[tokio::test]
+async fn metadata_of_a_failed_call_becomes_headers() {
+    let (_backend, gateway) = start().await;
+    let failure = json!({
+        "trailers": [entry("x-last", b"2"), entry("set-cookie", b"a")], "failure": {"code": 9, "message": "no"}
+    });
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+
+        let reply = answered_with(&mut client, &[("te", "trailers")], failure.clone()).await;
+
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{version:?}: {reply:?}");
+        assert_eq!(reply.headers["x-last"], "2", "{version:?}: {reply:?}");
+        assert!(!reply.headers.contains_key("set-cookie") && reply.trailers.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn callers_are_described_by_the_gateway_alone() {
+    let (_backend, gateway) = start().await;
+    let forged = [
+        ("x-forwarded-for", "10.1.2.3"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "evil.example"),
+        ("grpc-metadata-x-forwarded-for", "10.9.9.9"),
+    ];
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+
+        let reply = with(&mut client, SAY, &forged, "").await;
+
+        assert_eq!(seen(&reply, "x-forwarded-for"), ["127.0.0.1"], "{version:?}");
+        assert_eq!(seen(&reply, "x-forwarded-proto"), ["http"], "{version:?}");
+        assert_eq!(seen(&reply, "x-forwarded-host"), [gateway.address.to_string()], "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn trusted_proxies_describe_their_clients() {
+    let backend = backend::start().await;
+    let listener = "listeners: [ { address: \"127.0.0.1:0\", trusted_proxies: [127.0.0.0/8] } ]\n";
+    let gateway = TestGateway::start(&(upstream("echo", backend.address) + listener)).await;
+    gateway.ready().await;
+    let sent = [
+        ("x-forwarded-for", "203.0.113.9, 198.51.100.2"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "api.example.com"),
+        ("grpc-metadata-x-forwarded-for", "10.9.9.9"),
+    ];
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+
+        let reply = with(&mut client, SAY, &sent, "").await;
+
+        assert_eq!(seen(&reply, "x-forwarded-for"), ["203.0.113.9, 198.51.100.2, 127.0.0.1"], "{version:?}");
+        assert_eq!(seen(&reply, "x-forwarded-proto"), ["https"], "{version:?}");
+        assert_eq!(seen(&reply, "x-forwarded-host"), ["api.example.com"], "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn identifiers_are_kept_or_made_and_echoed() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let (_backend, gateway) = start().await;
+    let long = "x".repeat(129);
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        let given = [("x-request-id", "abc"), ("traceparent", PARENT), ("tracestate", "v=1")];
+
+        let kept = with(&mut client, SAY, &given, "").await;
+        let made = with(&mut client, SAY, &[("traceparent", "junk"), ("tracestate", "v=1")], "").await;
+
+        assert_eq!(kept.headers["x-request-id"], "abc");
+        let names = ["x-request-id", "traceparent", "tracestate"];
+        assert_eq!(names.map(|name| seen(&kept, name)), [["abc"], [PARENT], ["v=1"]], "{version:?}");
+        assert_eq!(seen(&made, "x-request-id"), [made.headers["x-request-id"].to_str().unwrap()], "{version:?}");
+        let parent = &seen(&made, "traceparent")[0];
+        assert!(parent.len() == 55 && parent.starts_with("00-") && parent.ends_with("-00"), "{parent}");
+        assert_eq!(seen(&made, "tracestate"), [""; 0], "{version:?}");
+        for bad in ["a b", long.as_str()] {
+            let reply = with(&mut client, SAY, &[("x-request-id", bad)], "").await;
+            assert_eq!(reply.headers["x-request-id"].len(), 32, "{version:?} {bad}");
+        }
+        let refused = with(&mut client, "GET /nowhere", &[("x-request-id", "abc")], "").await;
+        assert_eq!(refused.headers["x-request-id"], "abc", "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_rest_reply_has_a_date() {
+    let (_backend, gateway) = start().await;
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        for line in [SAY, "GET /nowhere", "OPTIONS /test/v1/say/hi", "HEAD /test/v1/say/hi"] {
+            let reply = client.send(call(line, "")).await;
+
+            let dates: Vec<&str> = reply.headers.get_all("date").iter().map(|date| date.to_str().unwrap()).collect();
+            assert_eq!(dates.len(), 1, "{version:?} {line}");
+            assert!(dates[0].len() == 29 && dates[0].ends_with(" GMT"), "{version:?} {line}: {dates:?}");
+        }
+    }
+}
+
+/// A `grpc-timeout` in microseconds.
+fn micros(timeout: &str) -> u64 {
+    let (digits, unit) = timeout.split_at(timeout.len() - 1);
+    let amount: u64 = digits.parse().expect("a timeout is digits and a unit");
+    match unit {
+        "n" => amount / 1_000,
+        "u" => amount,
+        "m" => amount * 1_000,
+        _ => amount * 1_000_000,
+    }
+}
+
+#[tokio::test]
+async fn the_least_deadline_goes_upstream_with_the_time_left() {
+    let (_backend, gateway) = start().await;
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        let cases: &[(&[(&str, &str)], u64)] = &[
+            (&[], 15),
+            (&[("grpc-timeout", "9S")], 9),
+            (&[("grpc-timeout", "9000m")], 9),
+            (&[("x-server-timeout", "7")], 7),
+            (&[("request-timeout", "5.0")], 5),
+            (&[("grpc-timeout", "9S"), ("x-server-timeout", "7"), ("request-timeout", "8")], 7),
+            (&[("grpc-timeout", "6S"), ("x-server-timeout", "7"), ("request-timeout", "8")], 6),
+            (&[("grpc-timeout", "1H"), ("grpc-metadata-grpc-timeout", "1S")], 15),
+        ];
+        for (headers, seconds) in cases {
+            let timeouts = sent(&mut client, headers, "grpc-timeout").await;
+
+            let [timeout] = timeouts.as_slice() else { panic!("{version:?} {headers:?}: {timeouts:?}") };
+            let (left, given) = (micros(timeout), seconds * 1_000_000);
+            assert!(left <= given && left > given - 2_000_000, "{version:?} {headers:?}: {timeout}");
+        }
+        let reply = with(&mut client, SAY, &[("x-server-timeout", "7"), ("request-timeout", "7")], "").await;
+        assert_eq!((seen(&reply, "x-server-timeout"), seen(&reply, "request-timeout")), (Vec::new(), Vec::new()));
+    }
+}
+
+#[tokio::test]
+async fn deadlines_that_cannot_be_read_are_refused() {
+    let (_backend, gateway) = start().await;
+    let bad = [
+        ("grpc-timeout", "1"),
+        ("grpc-timeout", "S"),
+        ("grpc-timeout", "1s"),
+        ("grpc-timeout", "-1S"),
+        ("grpc-timeout", "123456789S"),
+        ("grpc-timeout", ""),
+        ("x-server-timeout", "soon"),
+        ("x-server-timeout", "1s"),
+        ("x-server-timeout", "-1"),
+        ("request-timeout", "1e3"),
+        ("request-timeout", "NaN"),
+        ("request-timeout", ""),
+    ];
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        for (name, value) in bad {
+            let reply = with(&mut client, SAY, &[(name, value)], "").await;
+
+            assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{version:?} {name}: {value}: {reply:?}");
+            assert_eq!(reply.reason(), "INVALID_HEADER", "{version:?} {name}: {value}");
+            assert!(message(&reply).contains(name), "{reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn deadlines_end_calls_that_stand_still() {
+    let (backend, gateway) = start().await;
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        for header in [("grpc-timeout", "60m"), ("x-server-timeout", "0.06"), ("request-timeout", ".06")] {
+            let reply = answered_with(&mut client, &[header], json!({"stall": true})).await;
+
+            assert_eq!(reply.status, StatusCode::GATEWAY_TIMEOUT, "{version:?} {header:?}: {reply:?}");
+            assert_eq!((reply.json()["code"].clone(), reply.reason().as_str()), (json!(4), "DEADLINE_EXCEEDED"));
+            assert!(message(&reply).contains("60ms"), "{reply:?}");
+        }
+    }
+    backend.tally.until(|counts| counts.cancelled == counts.started).await;
+}
+
+#[tokio::test]
+async fn a_method_has_a_timeout_of_its_own() {
+    let backend = backend::start().await;
+    let policy = "policies: [ { match: \"portico.test.v1.Echo/Say\", timeout: { unary: 60ms } } ]\n";
+    let gateway = TestGateway::start(&(upstream("echo", backend.address) + policy)).await;
+    gateway.ready().await;
+    let mut client = gateway.client(Version::Http2).await;
+
+    let reply = answered_with(&mut client, &[("grpc-timeout", "9S")], json!({"stall": true})).await;
+
+    assert_eq!(reply.status, StatusCode::GATEWAY_TIMEOUT, "{reply:?}");
+}
