@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::cli::{Demo, Exit, Log, Run};
@@ -14,7 +14,7 @@ use crate::gateway::Gateway;
 use crate::runtime;
 use crate::telemetry::logs;
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what still runs.
 ///
 /// # Errors
 /// The gateway does not start.
@@ -27,7 +27,7 @@ pub fn run(run: Run) -> Result<(), Exit> {
     let gateway =
         Gateway::start(run.loaded.config, control.handle()).map_err(|error| Exit::Wrong(error.to_string()))?;
     announce(&gateway)?;
-    serve_until_told(&control, gateway)
+    serve_until_told(&control, gateway, || ())
 }
 
 /// Serves the embedded library service through a gateway that learns it by reflection.
@@ -63,8 +63,8 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
     if let Some(address) = gateway.addresses().first() {
         tell(&format!("\nsix calls to try:\n\n{}\nCtrl-C ends the demo", demo::calls(*address, *address)))?;
     }
-    let served = serve_until_told(&control, gateway);
-    drop(alive);
+    // The service ends first, and its streams with it: nobody who presses Ctrl-C wants to wait for a watch.
+    let served = serve_until_told(&control, gateway, || drop(alive));
     // Calls that ended with the gateway need no waiting for.
     control.block_on(serving).ok();
     served
@@ -94,18 +94,31 @@ fn announce(gateway: &Gateway) -> Result<(), Exit> {
     }
 }
 
-fn serve_until_told(control: &Runtime, gateway: Gateway) -> Result<(), Exit> {
-    let told: io::Result<()> = control.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+fn serve_until_told(control: &Runtime, gateway: Gateway, before_end: impl FnOnce()) -> Result<(), Exit> {
+    let mut signals = control.block_on(async { Signals::listen() }).map_err(wrong)?;
+    control.block_on(signals.next());
+    before_end();
+    gateway.stop_unless(signals.next());
+    Ok(())
+}
+
+/// What asks a process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        Ok(())
-    });
-    gateway.stop();
-    told.map_err(wrong)
+    }
 }
 
 fn tell(text: &str) -> Result<(), Exit> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::{SchemaState, Snapshot, Source};
+use super::{NoticeKind, SchemaState, Snapshot, Source};
 use crate::config::{self, Config, SchemaSource};
 use crate::schema::{Schema, source};
 use crate::telemetry::readiness::Readiness;
@@ -101,14 +101,15 @@ pub async fn follow(
             tracing::error!(upstream = %name, "schema could not be compiled, the old state stays");
             continue;
         };
+        if schemas[index].schema().is_some() {
+            report(&snapshot, Some(index));
+        }
+        // Whoever hears that the gateway is ready must find it so.
+        source.publish(snapshot);
         match &schemas[index] {
-            SchemaState::Loaded(_) => {
-                report(&snapshot, Some(index));
-                readiness.schema_loaded(name);
-            }
+            SchemaState::Loaded(_) => readiness.schema_loaded(name),
             SchemaState::Missing(why) => readiness.schema_failed(name, why.to_string()),
         }
-        source.publish(snapshot);
     }
 }
 
@@ -142,10 +143,14 @@ async fn seek(index: usize, upstream: config::Upstream, arrivals: mpsc::Sender<(
     }
 }
 
-/// Logs what an operator should know of a snapshot; of one upstream, or of all.
+/// Logs what an operator should know of a snapshot; of one upstream, or of all. Schemas that are missing are reported
+/// when the attempt to get them fails.
 pub fn report(snapshot: &Snapshot, upstream: Option<usize>) {
     let name = upstream.map(|index| &snapshot.upstreams[index].config.name);
     for notice in snapshot.notices.iter().filter(|notice| name.is_none_or(|name| notice.upstream == *name)) {
+        if notice.kind == NoticeKind::Missing {
+            continue;
+        }
         tracing::warn!(upstream = %notice.upstream, kind = ?notice.kind, "{}", notice.text);
     }
     for (index, upstream) in

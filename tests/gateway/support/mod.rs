@@ -2,4 +2,6 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod frames;
 pub(crate) mod gateway;
+pub(crate) mod process;
