@@ -16,6 +16,8 @@ use http_body::Body as _;
 pub enum RequestBody {
     /// Nothing.
     Empty,
+    /// All of it, at hand already.
+    Whole(Bytes),
     /// Read by hyper.
     Http1(hyper::body::Incoming),
     /// Read by h2, with flow control of our own.
@@ -30,6 +32,8 @@ impl RequestBody {
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ClientGone>>> {
         match self {
             Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
             Self::Http1(body) => loop {
                 match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                     None => return Poll::Ready(None),
@@ -61,6 +65,7 @@ impl RequestBody {
     pub fn is_end(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_empty(),
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(stream) => stream.is_end_stream(),
         }

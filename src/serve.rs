@@ -2,10 +2,12 @@
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time;
 
 use crate::cli::{Demo, Exit, Log, Run};
 use crate::config::{Config, SchemaSource};
@@ -53,6 +55,7 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
     config.next_free_admin_port = demo.overrides.admin.is_none();
     let wanted: Vec<_> = config.listeners.iter().map(|listener| listener.address).chain(config.admin).collect();
     let gateway = Gateway::start(config, control.handle()).map_err(wrong)?;
+    control.block_on(learn(&gateway));
     tell(&format!("the library service listens on {service}"))?;
     announce(&gateway)?;
     for (wanted, found) in wanted.iter().zip(gateway.addresses().iter().copied().chain(gateway.admin())) {
@@ -68,6 +71,16 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
     // Calls that ended with the gateway need no waiting for.
     control.block_on(serving).ok();
     served
+}
+
+/// Waits until the printed calls will work, which is a matter of milliseconds; whatever keeps them is in the log.
+async fn learn(gateway: &Gateway) {
+    let learned = async {
+        while !gateway.is_ready() {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    time::timeout(Duration::from_secs(5), learned).await.ok();
 }
 
 /// The service's usual port, or any.

@@ -7,7 +7,7 @@ use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::pattern;
 
-/// A gateway that offers gRPC services as REST/JSON, gRPC, gRPC-Web and Connect on one port.
+/// A gateway that offers gRPC services as REST/JSON and as gRPC on one port.
 #[derive(Debug, Parser)]
 #[command(name = "portico", version, after_help = EXAMPLES, arg_required_else_help = true)]
 #[command(disable_help_subcommand = true, max_term_width = 100)]
@@ -106,7 +106,7 @@ pub(super) struct Request {
     /// A header of the request (repeatable)
     #[arg(long, short = 'H', value_name = "NAME: VALUE", value_parser = header, action = ArgAction::Append)]
     pub(super) header: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// The body of the request
+    /// The body of the request; a form, as with curl, unless a header gives another content type
     #[arg(long, short, value_name = "BODY")]
     pub(super) data: Option<String>,
 }
@@ -170,7 +170,7 @@ Examples:
   portico demo
       A library service and a gateway in front of it, with calls to paste.
   portico run --upstream localhost:50051
-      REST, gRPC, gRPC-Web and Connect on 127.0.0.1:8080 for the services of one server with reflection.
+      REST and gRPC on 127.0.0.1:8080 for the services of one server with reflection.
   portico run --config portico.yaml
       Everything else: several upstreams, HTTP rules, policies, limits.
   portico check --config portico.yaml

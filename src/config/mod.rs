@@ -12,8 +12,8 @@ pub(crate) mod pattern;
 pub mod problem;
 mod read;
 mod resolve;
-mod spelling;
-mod units;
+pub(crate) mod spelling;
+pub(crate) mod units;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};

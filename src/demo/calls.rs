@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Six calls, one per line and each below a comment: three over REST, three over gRPC, the last without reflection.
+/// Six calls, one per line and each below a comment: four over REST, two over gRPC, the last without reflection.
 ///
 /// They need nothing but curl, grpcurl and, for the last one, a checkout of the source as working directory. URLs and
 /// JSON stand in single quotes, which every POSIX shell leaves alone.
@@ -15,9 +15,9 @@ curl 'http://{rest}/v1/shelves/computing/books?page_size=3&order_by=published'
 curl -H 'content-type: application/json' -d '{{"title": "Emma", "authors": ["Jane Austen"], "genre": "FICTION"}}' 'http://{rest}/v1/shelves/adventure/books?book_id=emma'
 # another price for it
 curl -X PATCH -H 'content-type: application/json' -d '{{"price": 9.5}}' 'http://{rest}/v1/shelves/adventure/books/emma?update_mask=price'
-# over gRPC, the schema by reflection
-grpcurl -plaintext -d '{{"name": "shelves/science/books/opticks"}}' '{grpc}' portico.library.v1.Library/GetBook
-# a stream of the books of a shelf; without max_events, each change follows as it happens
+# lent once, and refused the second time
+curl -H 'content-type: application/json' -d '{{"borrower": "Emma"}}' 'http://{rest}/v1/shelves/science/books/opticks:checkout'
+# over gRPC, the schema by reflection: the books of a shelf as a stream; without max_events, each change as it happens
 grpcurl -plaintext -d '{{"parent": "shelves/adventure", "max_events": 5}}' '{grpc}' portico.library.v1.Library/WatchBooks
 # without reflection, the schema from the source
 grpcurl -plaintext -import-path proto -proto portico/library/v1/library.proto -d '{{"filter": "genre=FANTASY"}}' '{grpc}' portico.library.v1.Library/ListBooks

@@ -14,6 +14,7 @@ mod local;
 mod native;
 mod protocol;
 mod pump;
+pub mod rehearsal;
 mod reply;
 mod resolve;
 mod rest;
@@ -31,7 +32,7 @@ use crate::error::{Error, Reason};
 use crate::snapshot::Transcoding;
 use body::ReplyBody;
 use call::{Call, Target};
-use forward::Incoming;
+use forward::{Incoming, Outgoing};
 use resolve::Route;
 use timer::Timer;
 use worker::Worker;
@@ -59,6 +60,13 @@ pub struct Proxy {
 enum Answered<'s> {
     Native(Incoming),
     Rest(&'s Transcoding, Incoming),
+}
+
+/// A request in the form of a gRPC call, and what turns the reply back; `None` for callers of gRPC.
+struct Adapted<'s> {
+    outgoing: Outgoing,
+    plan: Option<&'s Transcoding>,
+    timer: Timer,
 }
 
 impl Proxy {
@@ -99,6 +107,25 @@ impl Proxy {
         parts: request::Parts,
         body: RequestBody,
     ) -> Result<Answered<'s>, Error> {
+        let Adapted { outgoing, plan, timer } = self.adapt_in(call, route, parts, body).await?;
+        call.forwarded();
+        let cluster = call.upstream_index().map(|index| Rc::clone(call.prepared.cluster(index)));
+        let cluster = cluster.ok_or_else(|| Error::new(Reason::MethodUnknown, "no upstream serves this method"))?;
+        let incoming = forward::send(&cluster, outgoing, timer, &mut call.trail).await?;
+        Ok(match plan {
+            Some(plan) => Answered::Rest(plan, incoming),
+            None => Answered::Native(incoming),
+        })
+    }
+
+    /// Everything between the route and the upstream.
+    async fn adapt_in<'s>(
+        &self,
+        call: &mut Call,
+        route: Route<'s, '_>,
+        parts: request::Parts,
+        body: RequestBody,
+    ) -> Result<Adapted<'s>, Error> {
         let mut timer = Timer::new(call.started, call.deadline(&parts)?, call.idle());
         let path = match call.target() {
             Target::Method(index) => call.prepared.path(index, &self.worker),
@@ -110,18 +137,11 @@ impl Proxy {
         };
         // Authentication, authorization, limits and admission are asked here, before any of the body is read.
         let (outgoing, plan) = match route {
-            Route::Rest { plan, captures } => {
+            Route::Rest { binding: _, plan, captures } => {
                 (rest::adapt_in(call, path, plan, &captures, &parts, body, &mut timer).await?, Some(plan))
             }
             Route::Grpc | Route::Local(_) | Route::Options(_) => (native::adapt_in(call, path, parts, body), None),
         };
-        call.forwarded();
-        let cluster = call.upstream_index().map(|index| Rc::clone(call.prepared.cluster(index)));
-        let cluster = cluster.ok_or_else(|| Error::new(Reason::MethodUnknown, "no upstream serves this method"))?;
-        let incoming = forward::send(&cluster, outgoing, timer, &mut call.trail).await?;
-        Ok(match plan {
-            Some(plan) => Answered::Rest(plan, incoming),
-            None => Answered::Native(incoming),
-        })
+        Ok(Adapted { outgoing, plan, timer })
     }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Route<'s, 'p> {
     Grpc,
     /// Turn it into a message.
     Rest {
+        /// Index of the binding; `None` for a call by the method's own name.
+        binding: Option<usize>,
         /// How.
         plan: &'s Transcoding,
         /// The decoded text of the template's variables, in order.
@@ -87,13 +89,17 @@ fn rest<'s, 'p>(
 ) -> Result<Route<'s, 'p>, Error> {
     let direct = snapshot.method_at(path);
     if let Some(index) = direct.filter(|_| parts.method == Method::POST) {
-        return unary(snapshot, call, index, &snapshot.methods[index].direct, Captures::new());
+        only_unary(snapshot, call, index)?;
+        let plan = &snapshot.methods[index].direct;
+        return Ok(Route::Rest { binding: None, plan, captures: Captures::new() });
     }
     match snapshot.router.find(&parts.method, path) {
         Ok(found) => {
             let binding = &snapshot.bindings[*found.target];
             let captures = found.captures.iter().map(|capture| capture.decode(path)).collect::<Result<_, _>>();
-            unary(snapshot, call, binding.method, &binding.plan, captures.map_err(bad_path)?)
+            let captures = captures.map_err(bad_path)?;
+            only_unary(snapshot, call, binding.method)?;
+            Ok(Route::Rest { binding: Some(*found.target), plan: &binding.plan, captures })
         }
         Err(Miss::BadPath(problem)) => Err(bad_path(problem)),
         Err(Miss::Options(allow)) => Ok(Route::Options(allow.0)),
@@ -109,13 +115,8 @@ fn rest<'s, 'p>(
     }
 }
 
-fn unary<'s, 'p>(
-    snapshot: &'s Snapshot,
-    call: &mut Call,
-    index: usize,
-    plan: &'s Transcoding,
-    captures: Captures<'p>,
-) -> Result<Route<'s, 'p>, Error> {
+/// Notes the method, which must not be a streaming one.
+fn only_unary(snapshot: &Snapshot, call: &mut Call, index: usize) -> Result<(), Error> {
     call.set_target(Target::Method(index));
     let method = &snapshot.methods[index];
     if method.client_streaming || method.server_streaming {
@@ -124,7 +125,7 @@ fn unary<'s, 'p>(
             format!("{} is a streaming method; it is served to gRPC clients only", method.name),
         ));
     }
-    Ok(Route::Rest { plan, captures })
+    Ok(())
 }
 
 fn bad_path(problem: BadPath) -> Error {

@@ -221,7 +221,7 @@ async fn receive(call: &Call, plan: &Transcoding, incoming: Incoming) -> Result<
     }
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
     headers::rest_reply(&head.headers, &mut headers);
-    let (content_type, content) = write(call, plan, frame.slice(PREFIX..))?;
+    let (content_type, content) = write(call, plan, &frame.slice(PREFIX..))?;
     headers.insert(CONTENT_TYPE, content_type);
     let mut public = HeaderMap::new();
     headers::rest_reply(&trailers, &mut public);
@@ -232,15 +232,15 @@ fn no_message() -> Error {
     Error::new(Reason::UpstreamProtocol, "the upstream answered OK without a reply message")
 }
 
-fn write(call: &Call, plan: &Transcoding, message: Bytes) -> Result<(HeaderValue, Bytes), Error> {
+fn write(call: &Call, plan: &Transcoding, message: &Bytes) -> Result<(HeaderValue, Bytes), Error> {
     if plan.reply.is_http_body() {
-        let (content_type, data) = plan.reply.http_body(&message).map_err(|error| transcode_error(call, &error))?;
+        let (content_type, data) = plan.reply.http_body(message).map_err(|error| transcode_error(call, &error))?;
         let content_type = content_type
             .and_then(|value| HeaderValue::from_str(value).ok())
             .unwrap_or_else(|| HeaderValue::from_static("application/octet-stream"));
         return Ok((content_type, message.slice_ref(data)));
     }
     let mut json = BytesMut::with_capacity(message.len() * 2 + 64);
-    plan.reply.decode(&message, call.settings().json, &mut json).map_err(|error| transcode_error(call, &error))?;
+    plan.reply.decode(message, call.settings().json, &mut json).map_err(|error| transcode_error(call, &error))?;
     Ok((HeaderValue::from_static("application/json"), json.freeze()))
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::{NoticeKind, SchemaState, Snapshot, Source};
+use super::{Notice, NoticeKind, SchemaState, Snapshot, Source};
 use crate::config::{self, Config, SchemaSource};
 use crate::schema::{Schema, source};
 use crate::telemetry::readiness::Readiness;
@@ -143,14 +143,12 @@ async fn seek(index: usize, upstream: config::Upstream, arrivals: mpsc::Sender<(
     }
 }
 
-/// Logs what an operator should know of a snapshot; of one upstream, or of all. Schemas that are missing are reported
-/// when the attempt to get them fails.
+/// Logs what an operator should know of a snapshot; of one upstream, or of all.
 pub fn report(snapshot: &Snapshot, upstream: Option<usize>) {
     let name = upstream.map(|index| &snapshot.upstreams[index].config.name);
-    for notice in snapshot.notices.iter().filter(|notice| name.is_none_or(|name| notice.upstream == *name)) {
-        if notice.kind == NoticeKind::Missing {
-            continue;
-        }
+    let about = |notice: &&Notice| name.is_none_or(|name| notice.upstream == *name);
+    // What is missing is told by whoever looks for it, with the reason, and not before it was looked for.
+    for notice in snapshot.notices.iter().filter(about).filter(|notice| notice.kind != NoticeKind::Missing) {
         tracing::warn!(upstream = %notice.upstream, kind = ?notice.kind, "{}", notice.text);
     }
     for (index, upstream) in

@@ -2,11 +2,11 @@
 //!
 //! Pure: bytes in, bytes out; the only state are plans. Nothing is parsed into a tree on the way.
 //!
-//! - [`plan`] compiles descriptors into what both directions need, on first use.
-//! - [`encode`] reads JSON text ([`lexer`]) and writes wire bytes, in one pass.
-//! - [`decode`] reads wire bytes ([`wire`]) and writes JSON text, in one pass.
-//! - [`request`] puts path, [`query`] and body of one HTTP binding together; [`bindings`] is what path and query set.
-//! - [`reply`] turns replies into bodies. Both know [`http_body`], which is no JSON.
+//! - `plan` compiles descriptors into what both directions need, on first use.
+//! - `encode` reads JSON text (`lexer`) and writes wire bytes, in one pass.
+//! - `decode` reads wire bytes (`wire`) and writes JSON text, in one pass.
+//! - `request` puts path, `query` and body of one HTTP binding together; `bindings` is what path and query set.
+//! - `reply` turns replies into bodies. Both know `http_body`, which is no JSON.
 //!
 //! The mapping is that of <https://protobuf.dev/programming-guides/json/>, the wire format that of
 //! <https://protobuf.dev/programming-guides/encoding/>, binding that of

@@ -26,30 +26,37 @@ pub(super) enum NotNumber {
 
 /// Length of the number by JSON's grammar (RFC 8259 §6) at the start of `text`; 0 if there is none.
 pub(super) fn scan(text: &[u8]) -> usize {
-    let digits = |from: usize| text.iter().skip(from).take_while(|byte| byte.is_ascii_digit()).count();
     let mut at = usize::from(text.first() == Some(&b'-'));
-    let whole = match text.get(at) {
-        Some(b'0') => 1,
-        _ => digits(at),
-    };
-    if whole == 0 {
+    let whole = at;
+    at = digits(text, at);
+    if at == whole {
         return 0;
     }
-    at += whole;
+    if text.get(whole) == Some(&b'0') {
+        at = whole + 1;
+    }
     if text.get(at) == Some(&b'.') {
-        let fraction = digits(at + 1);
-        if fraction == 0 {
+        let fraction = at + 1;
+        at = digits(text, fraction);
+        if at == fraction {
             return 0;
         }
-        at += 1 + fraction;
     }
     if matches!(text.get(at), Some(b'e' | b'E')) {
-        let sign = usize::from(matches!(text.get(at + 1), Some(b'+' | b'-')));
-        let exponent = digits(at + 1 + sign);
-        if exponent == 0 {
+        let exponent = at + 1 + usize::from(matches!(text.get(at + 1), Some(b'+' | b'-')));
+        at = digits(text, exponent);
+        if at == exponent {
             return 0;
         }
-        at += 1 + sign + exponent;
+    }
+    at
+}
+
+/// Offset of the first byte at or after `at` that is no digit.
+#[inline]
+fn digits(text: &[u8], mut at: usize) -> usize {
+    while text.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
     }
     at
 }

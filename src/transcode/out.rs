@@ -146,7 +146,7 @@ impl<'b> Out<'b> {
     pub(super) fn end(&mut self, Run(start): Run) -> usize {
         let length = self.at - start;
         if length < 0x80 {
-            self.buffer[start - 1] = (length & 0x7f) as u8;
+            self.buffer[start - 1] = (length as u64 & 0x7f) as u8;
             return 0;
         }
         self.end_long(start, length)

@@ -138,15 +138,20 @@ fn write_fraction(text: &mut [u8; MAX_TEXT], at: usize, nanos: u32) -> usize {
     let mut rest = nanos / 10u32.pow(9 - digits);
     let end = at + 1 + digits as usize;
     for place in text[at + 1..end].iter_mut().rev() {
-        *place = b'0' + (rest % 10) as u8;
+        *place = digit(rest % 10);
         rest /= 10;
     }
     end
 }
 
 fn two_digits(place: &mut [u8], value: i64) {
-    place[0] = b'0' + (value / 10 % 10).unsigned_abs() as u8;
-    place[1] = b'0' + (value % 10).unsigned_abs() as u8;
+    let value = u32::try_from(value).unwrap_or(0);
+    place[0] = digit(value / 10 % 10);
+    place[1] = digit(value % 10);
+}
+
+fn digit(value: u32) -> u8 {
+    b'0' + (value & 15) as u8
 }
 
 /// Digits only.
@@ -267,6 +272,7 @@ mod tests {
 
     #[test]
     fn reads_and_writes_durations() {
+        #[allow(clippy::type_complexity, reason = "a table: text, what it means, how that is written")]
         let table: &[(&str, Option<(i64, i32)>, Option<&str>)] = &[
             ("0s", Some((0, 0)), Some("0s")),
             ("1.5s", Some((1, 500_000_000)), Some("1.500s")),

@@ -53,14 +53,14 @@ impl Tag {
     pub(super) const fn new(number: u32, wire_type: WireType) -> Self {
         let mut value = ((number as u64) << 3) | wire_type as u64;
         let mut bytes = [0; 8];
-        let mut length = 0;
+        let mut length = 0u8;
         while value >= 0x80 {
-            bytes[length] = (value & 0x7f) as u8 | 0x80;
+            bytes[length as usize] = (value & 0x7f) as u8 | 0x80;
             value >>= 7;
             length += 1;
         }
-        bytes[length] = (value & 0x7f) as u8;
-        bytes[7] = (length & 7) as u8 + 1;
+        bytes[length as usize] = (value & 0x7f) as u8;
+        bytes[7] = length + 1;
         Self(bytes)
     }
 

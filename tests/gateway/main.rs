@@ -5,6 +5,7 @@ mod architecture;
 mod backend_smoke;
 mod demo;
 mod demo_command;
+mod inspect;
 mod lifecycle;
 mod limits;
 mod schemas;

@@ -26,7 +26,7 @@ impl Decoder<'_, '_, '_> {
 
     /// An `Any` of this type and content. Its type may be one that every gateway knows, with plans of their own.
     pub(super) fn any_object(&mut self, type_url: &str, value: &[u8]) -> Step {
-        let found = type_url.rsplit_once('/').and_then(|(_, name)| self.plans.named(name));
+        let found = type_url.rsplit_once('/').and_then(|(_, name)| self.types.named(name));
         let Some((plans, id)) = found else {
             return Err(fail(format!("an Any holds the unknown type {}", excerpt(type_url))));
         };

@@ -35,6 +35,8 @@ pub(super) const MAX_DEPTH: usize = 100;
 #[derive(Debug)]
 pub(super) struct Decoder<'a, 'o, 'b> {
     plans: &'a Plans,
+    /// Where types of `Any` are looked up; `plans` may be those of a type that every gateway knows.
+    types: &'a Plans,
     out: &'o mut Out<'b>,
     options: Json,
     depth: usize,
@@ -56,7 +58,7 @@ type Step<T = ()> = std::result::Result<T, Stop>;
 impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     /// Appends to `out`.
     pub(super) fn new(plans: &'a Plans, options: Json, out: &'o mut Out<'b>) -> Self {
-        Self { plans, out, options, depth: 0, thorough: false }
+        Self { plans, types: plans, out, options, depth: 0, thorough: false }
     }
 
     /// Writes a message as a JSON value.

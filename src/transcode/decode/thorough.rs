@@ -7,9 +7,8 @@
 use std::borrow::Cow;
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 
-use super::{Decoder, Step, suits};
+use super::{Decoder, EntryPlan, Step, suits};
 use crate::schema::Kind;
 use crate::transcode::plan::{FieldPlan, MessagePlan, Seen, Shape};
 use crate::transcode::wire::{Cursor, Head, Raw, WireType};
@@ -130,37 +129,22 @@ impl<'a> Decoder<'a, '_, '_> {
     /// Map entries, each with a comma in front; the last one of a key wins.
     pub(super) fn entries_sorted(&mut self, field: &'a FieldPlan, entries: &[&[u8]]) -> Step {
         let plan = self.entry_plan(field)?;
-        let mut found: Vec<(Raw<'_>, Cow<'_, [u8]>, u64)> = Vec::new();
+        let mut found: Vec<Entry<'_>> = Vec::new();
         let mut places = HashMap::<Raw<'_>, usize>::new();
-        for entry in entries {
-            let mut key = self.default_raw(plan.key);
-            let default = self.default_raw(plan.value);
-            let (mut joined, mut scalar) = (Cow::Borrowed(&[][..]), default);
-            let mut cursor = Cursor::new(entry);
-            while let Some(head) = cursor.head()? {
-                let raw = cursor.read(head)?;
-                match (head.number, raw) {
-                    (1, raw) if head.wire_type == plan.key.wire_type => key = canonical(plan.key.kind, raw),
-                    (2, raw) if head.wire_type == plan.value.wire_type => match raw {
-                        Raw::Bytes(bytes) if is_message(plan.value) && !joined.is_empty() => {
-                            joined.to_mut().extend_from_slice(bytes);
-                        }
-                        Raw::Bytes(bytes) => joined = Cow::Borrowed(bytes),
-                        bits => scalar = bits,
-                    },
-                    _ => {}
+        for wire in entries {
+            let entry = self.collect_entry(plan, wire)?;
+            if !self.is_known(plan.value, Raw::Bits(entry.bits)) {
+                continue;
+            }
+            match places.get(&entry.key) {
+                Some(place) => found[*place] = entry,
+                None => {
+                    places.insert(entry.key, found.len());
+                    found.push(entry);
                 }
             }
-            if !self.is_known(plan.value, scalar) {
-                continue;
-            }
-            let Raw::Bits(bits) = scalar else {
-                insert(&mut places, &mut found, (key, joined, 0));
-                continue;
-            };
-            insert(&mut places, &mut found, (key, joined, bits));
         }
-        for (key, bytes, bits) in found {
+        for Entry { key, bytes, bits } in found {
             self.out.byte(b',');
             self.map_key(plan.key, key)?;
             self.out.byte(b':');
@@ -169,6 +153,39 @@ impl<'a> Decoder<'a, '_, '_> {
         }
         Ok(())
     }
+
+    /// One map entry; of several keys or values in it the last one wins, messages are joined.
+    fn collect_entry<'m>(&self, plan: EntryPlan<'a>, wire: &'m [u8]) -> Step<Entry<'m>> {
+        let default_bits = match self.default_raw(plan.value) {
+            Raw::Bits(bits) => bits,
+            Raw::Bytes(_) => 0,
+        };
+        let mut entry = Entry { key: self.default_raw(plan.key), bytes: Cow::Borrowed(&[]), bits: default_bits };
+        let mut cursor = Cursor::new(wire);
+        while let Some(head) = cursor.head()? {
+            match (head.number, cursor.read(head)?) {
+                (1, raw) if head.wire_type == plan.key.wire_type => entry.key = canonical(plan.key.kind, raw),
+                (2, Raw::Bits(bits)) if head.wire_type == plan.value.wire_type => entry.bits = bits,
+                (2, Raw::Bytes(bytes)) if head.wire_type == plan.value.wire_type => {
+                    if is_message(plan.value) && !entry.bytes.is_empty() {
+                        entry.bytes.to_mut().extend_from_slice(bytes);
+                    } else {
+                        entry.bytes = Cow::Borrowed(bytes);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(entry)
+    }
+}
+
+/// A map entry: of `bytes` and `bits` the one that suits the type of its value counts.
+#[derive(Debug)]
+struct Entry<'m> {
+    key: Raw<'m>,
+    bytes: Cow<'m, [u8]>,
+    bits: u64,
 }
 
 /// What becomes of a field at its default.
@@ -178,18 +195,6 @@ enum Absent {
     Omitted,
     /// It is the whole body, so something must stand.
     Written,
-}
-
-type Collected<'m> = (Raw<'m>, Cow<'m, [u8]>, u64);
-
-fn insert<'m>(places: &mut HashMap<Raw<'m>, usize>, found: &mut Vec<Collected<'m>>, entry: Collected<'m>) {
-    match places.entry(entry.0) {
-        Entry::Occupied(place) => found[*place.get()] = entry,
-        Entry::Vacant(place) => {
-            place.insert(found.len());
-            found.push(entry);
-        }
-    }
 }
 
 fn is_message(field: &FieldPlan) -> bool {

@@ -33,7 +33,7 @@ impl<'a> Encoder<'a, '_, '_> {
             .checked_sub(looked_at)
             .ok_or_else(|| self.lexer.error("nested Any messages must give \"@type\" first".to_owned()))?;
 
-        let found = type_url.rsplit_once('/').and_then(|(_, name)| self.plans.named(name));
+        let found = type_url.rsplit_once('/').and_then(|(_, name)| self.types.named(name));
         let Some((plans, id)) = found else {
             return Err(self
                 .lexer

@@ -1,7 +1,5 @@
 //! Repeated fields and maps.
 
-use std::borrow::Cow;
-
 use super::{Encoder, Lead};
 use crate::schema::Kind;
 use crate::transcode::error::Result;
@@ -74,7 +72,7 @@ impl<'a> Encoder<'a, '_, '_> {
     }
 
     #[inline]
-    fn entry_value(&mut self, field: &'a FieldPlan, key: &Cow<'_, str>) -> Result<bool> {
+    fn entry_value(&mut self, field: &'a FieldPlan, key: &str) -> Result<bool> {
         self.value(field, Lead::Tag).map_err(|error| error.at_key(key))
     }
 }

@@ -29,6 +29,8 @@ use super::suggest;
 #[derive(Debug)]
 pub(super) struct Encoder<'a, 'o, 'b> {
     plans: &'a Plans,
+    /// Where types of `Any` are looked up; `plans` may be those of a type that every gateway knows.
+    types: &'a Plans,
     lexer: Lexer<'a>,
     out: &'o mut Out<'b>,
     ignore_unknown: bool,
@@ -58,7 +60,7 @@ enum Members {
 impl<'a, 'o, 'b> Encoder<'a, 'o, 'b> {
     /// Reads from `lexer`, appends to `out`.
     pub(super) fn new(plans: &'a Plans, lexer: Lexer<'a>, out: &'o mut Out<'b>, ignore_unknown: bool) -> Self {
-        Self { plans, lexer, out, ignore_unknown, rescans: usize::MAX }
+        Self { plans, types: plans, lexer, out, ignore_unknown, rescans: usize::MAX }
     }
 
     /// Bounds what looking for `@type` may cost by the length of the text.

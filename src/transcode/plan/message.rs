@@ -19,7 +19,7 @@ pub(in crate::transcode) struct MessagePlan {
     /// Field index by number, for small numbers; [`NONE`] where there is no field.
     dense: Box<[u32]>,
     /// Number and field index of the others, by number.
-    sparse: Box<[(u32, u32)]>,
+    sparse: Sparse,
 }
 
 /// Types with a form of their own in JSON (<https://protobuf.dev/programming-guides/json/>).
@@ -39,6 +39,9 @@ pub(in crate::transcode) enum WellKnown {
 
 /// Field index times two, plus one for the name of the `.proto` file; [`NONE`] if empty.
 type Entry = u32;
+
+/// Numbers and field indices, by number.
+type Sparse = Box<[(u32, u32)]>;
 
 const NONE: u32 = u32::MAX;
 
@@ -164,7 +167,7 @@ fn name_table(fields: &[FieldPlan]) -> Box<[Entry]> {
     table.into()
 }
 
-fn number_tables(fields: &[FieldPlan]) -> (Box<[u32]>, Box<[(u32, u32)]>) {
+fn number_tables(fields: &[FieldPlan]) -> (Box<[u32]>, Sparse) {
     let highest = fields.iter().map(|field| field.number as usize).max().unwrap_or(0);
     let mut dense = vec![NONE; (highest + 1).min(fields.len() * 4 + 16)];
     let mut sparse = Vec::new();

@@ -294,8 +294,8 @@ fn patch_without_a_mask_gets_one() {
     let case = Case { rule: "book", patch: true, ..Case::default() };
     let mask = |body: &str| {
         let message = Case { body, ..case }.message().unwrap();
-        let start = message.find(r#""update_mask":"#).map(|at| at + 15);
-        start.map(|start| message[start..].trim_end_matches(['}', '"']).to_owned())
+        let (_, mask) = message.split_once(r#""update_mask":""#)?;
+        Some(mask.trim_end_matches(['}', '"']).to_owned())
     };
 
     assert_eq!(mask(r#"{"title":"t","author":{"birthYear":5},"pages":0}"#).unwrap(), "title,author.birthYear,pages");

@@ -257,7 +257,7 @@ fn equal(one: &Value, other: &Value) -> bool {
             // Negative zero counts as the default there; protobuf's own implementations write it.
             let matches = |(name, one): (&String, &Value)| match other.get(name) {
                 Some(other) => equal(one, other),
-                None => one.to_string() == "-0.0",
+                None => one.as_f64() == Some(0.0),
             };
             one.iter().all(matches) && other.keys().all(|name| one.contains_key(name))
         }

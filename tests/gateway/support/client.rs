@@ -129,7 +129,7 @@ pub(crate) fn request(method: Method, path: &str, headers: &[(&str, &str)], body
 impl Reply {
     /// The body as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+        serde_json::from_slice(&self.body).expect("the body is JSON")
     }
 
     /// `reason` of the `ErrorInfo` in a `google.rpc.Status`.

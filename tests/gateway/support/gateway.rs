@@ -35,7 +35,8 @@ impl TestGateway {
             }
         }
         let loaded = config::from_str(&text, "test.yaml", Path::new(env!("CARGO_MANIFEST_DIR")))
-            .unwrap_or_else(|errors| panic!("the configuration is wrong:\n{errors}"));
+            .map_err(|errors| errors.to_string())
+            .expect("the configuration is right");
         // Starting and stopping block, which a test's own runtime must not.
         let started = tokio::task::spawn_blocking(move || {
             let control = portico::runtime::control().expect("threads can be made");

@@ -1,0 +1,132 @@
+//! `portico check`: everything that is wrong with a configuration and the schemas that it names.
+//!
+//! Wrong is what an operator has to change: descriptors that do not load, services and routes that are left out or in
+//! conflict, rules for methods that do not exist, and reflection that does not answer. A warning is what may be meant.
+
+use std::sync::Arc;
+
+use crate::cli::Exit;
+use crate::config::{Loaded, MethodPattern, SchemaSource, ServicePattern};
+use crate::schema::http_rule::Rules;
+use crate::snapshot::{Notice, NoticeKind, SchemaState, Snapshot, Upstream};
+
+use super::{control, count, error_lines, print, snapshot};
+
+/// Reports what is there on standard output.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(loaded: Loaded) -> Result<(), Exit> {
+    let Loaded { config, warnings } = loaded;
+    let snapshot = snapshot(config, &control()?)?;
+    let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    warnings.extend(idle_patterns(&snapshot));
+    let mut errors: Vec<String> = snapshot.notices.iter().map(notice_line).collect();
+    errors.extend(idle_rules(&snapshot));
+
+    let mut report = String::new();
+    for (index, upstream) in snapshot.upstreams.iter().enumerate() {
+        report.push_str(&upstream_line(&snapshot, index, upstream));
+    }
+    for warning in &warnings {
+        report.push_str(&format!("warning: {warning}\n"));
+    }
+    let services = services(&snapshot, None);
+    report.push_str(&format!(
+        "{}, {}, {}, {}; {}, {}\n",
+        count(snapshot.upstreams.len(), "upstream"),
+        count(services, "service"),
+        count(snapshot.methods.len(), "method"),
+        count(snapshot.bindings.len(), "HTTP route"),
+        count(errors.len(), "error"),
+        count(warnings.len(), "warning"),
+    ));
+    print(&report)?;
+    if errors.is_empty() { Ok(()) } else { Err(Exit::Wrong(error_lines(&errors))) }
+}
+
+/// A notice in one line.
+pub(super) fn notice_line(notice: &Notice) -> String {
+    let Notice { kind, upstream, text } = notice;
+    match kind {
+        NoticeKind::LeftOut => format!("upstream {upstream}: left out: {text}"),
+        NoticeKind::Conflict => format!("upstream {upstream}: conflict: {text}"),
+        NoticeKind::Missing => format!(
+            "upstream {upstream}: no schema: {text}; `portico run` starts nevertheless, answers 503 for what may be its \
+             services, and keeps asking"
+        ),
+    }
+}
+
+fn upstream_line(snapshot: &Snapshot, index: usize, upstream: &Upstream) -> String {
+    let source = match &upstream.config.schema {
+        SchemaSource::Reflection => "reflection".to_owned(),
+        SchemaSource::DescriptorSet(path) => path.display().to_string(),
+        SchemaSource::Proto { files, include: _ } => {
+            files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+        }
+    };
+    let endpoints = upstream.config.endpoints.join(", ");
+    let found = match &upstream.schema {
+        SchemaState::Loaded(_) => {
+            let methods = snapshot.methods.iter().filter(|method| method.upstream == index).count();
+            let routes = snapshot.bindings.iter().filter(|binding| snapshot.methods[binding.method].upstream == index);
+            format!(
+                "{}, {}, {}",
+                count(services(snapshot, Some(index)), "service"),
+                count(methods, "method"),
+                count(routes.count(), "HTTP route")
+            )
+        }
+        SchemaState::Missing(_) => "no schema".to_owned(),
+    };
+    format!("upstream {} at {endpoints}: {found}, from {source}\n", upstream.config.name)
+}
+
+/// How many services are served, by one upstream or by all. Methods of a service stand together.
+fn services(snapshot: &Snapshot, upstream: Option<usize>) -> usize {
+    let methods = snapshot.methods.iter().filter(|method| upstream.is_none_or(|only| only == method.upstream));
+    let mut names: Vec<&str> = methods.map(|method| method.name.split('/').next().unwrap_or_default()).collect();
+    names.dedup();
+    names.len()
+}
+
+/// Rules from the configuration that select nothing; unknown as long as a schema is missing.
+fn idle_rules(snapshot: &Snapshot) -> Vec<String> {
+    if snapshot.missing().next().is_some() {
+        return Vec::new();
+    }
+    let Ok(rules) = Rules::new(&snapshot.config.http_rules) else { return Vec::new() };
+    let methods = snapshot.methods.iter().map(|method| &*method.name);
+    let line = |selector: &str| format!("http_rules: the selector `{selector}` names no method that is served");
+    rules.idle(methods).map(|rule| line(&rule.selector)).collect()
+}
+
+/// Patterns that match nothing. They may be meant for methods that no schema knows.
+fn idle_patterns(snapshot: &Snapshot) -> Vec<String> {
+    if snapshot.missing().next().is_some() {
+        return Vec::new();
+    }
+    let mut lines = Vec::new();
+    for upstream in &snapshot.upstreams {
+        let Some(schema) = upstream.schema.schema() else { continue };
+        for pattern in &upstream.config.services {
+            if !schema.services().iter().any(|service| pattern.matches(&service.name)) {
+                let name: &Arc<str> = &upstream.config.name;
+                let pattern = match pattern {
+                    ServicePattern::Exact(service) => service.to_string(),
+                    ServicePattern::Prefix(prefix) => format!("{prefix}*"),
+                };
+                lines.push(format!("upstream {name}: `{pattern}` in `services` names no service of its schema"));
+            }
+        }
+    }
+    for policy in &snapshot.config.policies {
+        if !snapshot.methods.iter().any(|method| policy.matches.matches(&method.name)) {
+            let MethodPattern { prefix, open } = &policy.matches;
+            let star = if *open { "*" } else { "" };
+            lines.push(format!("policies: `{prefix}{star}` matches no method that is served"));
+        }
+    }
+    lines
+}

@@ -1,0 +1,285 @@
+//! `portico check`, `routes` and `explain`: the real program, its output and its exit code.
+
+mod documented;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// Files of one test, and the program run among them.
+struct Folder(TempDir);
+
+/// What the program printed and how it ended.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Folder {
+    fn with(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        }
+        Self(folder)
+    }
+
+    fn portico(&self, arguments: &[&str]) -> Ended {
+        portico(self.0.path(), arguments)
+    }
+}
+
+fn portico(folder: &Path, arguments: &[&str]) -> Ended {
+    let output: Output = Command::new(env!("CARGO_BIN_EXE_portico"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("the program starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn repository() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+/// Explains a request to the library service, whose schema comes from its source; `request` is split at blanks.
+fn explain(request: &str) -> String {
+    let schema = "--upstream localhost:50051 --proto proto/portico/library/v1/library.proto --include proto";
+    let arguments: Vec<&str> = "explain".split(' ').chain(schema.split(' ')).chain(request.split(' ')).collect();
+    let ended = portico(&repository(), &arguments);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{request}");
+    ended.out
+}
+
+/// The line of an explanation with this label, without it.
+fn labelled<'t>(text: &'t str, label: &str) -> &'t str {
+    text.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_default().trim_start()
+}
+
+const SHOP: &str = r#"
+syntax = "proto3";
+package shop.v1;
+import "google/api/annotations.proto";
+message Item { string name = 1; int32 count = 2; }
+service Shop {
+  rpc Get(Item) returns (Item) { option (google.api.http) = {get: "/v1/{name=items/*}"}; }
+  rpc Put(Item) returns (Item) { option (google.api.http) = {put: "/v1/{name=items/*}" body: "*"}; }
+  rpc Watch(Item) returns (stream Item);
+}
+"#;
+
+const CONFIG: &str = r#"
+upstreams:
+  - name: shop
+    endpoints: ["localhost:50051"]
+    schema: { proto: [shop.proto] }
+"#;
+
+#[test]
+fn check_is_content_with_what_is_sound() {
+    let folder = Folder::with(&[("shop.proto", SHOP), ("portico.yaml", CONFIG)]);
+
+    let ended = folder.portico(&["check", "--config", "portico.yaml"]);
+
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+    assert_eq!(
+        ended.out,
+        "upstream shop at localhost:50051: 1 service, 3 methods, 2 HTTP routes, from shop.proto\n\
+         1 upstream, 1 service, 3 methods, 2 HTTP routes; 0 errors, 0 warnings\n"
+    );
+}
+
+#[test]
+fn check_names_everything_that_is_wrong_at_once() {
+    let more = "
+  - name: twin
+    endpoints: [\"localhost:50052\"]
+    schema: { proto: [shop.proto] }
+    services: [shop.v1.Shop, other.*]
+http_rules:
+  - { selector: shop.v1.Shop.Watch, get: \"/v1/{name=items/*}\" }
+  - { selector: shop.v1.Shop.Put, get: \"/v1/{nome}\" }
+  - { selector: shop.v1.Shop.Gett, get: /v1/get }
+policies:
+  - { match: shop.v1.Shop/Puut, timeout: { unary: 1s } }
+";
+    let config = CONFIG.trim_end().to_owned() + "\n    services: [\"shop.*\"]" + more;
+    let folder = Folder::with(&[("shop.proto", SHOP), ("portico.yaml", &config)]);
+
+    let ended = folder.portico(&["check", "--config", "portico.yaml"]);
+
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(
+        ended.err,
+        "error: upstream twin: conflict: service shop.v1.Shop is declared by upstream shop too, which keeps it; say in \
+         `services` whose it is\n\
+         error: upstream shop: left out: shop.v1.Shop/Put: `/v1/{nome}`: path variable `nome`: message shop.v1.Item has no \
+         field `nome`\n\
+         error: upstream shop: conflict: shop.v1.Shop/Watch: GET /v1/{name=items/*} is the same path as \
+         GET /v1/{name=items/*} of shop.v1.Shop/Get, which keeps it\n\
+         error: http_rules: the selector `shop.v1.Shop.Gett` names no method that is served\n"
+    );
+    assert_eq!(
+        ended.out,
+        "upstream shop at localhost:50051: 1 service, 3 methods, 1 HTTP route, from shop.proto\n\
+         upstream twin at localhost:50052: 0 services, 0 methods, 0 HTTP routes, from shop.proto\n\
+         warning: upstream twin: `other.*` in `services` names no service of its schema\n\
+         warning: policies: `shop.v1.Shop/Puut` matches no method that is served\n\
+         2 upstreams, 1 service, 3 methods, 1 HTTP route; 4 errors, 2 warnings\n"
+    );
+}
+
+#[test]
+fn check_says_which_descriptors_do_not_load() {
+    let folder = Folder::with(&[("shop.proto", "syntax = \"proto3\";\nmessage Item { string name = 1 }\n")]);
+    std::fs::write(folder.0.path().join("portico.yaml"), CONFIG).expect("a file");
+
+    let ended = folder.portico(&["check", "--config", "portico.yaml"]);
+
+    assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""));
+    assert!(ended.err.starts_with("error: upstream shop: ") && ended.err.contains("shop.proto"), "{}", ended.err);
+}
+
+#[test]
+fn check_tells_of_reflection_that_does_not_answer() {
+    // Nobody listens on a port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+    let folder = Folder::with(&[]);
+
+    let ended = folder.portico(&["check", "--upstream", &port.to_string()]);
+
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.out.contains("no schema, from reflection\n"), "{}", ended.out);
+    for part in ["Connection refused", "starts nevertheless, answers 503"] {
+        assert!(ended.err.contains(part), "{}", ended.err);
+    }
+    let explained = folder.portico(&["explain", "--upstream", &port.to_string(), "GET", "/v1/x"]);
+    assert_eq!(explained.code, Some(0));
+    assert!(explained.out.contains("HTTP 503, code 14 (UNAVAILABLE), reason SCHEMA_UNAVAILABLE"), "{}", explained.out);
+}
+
+#[test]
+fn routes_are_listed_with_what_is_not_as_usual() {
+    let config = format!(
+        "{CONFIG}policies:\n  - match: shop.v1.Shop/Put\n    timeout: {{ unary: 2s }}\n    json: {{ unknown_fields: ignore }}\n"
+    );
+    let folder = Folder::with(&[("shop.proto", SHOP), ("portico.yaml", &config)]);
+
+    let ended = folder.portico(&["routes", "--config", "portico.yaml"]);
+
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+    assert_eq!(
+        ended.out,
+        "\
+HTTP  PATH                 BODY  METHOD              STREAM         UPSTREAM  SETTINGS
+GET   /v1/{name=items/*}         shop.v1.Shop/Get                   shop
+PUT   /v1/{name=items/*}   *     shop.v1.Shop/Put                   shop      timeout.unary 2s, json.unknown_fields ignore
+POST  /shop.v1.Shop/Watch  *     shop.v1.Shop/Watch  server stream  shop
+
+Every method is also served as gRPC at /pkg.Service/Method, and there with JSON by POST.
+Methods that stream are served to gRPC clients only.
+"
+    );
+}
+
+#[test]
+fn explains_where_each_field_comes_from_and_what_is_sent() {
+    let text = explain(
+        "PATCH /v1/shelves/science/books/opticks?update_mask=pages -H content-type:application/json \
+         -d {\"pages\":250} -H request-timeout:2 -H x-tenant:a -H x-request-id:r1",
+    );
+
+    assert_eq!(
+        text,
+        "\
+PATCH /v1/shelves/science/books/opticks?update_mask=pages
+
+route      PATCH /v1/{book.name=shelves/*/books/*}, body: \"book\"
+method     portico.library.v1.Library/UpdateBook
+upstream   localhost:50051 at localhost:50051
+
+from path  {\"book\":{\"name\":\"shelves/science/books/opticks\"}}
+from query {\"update_mask\":\"pages\"}
+from body  {\"book\":{\"pages\":250}}
+message    portico.library.v1.UpdateBookRequest
+           {\"update_mask\":\"pages\",\"book\":{\"pages\":250,\"name\":\"shelves/science/books/opticks\"}}
+
+timeout    15s for the whole call; the client waits for 2s
+limits     4MiB per request message, 16MiB per reply
+json       as by default
+
+sent       POST /portico.library.v1.Library/UpdateBook
+           x-tenant: a
+           x-request-id: r1
+           x-forwarded-for: 127.0.0.1
+           x-forwarded-proto: http
+           traceparent: (a new one for each call)
+           te: trailers
+           content-type: application/grpc
+           grpc-timeout: 2000000u
+"
+    );
+}
+
+#[test]
+fn explains_what_was_filled_in() {
+    let patch = "PATCH /v1/shelves/science/books/opticks -H content-type:application/json -d {\"pages\":250}";
+
+    let text = explain(patch);
+
+    assert_eq!(labelled(&text, "from body"), "{\"book\":{\"pages\":250}}");
+    assert_eq!(labelled(&text, "note"), "update_mask is made of the fields in the body: a PATCH request without one");
+}
+
+#[test]
+fn explains_native_grpc() {
+    let chat = explain("POST /portico.library.v1.Library/Chat -H content-type:application/grpc -H grpc-timeout:5S");
+    let get = explain("GET /portico.library.v1.Library/Chat -H content-type:application/grpc");
+    let unknown = explain("POST /portico.library.v1.Library/GetBok -H content-type:application/grpc");
+
+    assert_eq!(labelled(&chat, "method"), "portico.library.v1.Library/Chat, bidi stream");
+    assert_eq!(labelled(&chat, "message"), "the client's own, unchanged");
+    assert_eq!(labelled(&chat, "timeout"), "5m without a message; the client waits for 5s");
+    assert_eq!(labelled(&get, "refused"), "grpc-status 12 (UNIMPLEMENTED), reason METHOD_NOT_ALLOWED");
+    assert_eq!(labelled(&unknown, "hint"), "the known method nearest in name is portico.library.v1.Library/GetBook");
+}
+
+#[test]
+fn says_what_a_request_may_have_meant() {
+    let list = "GET /v1/shelves takes the route GET /v1/shelves of portico.library.v1.Library/ListShelves";
+    for (request, hint) in [
+        ("GET /v1/shelves/", format!("a trailing slash makes another path: {list}")),
+        ("GET //v1/shelves", format!("an empty segment makes another path: {list}")),
+        ("GET /v1/Shelves", format!("letter case matters in paths: {list}")),
+        ("GET /shelves", format!("the prefix /v1 is missing: {list}")),
+        ("GET /api/v1/shelves", format!("no route begins with /api: {list}")),
+        (
+            "GET /v1/shelfs/1/books",
+            "the route nearest to it is GET /v1/{parent=shelves/*}/books of portico.library.v1.Library/ListBooks"
+                .into(),
+        ),
+        (
+            "GET /portico.library.v1.Library/ListBoks",
+            "the method nearest in name is portico.library.v1.Library/ListBooks".into(),
+        ),
+        ("GET /else", "`portico routes` lists what is served".into()),
+    ] {
+        let text = explain(request);
+
+        assert_eq!(labelled(&text, "refused"), "HTTP 404, code 5 (NOT_FOUND), reason ROUTE_NOT_FOUND", "{request}");
+        assert_eq!(labelled(&text, "hint"), hint, "{request}");
+    }
+}
+
+#[test]
+fn explains_what_the_gateway_answers_itself() {
+    let options = explain("OPTIONS /v1/shelves");
+    let health = explain("POST /grpc.health.v1.Health/Check -H content-type:application/grpc");
+
+    assert_eq!(labelled(&options, "answered"), "HTTP 204, allow: GET, HEAD, OPTIONS, POST");
+    assert_eq!(labelled(&health, "answered"), "by the gateway itself, for all its upstreams");
+}
