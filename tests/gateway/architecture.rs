@@ -93,11 +93,12 @@ fn modules_import_from_lower_layers_only() {
             continue;
         };
         for (number, code) in source.code() {
-            for import in imports(code).filter(|import| *import != module && !import.is_empty()) {
+            for import in imports(code).filter(|import| *import != module) {
                 match layers.get(import) {
                     Some(below) if below < level => {}
                     Some(_) => faults.push(format!("{}:{number}: {module} must not know {import}", source.path)),
-                    None => faults.push(format!("{}:{number}: the module {import} has no layer", source.path)),
+                    // Also the empty name of a braced list, in which modules would hide.
+                    None => faults.push(format!("{}:{number}: the module {import:?} has no layer", source.path)),
                 }
             }
         }
@@ -107,7 +108,7 @@ fn modules_import_from_lower_layers_only() {
 
 #[test]
 fn every_module_says_what_it_is() {
-    let silent = |source: &&Source| !source.text.starts_with("//!") && source.path != "src/schema/tests/mod.rs";
+    let silent = |source: &&Source| !source.text.starts_with("//!");
     let all: Vec<_> = sources("src").into_iter().chain(sources("tests")).collect();
 
     nothing(&all.iter().filter(silent).map(|source| format!("{} has no head", source.path)).collect::<Vec<_>>());

@@ -36,10 +36,10 @@ async fn curl(line: &str) -> (u16, serde_json::Value) {
     let asked = line.replacen("curl ", "curl --silent --show-error --max-time 10 --write-out '\\n%{http_code}' ", 1);
     let output = Command::new("sh").args(["-c", &asked]).output().await.expect("there is a shell");
     let text = String::from_utf8(output.stdout).expect("a reply is text");
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    let (body, status) = text.rsplit_once('\n').unwrap_or_else(|| panic!("{line}: {error}"));
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    let (body, status) = text.rsplit_once('\n').expect("curl writes the status in a line of its own");
     let status = status.parse().expect("a status is a number");
-    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{line}: {error}: {body}")))
+    (status, serde_json::from_str(body).expect("the body is JSON"))
 }
 
 /// What a printed grpcurl line asks for.
@@ -77,9 +77,9 @@ fn grpcurl(line: &str) -> Grpcurl {
         }
     }
     assert!(clear_text, "the demo has no TLS: {line}");
-    let [address, method] = &*plain else { panic!("address and method: {line}") };
-    let address = address.parse().expect("an address");
-    Grpcurl { message: message.expect("a message"), address, method: method.clone(), files }
+    assert_eq!(plain.len(), 2, "address and method: {line}");
+    let address = plain[0].parse().expect("an address");
+    Grpcurl { message: message.expect("a message"), address, method: plain.remove(1), files }
 }
 
 async fn grpc(address: SocketAddr) -> Grpc<Channel> {

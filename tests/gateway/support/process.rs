@@ -47,9 +47,10 @@ impl Portico {
     pub(crate) async fn line(&mut self, words: &str) -> String {
         loop {
             let read = timeout(PATIENCE, self.lines.next_line()).await;
-            let line =
-                read.unwrap_or_else(|_| panic!("no line has {words:?}: {:?}", self.seen)).expect("a readable pipe");
-            let Some(line) = line else { panic!("it ended without {words:?}: {:?}", self.seen) };
+            assert!(read.is_ok(), "no line has {words:?}: {:?}", self.seen);
+            let line = read.expect("just asserted").expect("a readable pipe");
+            assert!(line.is_some(), "it ended without {words:?}: {:?}", self.seen);
+            let line = line.expect("just asserted");
             self.seen.push(line.clone());
             if line.contains(words) {
                 return line;
@@ -61,7 +62,7 @@ impl Portico {
     pub(crate) async fn address(&mut self, words: &str) -> SocketAddr {
         let line = self.line(words).await;
         let word = line.rsplit([' ', '/']).next().unwrap_or_default();
-        word.parse().unwrap_or_else(|error| panic!("{error}: {line}"))
+        word.parse().expect("the line ends in an address")
     }
 
     /// The memory that it occupies now, in bytes.
