@@ -1,8 +1,10 @@
 //! Puts a gateway together out of a configuration, and takes it apart again.
 
 use std::fmt;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,8 +138,23 @@ impl Gateway {
     ///
     /// Blocks, and so must not be called inside a runtime.
     pub fn stop(self) {
+        self.stop_unless(pending());
+    }
+
+    /// As [`Gateway::stop`], but cuts the running calls as soon as `hurry` is ready.
+    pub fn stop_unless(self, hurry: impl Future<Output = ()>) {
         self.readiness.drain();
-        let cut = self.control.block_on(self.shutdown.drain(&self.workers, GRACE));
+        let cut = self.control.block_on(async {
+            let mut drained = pin!(self.shutdown.drain(&self.workers, GRACE));
+            tokio::select! {
+                cut = drained.as_mut() => return cut,
+                () = hurry => {}
+            }
+            let cut = self.workers.live();
+            self.shutdown.cut();
+            drained.await;
+            cut
+        });
         if cut > 0 {
             tracing::warn!(connections = cut, "connections cut because their calls did not end in time");
         }

@@ -2,10 +2,12 @@
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time;
 
 use crate::cli::{Demo, Exit, Log, Run};
 use crate::config::{Config, SchemaSource};
@@ -14,7 +16,7 @@ use crate::gateway::Gateway;
 use crate::runtime;
 use crate::telemetry::logs;
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what still runs.
 ///
 /// # Errors
 /// The gateway does not start.
@@ -27,7 +29,7 @@ pub fn run(run: Run) -> Result<(), Exit> {
     let gateway =
         Gateway::start(run.loaded.config, control.handle()).map_err(|error| Exit::Wrong(error.to_string()))?;
     announce(&gateway)?;
-    serve_until_told(&control, gateway)
+    serve_until_told(&control, gateway, || ())
 }
 
 /// Serves the embedded library service through a gateway that learns it by reflection.
@@ -53,6 +55,7 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
     config.next_free_admin_port = demo.overrides.admin.is_none();
     let wanted: Vec<_> = config.listeners.iter().map(|listener| listener.address).chain(config.admin).collect();
     let gateway = Gateway::start(config, control.handle()).map_err(wrong)?;
+    control.block_on(learn(&gateway));
     tell(&format!("the library service listens on {service}"))?;
     announce(&gateway)?;
     for (wanted, found) in wanted.iter().zip(gateway.addresses().iter().copied().chain(gateway.admin())) {
@@ -63,11 +66,21 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
     if let Some(address) = gateway.addresses().first() {
         tell(&format!("\nsix calls to try:\n\n{}\nCtrl-C ends the demo", demo::calls(*address, *address)))?;
     }
-    let served = serve_until_told(&control, gateway);
-    drop(alive);
+    // The service ends first, and its streams with it: nobody who presses Ctrl-C wants to wait for a watch.
+    let served = serve_until_told(&control, gateway, || drop(alive));
     // Calls that ended with the gateway need no waiting for.
     control.block_on(serving).ok();
     served
+}
+
+/// Waits until the printed calls will work, which is a matter of milliseconds; whatever keeps them is in the log.
+async fn learn(gateway: &Gateway) {
+    let learned = async {
+        while !gateway.is_ready() {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    time::timeout(Duration::from_secs(5), learned).await.ok();
 }
 
 /// The service's usual port, or any.
@@ -94,18 +107,31 @@ fn announce(gateway: &Gateway) -> Result<(), Exit> {
     }
 }
 
-fn serve_until_told(control: &Runtime, gateway: Gateway) -> Result<(), Exit> {
-    let told: io::Result<()> = control.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+fn serve_until_told(control: &Runtime, gateway: Gateway, before_end: impl FnOnce()) -> Result<(), Exit> {
+    let mut signals = control.block_on(async { Signals::listen() }).map_err(wrong)?;
+    control.block_on(signals.next());
+    before_end();
+    gateway.stop_unless(signals.next());
+    Ok(())
+}
+
+/// What asks a process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        Ok(())
-    });
-    gateway.stop();
-    told.map_err(wrong)
+    }
 }
 
 fn tell(text: &str) -> Result<(), Exit> {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Six calls, one per line and each below a comment: three over REST, three over gRPC, the last without reflection.
+/// Six calls, one per line and each below a comment: four over REST, two over gRPC, the last without reflection.
 ///
 /// They need nothing but curl, grpcurl and, for the last one, a checkout of the source as working directory. URLs and
 /// JSON stand in single quotes, which every POSIX shell leaves alone.

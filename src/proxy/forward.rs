@@ -92,7 +92,7 @@ pub(crate) async fn send(
             timer.poll(cx).map(Err)
         })
         .await;
-        trail.request_bytes = pump.bytes();
+        trail.request_bytes = pump.bytes().unwrap_or(trail.request_bytes);
         match answer? {
             Ok(answer) => {
                 let (head, body) = answer.into_parts();

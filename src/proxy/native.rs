@@ -116,8 +116,8 @@ impl NativeBody {
     pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         let result = ready!(exchange.poll(cx));
-        if let Some(pump) = &exchange.pump {
-            self.call.trail.request_bytes = pump.bytes();
+        if let Some(bytes) = exchange.pump.as_ref().and_then(Pump::bytes) {
+            self.call.trail.request_bytes = bytes;
         }
         Poll::Ready(Some(match result {
             Ok(Part::Data(data)) => {

@@ -26,6 +26,8 @@ pub(crate) struct Pump {
     /// Bytes that were read and for which the client's window is still closed.
     owed: usize,
     bytes: u64,
+    /// Whether the frames are the client's own.
+    from_client: bool,
 }
 
 /// Where a request's frames come from.
@@ -120,6 +122,7 @@ enum Replay {
 
 impl Pump {
     pub(crate) fn new(source: Source) -> Self {
+        let from_client = matches!(source, Source::Stream(_));
         Self {
             source,
             stream: None,
@@ -127,6 +130,7 @@ impl Pump {
             replay: Replay::Kept { chunks: Vec::new(), bytes: 0 },
             owed: 0,
             bytes: 0,
+            from_client,
         }
     }
 
@@ -156,9 +160,9 @@ impl Pump {
         true
     }
 
-    /// Request bytes that were read, frames included.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+    /// Request bytes that were read from the client, frames included; `None` when the request was made here.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        self.from_client.then_some(self.bytes)
     }
 
     /// Moves what can be moved; ready when the whole request went out, or the upstream takes no more of it.

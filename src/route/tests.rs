@@ -1,3 +1,5 @@
+//! Which template takes which path, and what the others answer.
+
 use std::cmp::Reverse;
 
 use proptest::prelude::*;

@@ -101,14 +101,15 @@ pub async fn follow(
             tracing::error!(upstream = %name, "schema could not be compiled, the old state stays");
             continue;
         };
+        if schemas[index].schema().is_some() {
+            report(&snapshot, Some(index));
+        }
+        // Whoever hears that the gateway is ready must find it so.
+        source.publish(snapshot);
         match &schemas[index] {
-            SchemaState::Loaded(_) => {
-                report(&snapshot, Some(index));
-                readiness.schema_loaded(name);
-            }
+            SchemaState::Loaded(_) => readiness.schema_loaded(name),
             SchemaState::Missing(why) => readiness.schema_failed(name, why.to_string()),
         }
-        source.publish(snapshot);
     }
 }
 

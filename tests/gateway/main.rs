@@ -1,15 +1,21 @@
 //! Black-box tests.
 
+mod admin;
+mod architecture;
 mod backend_smoke;
 mod demo;
+mod demo_command;
 mod docs;
 mod errors;
 mod headers;
 mod inspect;
+mod lifecycle;
+mod limits;
 mod matrix;
 mod native;
 mod rest;
 mod routes;
+mod schemas;
 mod scripted_smoke;
 mod smoke;
 mod support;

@@ -1,3 +1,5 @@
+//! Rules as they are annotated and as they are configured.
+
 use super::*;
 use crate::pb::google::api::CustomHttpPattern;
 use crate::schema::{Enum, EnumId};

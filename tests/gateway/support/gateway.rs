@@ -9,7 +9,7 @@ use portico::config;
 use portico::gateway::Gateway;
 use tokio::runtime::Runtime;
 
-use super::client::{Client, Version};
+use super::client::{Client, Reply, Version};
 
 /// A running gateway. Dropping it drains it.
 pub(crate) struct TestGateway {
@@ -73,6 +73,31 @@ impl TestGateway {
     /// A client with a connection of its own.
     pub(crate) async fn client(&self, version: Version) -> Client {
         Client::connect(self.address, version).await
+    }
+
+    /// What the admin address answers.
+    pub(crate) async fn operator(&self, path: &str) -> Reply {
+        Client::connect(self.admin, Version::Http1).await.get(path).await
+    }
+
+    /// The values of all series whose name and labels begin so, added up.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let page = self.operator("/metrics").await;
+        let lines = String::from_utf8(page.body.to_vec()).expect("the page is text");
+        let values = lines.lines().filter(|line| line.starts_with(series)).filter_map(|line| line.rsplit(' ').next());
+        values.map(|value| value.parse::<f64>().expect("a value is a number")).sum()
+    }
+
+    /// Waits until a metric has that value, at most five seconds.
+    pub(crate) async fn metric_reaches(&self, series: &str, wanted: f64) {
+        let waiting = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            while self.metric(series).await < wanted {
+                ticks.tick().await;
+            }
+        };
+        let reached = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        assert!(reached.is_ok(), "{series} is {} and not {wanted}", self.metric(series).await);
     }
 
     /// What the gateway serves by now.

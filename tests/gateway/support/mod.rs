@@ -2,6 +2,8 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod grpc;
+pub(crate) mod process;
 pub(crate) mod rest;

@@ -1,0 +1,268 @@
+//! From the start, whatever is down then, to the end, whatever runs then.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use tokio::sync::oneshot;
+use tonic::Code;
+
+use crate::support::backend::{self, Options, pb};
+use crate::support::client::{Client, Version};
+use crate::support::gateway::{TestGateway, upstream};
+use crate::support::process::{self, Portico};
+
+const SAY: &str = "/portico.test.v1.Echo/Say";
+
+/// An address on which nobody listens.
+fn unused() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound listener")
+}
+
+/// The demo's service as a backend of another kind.
+struct Library {
+    address: SocketAddr,
+    _alive: oneshot::Sender<()>,
+}
+
+fn library() -> Library {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound listener");
+    let (alive, ended) = oneshot::channel::<()>();
+    tokio::spawn(portico::demo::start(listener, async {
+        ended.await.ok();
+    }));
+    Library { address, _alive: alive }
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_before_its_upstream_serves_once_it_is_there() {
+    let address = unused();
+    let gateway = TestGateway::start(&upstream("echo", address)).await;
+    let readiness = async || {
+        let reply = gateway.operator("/readyz").await;
+        (reply.status, reply.json()["reasons"].to_string())
+    };
+    let mut client = gateway.client(Version::Http1).await;
+
+    gateway.metric_reaches("portico_schema_loaded", 0.0).await;
+    let (status, reasons) = until_says(&gateway, "reflection at").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(reasons.contains("no schema for upstream echo") && reasons.contains(&address.to_string()), "{reasons}");
+    let reply = client.get("/test/v1/say/hello").await;
+    assert_eq!((reply.status, reply.reason().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "SCHEMA_UNAVAILABLE"));
+    assert!(reply.json()["message"].as_str().unwrap().contains("upstream echo"), "{reply:?}");
+    let status = backend::client(gateway.address).await.say(pb::SayRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+
+    let _backend = backend::start_with(Options { address, ..Options::default() }).await;
+    gateway.ready().await;
+
+    assert_eq!(readiness().await, (StatusCode::OK, "[]".to_owned()));
+    assert_eq!(client.get("/test/v1/say/hello").await.json()["text"], "hello");
+    assert_eq!(client.get("/nowhere").await.status, StatusCode::NOT_FOUND);
+    backend::client(gateway.address).await.say(pb::SayRequest::default()).await.unwrap();
+}
+
+/// Waits until `/readyz` gives a reason with those words.
+async fn until_says(gateway: &TestGateway, words: &str) -> (StatusCode, String) {
+    let waiting = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            ticks.tick().await;
+            let reply = gateway.operator("/readyz").await;
+            let reasons = reply.json()["reasons"].to_string();
+            if reasons.contains(words) {
+                return (reply.status, reasons);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("the reason is given in time")
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_down_keeps_no_other_from_serving() {
+    let library = library();
+    let down = unused();
+    let yaml = format!(
+        "upstreams:\n  - {{ name: down, endpoints: [\"{down}\"], schema: {{ reflection: {{}} }} }}\n  \
+         - {{ name: library, endpoints: [\"{}\"], schema: {{ reflection: {{}} }} }}\n",
+        library.address
+    );
+    let gateway = TestGateway::start(&yaml).await;
+    gateway.metric_reaches("portico_schema_loaded{upstream=\"library\"}", 1.0).await;
+
+    let mut client = gateway.client(Version::Http2).await;
+    let shelves = client.get("/v1/shelves").await;
+    let elsewhere = client.get("/v2/shelves").await;
+
+    assert_eq!(shelves.status, StatusCode::OK, "{shelves:?}");
+    assert_eq!(
+        (elsewhere.status, elsewhere.reason().as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, "SCHEMA_UNAVAILABLE")
+    );
+    assert!(elsewhere.json()["message"].as_str().unwrap().contains("upstream down"), "{elsewhere:?}");
+    assert_eq!(gateway.operator("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(gateway.operator("/livez").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_upstream_that_comes_back_is_called_again_and_never_made_the_gateway_unready() {
+    let backend = backend::start().await;
+    let address = backend.address;
+    let gateway = TestGateway::over(address).await;
+    let mut client = gateway.client(Version::Http1).await;
+    assert_eq!(client.get("/test/v1/say/a").await.status, StatusCode::OK);
+
+    drop(backend);
+    let reply = client.get("/test/v1/say/a").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{reply:?}");
+    assert_eq!(gateway.operator("/readyz").await.status, StatusCode::OK);
+
+    let _backend = backend::start_with(Options { address, ..Options::default() }).await;
+    let again = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        while client.get("/test/v1/say/a").await.status != StatusCode::OK {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), again).await.expect("it is called again soon");
+}
+
+#[tokio::test]
+async fn sigterm_lets_calls_and_streams_end_and_exits_with_0() {
+    let backend = backend::start().await;
+    let upstream = backend.address.to_string();
+    let flags = ["run", "--upstream", &upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut portico = Portico::start(&flags);
+    let listener = portico.address("portico listens on").await;
+    let admin = portico.address("admin listens on").await;
+    portico.line("schema loaded").await;
+    let mut http1 = Client::connect(listener, Version::Http1).await;
+    let mut grpc = backend::client(listener).await;
+    let mut operator = Client::connect(admin, Version::Http1).await;
+    let behaviour = |count| {
+        let delay = prost_duration(Duration::from_millis(200));
+        Some(pb::Behaviour { delay: Some(delay), count, ..pb::Behaviour::default() })
+    };
+
+    let unary = tokio::spawn(async move {
+        http1.json(Method::POST, SAY, r#"{"text": "last", "behaviour": {"delay": "0.5s"}}"#).await
+    });
+    let request = pb::SayRequest { text: "stream".into(), behaviour: behaviour(4) };
+    let mut stream = grpc.repeat(request).await.unwrap().into_inner();
+    backend.tally.until(|counts| counts.started == 2).await;
+    stream.message().await.unwrap().unwrap();
+    portico.terminate().await;
+
+    while TcpProbe(listener).accepts().await {}
+    let readiness = operator.get("/readyz").await;
+    assert_eq!(readiness.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(readiness.json()["reasons"], serde_json::json!(["draining"]));
+    for _ in 0..3 {
+        stream.message().await.unwrap().unwrap();
+    }
+    assert!(stream.message().await.unwrap().is_none());
+    let reply = unary.await.unwrap();
+    assert_eq!((reply.status, reply.json()["text"].as_str()), (StatusCode::OK, Some("last")));
+    let ended = portico.end().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert!(!ended.said.contains("WARN") && !ended.said.contains("ERROR"), "{}", ended.said);
+}
+
+#[tokio::test]
+async fn a_second_signal_cuts_what_still_runs() {
+    let backend = backend::start().await;
+    let upstream = backend.address.to_string();
+    let flags = ["run", "--upstream", &upstream, "--listen", "127.0.0.1:0", "--admin", "off"];
+    let mut portico = Portico::start(&flags);
+    let listener = portico.address("portico listens on").await;
+    portico.line("schema loaded").await;
+    let mut grpc = backend::client(listener).await;
+    let behaviour = Some(pb::Behaviour { stall: true, count: 1, ..pb::Behaviour::default() });
+    let mut stream = grpc.repeat(pb::SayRequest { text: String::new(), behaviour }).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+
+    portico.terminate().await;
+    while TcpProbe(listener).accepts().await {}
+    portico.terminate().await;
+
+    stream.message().await.unwrap_err();
+    let ended = portico.end().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert!(ended.said.contains("cut"), "{}", ended.said);
+    backend.tally.until(|counts| counts.cancelled == 1).await;
+}
+
+/// Asks whether somebody listens.
+struct TcpProbe(SocketAddr);
+
+impl TcpProbe {
+    async fn accepts(&self) -> bool {
+        tokio::net::TcpStream::connect(self.0).await.is_ok()
+    }
+}
+
+fn prost_duration(duration: Duration) -> pb::google::protobuf::Duration {
+    let nanos = i32::try_from(duration.subsec_nanos()).expect("below a billion");
+    pb::google::protobuf::Duration { seconds: duration.as_secs().try_into().expect("seconds of a test"), nanos }
+}
+
+#[tokio::test]
+async fn run_prints_a_line_for_each_listener() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("portico.yaml");
+    let listeners = "listeners: [ { address: \"127.0.0.1:0\" }, { address: \"127.0.0.1:0\" } ]\n";
+    let admin = "admin: { address: \"127.0.0.1:0\" }\n";
+    std::fs::write(&file, format!("{}{listeners}{admin}", upstream("echo", unused()))).unwrap();
+
+    let mut portico = Portico::start(&["run", "--config", file.to_str().unwrap()]);
+    let first = portico.address("portico listens on http://").await;
+    let second = portico.address("portico listens on http://").await;
+    let admin = portico.address("admin listens on http://").await;
+
+    assert_ne!(first.port(), second.port());
+    for (address, path, status) in [
+        (first, "/", StatusCode::SERVICE_UNAVAILABLE),
+        (second, "/", StatusCode::SERVICE_UNAVAILABLE),
+        (admin, "/livez", StatusCode::OK),
+    ] {
+        assert_eq!(Client::connect(address, Version::Http1).await.get(path).await.status, status);
+    }
+    portico.terminate().await;
+    let ended = portico.end().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert_eq!(ended.said.matches("listens on").count(), 3, "{}", ended.said);
+}
+
+#[tokio::test]
+async fn mistakes_end_with_1_and_wrong_usage_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().expect("the path is text").to_owned();
+    let (broken, garbage, bad_proto) = (path("broken.yaml"), path("garbage.binpb"), path("bad.proto"));
+    std::fs::write(&broken, "upstreams: [ { nmae: echo } ]\n").unwrap();
+    std::fs::write(&garbage, b"\xff\xff\xff").unwrap();
+    std::fs::write(&bad_proto, "syntax = \"proto3\"; service S { rpc A(Missing) returns (Missing); }").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let up = ["--upstream", "127.0.0.1:1", "--admin", "off"];
+
+    for (arguments, code, words) in [
+        (vec!["run", "--config", &broken], 1, "did you mean"),
+        (vec!["run", "--config", "/no/such/file.yaml"], 1, "cannot be read"),
+        ([&["run", "--descriptor-set", &garbage][..], &up].concat(), 1, "garbage.binpb"),
+        ([&["run", "--proto", &bad_proto][..], &up].concat(), 1, "Missing"),
+        ([&["run", "--listen", &taken][..], &up].concat(), 1, "cannot listen on"),
+        (vec!["run"], 2, "--upstream"),
+        (vec!["run", "--upstream", "nonsense"], 2, "nonsense"),
+        (vec!["rnu"], 2, "rnu"),
+    ] {
+        let ended = process::run(&arguments).await;
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.said);
+        assert!(ended.said.contains(words), "{arguments:?}: {}", ended.said);
+    }
+    for arguments in [["--help"], ["--version"]] {
+        assert_eq!(process::run(&arguments).await.code, Some(0));
+    }
+}

@@ -1,0 +1,99 @@
+//! The real `portico` binary as a process.
+#![allow(dead_code, reason = "a toolbox: not every test run uses every tool")]
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::timeout;
+
+/// Longer than anything here takes; what waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running process. Dropping it kills it.
+pub(crate) struct Portico {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+    /// What it wrote to standard error as far as it was read.
+    pub(crate) seen: Vec<String>,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    /// All of standard error.
+    pub(crate) said: String,
+}
+
+impl Portico {
+    /// Starts the binary with those arguments.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_portico"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
+        Self { child, lines, seen: Vec::new() }
+    }
+
+    /// Reads up to the first line of standard error that contains the words.
+    pub(crate) async fn line(&mut self, words: &str) -> String {
+        loop {
+            let read = timeout(PATIENCE, self.lines.next_line()).await;
+            assert!(read.is_ok(), "no line has {words:?}: {:?}", self.seen);
+            let line = read.expect("just asserted").expect("a readable pipe");
+            assert!(line.is_some(), "it ended without {words:?}: {:?}", self.seen);
+            let line = line.expect("just asserted");
+            self.seen.push(line.clone());
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    /// The address at the end of the first line that contains the words.
+    pub(crate) async fn address(&mut self, words: &str) -> SocketAddr {
+        let line = self.line(words).await;
+        let word = line.rsplit([' ', '/']).next().unwrap_or_default();
+        word.parse().expect("the line ends in an address")
+    }
+
+    /// The memory that it occupies now, in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let id = self.child.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        let kilobytes = line.split_whitespace().next().and_then(|number| number.parse::<usize>().ok());
+        kilobytes.expect("a number of kB") << 10
+    }
+
+    /// Asks it to stop.
+    pub(crate) async fn terminate(&self) {
+        let id = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await.expect("there is kill");
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn end(mut self) -> Ended {
+        while let Some(line) =
+            timeout(PATIENCE, self.lines.next_line()).await.expect("it ends").expect("a readable pipe")
+        {
+            self.seen.push(line);
+        }
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends").expect("it can be waited for");
+        Ended { code: status.code(), said: self.seen.join("\n") }
+    }
+}
+
+/// Runs the binary to its end.
+pub(crate) async fn run(arguments: &[&str]) -> Ended {
+    Portico::start(arguments).end().await
+}
