@@ -226,6 +226,7 @@ impl<'c> Building<'c> {
     }
 
     fn finish(self, config: Arc<Config>) -> Snapshot {
+        let services = self.served.iter().flatten().cloned().collect();
         let schemas: Vec<_> = self
             .upstreams
             .iter()
@@ -238,6 +239,7 @@ impl<'c> Building<'c> {
             upstreams: self.upstreams,
             methods: self.methods,
             by_path: self.by_path,
+            services,
             router: self.router.build(),
             bindings: self.bindings,
             notices: self.notices,

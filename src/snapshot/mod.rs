@@ -9,7 +9,7 @@ pub mod source;
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use http::uri::PathAndQuery;
 
 use crate::config::{self, Config, MethodSettings};
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub methods: Vec<Method>,
     /// `/pkg.Service/Method` to an index into `methods`.
     by_path: HashMap<Arc<str>, usize>,
+    /// Full names of the services that are served.
+    services: HashSet<Arc<str>>,
     /// Templates to indices into `bindings`.
     pub router: Router<usize>,
     /// Every `google.api.http` binding that is routed.
@@ -146,6 +148,11 @@ impl Snapshot {
     /// The method behind `/pkg.Service/Method`.
     pub fn method_at(&self, path: &str) -> Option<usize> {
         self.by_path.get(path).copied()
+    }
+
+    /// Whether that service is served.
+    pub fn serves(&self, service: &str) -> bool {
+        self.services.contains(service)
     }
 
     /// Where a gRPC call to that path goes.
