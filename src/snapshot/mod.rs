@@ -198,8 +198,3 @@ fn service_of(path: &str) -> Option<&str> {
     let is_service = service.split('.').all(|part| !part.is_empty() && word(part));
     (is_service && !method.is_empty() && word(method)).then_some(service)
 }
-
-/// Services that every server may have beside its own; they never count as declared by an upstream.
-pub(crate) fn is_infrastructure(service: &str) -> bool {
-    ["grpc.health.", "grpc.reflection.", "grpc.channelz."].iter().any(|prefix| service.starts_with(prefix))
-}
