@@ -70,8 +70,6 @@ pub enum Reason {
     InvalidFrame,
     /// A request message is over its limit.
     RequestTooLarge,
-    /// A request's header block is over its limit.
-    HeadersTooLarge,
     /// A unary call with no or several request messages.
     MessageCount,
     /// The client's deadline or the method's timeout passed.
@@ -92,8 +90,6 @@ pub enum Reason {
     UpstreamMessage,
     /// A reply message is over its limit.
     ResponseTooLarge,
-    /// The gateway drains and takes no new calls.
-    Draining,
     /// The upstream answered with this status; the number is in [`UpstreamStatus`].
     UpstreamStatus,
 }
@@ -113,7 +109,6 @@ impl Reason {
             Self::InvalidRequest => "INVALID_REQUEST",
             Self::InvalidFrame => "INVALID_FRAME",
             Self::RequestTooLarge => "REQUEST_TOO_LARGE",
-            Self::HeadersTooLarge => "HEADERS_TOO_LARGE",
             Self::MessageCount => "MESSAGE_COUNT",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::StreamIdle => "STREAM_IDLE",
@@ -124,7 +119,6 @@ impl Reason {
             Self::UpstreamProtocol => "UPSTREAM_PROTOCOL",
             Self::UpstreamMessage => "UPSTREAM_MESSAGE",
             Self::ResponseTooLarge => "RESPONSE_TOO_LARGE",
-            Self::Draining => "DRAINING",
             Self::UpstreamStatus => "UPSTREAM_STATUS",
         }
     }
@@ -144,13 +138,12 @@ impl Reason {
             // The code that gRPC servers answer with when they cannot read a frame.
             Self::InvalidFrame => (Code::Internal, StatusCode::BAD_REQUEST, Client),
             Self::RequestTooLarge => (Code::ResourceExhausted, StatusCode::PAYLOAD_TOO_LARGE, Client),
-            Self::HeadersTooLarge => (Code::ResourceExhausted, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Client),
             // As the other gRPC servers answer.
             Self::MessageCount => (Code::Unimplemented, StatusCode::BAD_REQUEST, Client),
             Self::DeadlineExceeded => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, Gateway),
             Self::StreamIdle => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, Gateway),
             Self::ClientGone => (Code::Cancelled, Code::Cancelled.http(), Client),
-            Self::SchemaUnavailable | Self::Draining => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway),
+            Self::SchemaUnavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway),
             Self::UpstreamUnreachable | Self::UpstreamReset => {
                 (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Upstream)
             }
@@ -257,10 +250,7 @@ impl Error {
 
     /// What the upstream sent beside its number and message; none for errors of the gateway's own.
     pub fn upstream(&self) -> Option<&UpstreamStatus> {
-        match self.0.reason {
-            Reason::UpstreamStatus => self.0.upstream.as_ref(),
-            _ => None,
-        }
+        self.0.upstream.as_ref().filter(|_| self.0.reason == Reason::UpstreamStatus)
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::config::Config;
@@ -27,13 +28,15 @@ use crate::telemetry::readiness::Readiness;
 /// How long running calls may take to end once the gateway is to stop.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// A running gateway. Dropping it without [`Gateway::stop`] cuts its calls.
+/// A running gateway. Dropped without [`Gateway::stop`], it serves on for as long as its control runtime lives.
 #[derive(Debug)]
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     control: Handle,
     workers: Arc<Workers<Accepted>>,
+    /// The listeners' tasks, each of which holds the workers too.
+    serving: Vec<JoinHandle<()>>,
     shutdown: Shutdown,
     readiness: Arc<Readiness>,
     source: Arc<Source>,
@@ -96,22 +99,26 @@ impl Gateway {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let addresses = listeners.iter().map(Listener::address).collect();
+        // Whatever may fail comes before the first connection is accepted.
+        let (admin, admin_alive) = start_admin(&config, control, &registry, &readiness)?;
         let shutdown = Shutdown::new();
         let workers = start_workers(&config, &source, &readiness, &registry, &access_log, &shutdown)
             .map_err(StartError::Workers)?;
-        for listener in listeners {
-            let address = listener.address();
-            let serving = listener.serve(Arc::clone(&workers), shutdown.clone());
-            control.spawn(async move {
-                if let Err(error) = serving.await {
-                    tracing::error!(%address, %error, "listener ended");
-                }
-            });
-        }
-        let (admin, admin_alive) = start_admin(&config, control, &registry, &readiness)?;
+        let serving = listeners
+            .into_iter()
+            .map(|listener| {
+                let address = listener.address();
+                let serving = listener.serve(Arc::clone(&workers), shutdown.clone());
+                control.spawn(async move {
+                    if let Err(error) = serving.await {
+                        tracing::error!(%address, %error, "listener ended");
+                    }
+                })
+            })
+            .collect();
         control.spawn(load::follow(config, schemas, Arc::clone(&source), Arc::clone(&readiness)));
         let control = control.clone();
-        Ok(Self { addresses, admin, control, workers, shutdown, readiness, source, access_log, admin_alive })
+        Ok(Self { addresses, admin, control, workers, serving, shutdown, readiness, source, access_log, admin_alive })
     }
 
     /// Where clients connect, in the order of the configuration, with the ports that were found.
@@ -159,6 +166,10 @@ impl Gateway {
             tracing::warn!(connections = cut, "connections cut because their calls did not end in time");
         }
         drop(self.admin_alive);
+        // They end with the drain, but perhaps not before it.
+        for serving in self.serving {
+            self.control.block_on(serving).ok();
+        }
         if let Ok(workers) = Arc::try_unwrap(self.workers) {
             workers.stop();
         }

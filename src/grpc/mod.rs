@@ -20,3 +20,9 @@ pub const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin
 pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// `grpc-encoding`: how compressed messages are compressed.
 pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+
+/// Whether a service is one that every server may have beside its own: health, reflection, channelz. No gateway routes
+/// those, and none of its upstreams declares them.
+pub fn is_infrastructure(service: &str) -> bool {
+    ["grpc.health.", "grpc.reflection.", "grpc.channelz."].iter().any(|prefix| service.starts_with(prefix))
+}

@@ -255,7 +255,7 @@ impl Telling<'_> {
         let input = input_of(plans, method)?;
         let names = Json { preserve_proto_names: true, ..Json::default() };
         let mut json = BytesMut::new();
-        ReplyPlan::compile(plans, input, None).ok()?.decode(message, names, &mut json).ok()?;
+        ReplyPlan::compile(plans, input, None).ok()?.decode(message, names, usize::MAX, &mut json).ok()?;
         Some((plans.schema().message(input).name.to_string(), String::from_utf8(json.to_vec()).ok()?))
     }
 

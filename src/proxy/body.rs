@@ -38,7 +38,7 @@ impl fmt::Display for Abort {
 impl std::error::Error for Abort {}
 
 impl ReplyBody {
-    /// A body that is all here. The call is over when it was sent.
+    /// A body that is all here. The call is over when the last piece of it was taken.
     pub(crate) fn whole(data: Bytes, trailers: Option<HeaderMap>, call: Option<Box<Call>>) -> Self {
         let mut body = Self(Kind::Whole { data: Some(data).filter(|data| !data.is_empty()), trailers, call });
         body.close_if_over();
@@ -96,7 +96,7 @@ impl ReplyBody {
         }
     }
 
-    /// Ends the call when this body, which is all here, was sent.
+    /// Ends the call when the last piece of this body, which is all here, was taken.
     pub(crate) fn carry(&mut self, carried: Box<Call>) {
         if let Kind::Whole { call, .. } = &mut self.0 {
             *call = Some(carried);

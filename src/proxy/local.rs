@@ -245,9 +245,7 @@ fn health(snapshot: &Snapshot, worker: &Worker, service: &str) -> Option<Serving
     if service.is_empty() {
         return Some(serving);
     }
-    let served =
-        snapshot.methods.iter().any(|method| method.name.split_once('/').is_some_and(|(name, _)| name == service));
-    served.then_some(serving)
+    snapshot.serves(service).then_some(serving)
 }
 
 fn health_frame(status: ServingStatus) -> Bytes {

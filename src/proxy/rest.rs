@@ -142,6 +142,10 @@ fn accepts(plan: &Transcoding, headers: &HeaderMap, media: Option<&str>) -> Resu
 fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
     match error.fault {
         transcode::Fault::Client => Error::invalid(error.field.clone(), error.describe()),
+        transcode::Fault::TooLarge => {
+            let limit = call.settings().max_response_message;
+            Error::new(Reason::ResponseTooLarge, format!("reply message exceeds the limit of {limit} bytes as JSON"))
+        }
         transcode::Fault::Upstream => {
             let method = call.method().map_or("", |method| &method.name);
             Error::new(Reason::UpstreamMessage, format!("the reply of {method} does not fit its schema: {error}"))
@@ -259,6 +263,9 @@ fn write(call: &Call, plan: &Transcoding, message: &Bytes) -> Result<(HeaderValu
         return Ok((content_type, message.slice_ref(data)));
     }
     let mut json = BytesMut::with_capacity(message.len() * 2 + 64);
-    plan.reply.decode(message, call.settings().json, &mut json).map_err(|error| transcode_error(call, &error))?;
+    let settings = call.settings();
+    plan.reply
+        .decode(message, settings.json, settings.max_response_message, &mut json)
+        .map_err(|error| transcode_error(call, &error))?;
     Ok((HeaderValue::from_static("application/json"), json.freeze()))
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use http::uri::PathAndQuery;
 
-use super::{Binding, Method, Notice, NoticeKind, SchemaState, Snapshot, Transcoding, Upstream, is_infrastructure};
+use super::{Binding, Method, Notice, NoticeKind, SchemaState, Snapshot, Transcoding, Upstream};
 use crate::config::Config;
+use crate::grpc;
 use crate::route::{Builder, Router};
 use crate::schema::http_rule::{self, BodyRule, Rules};
 use crate::schema::reflect::Index;
@@ -97,7 +98,7 @@ impl<'c> Building<'c> {
             let patterns = &upstream.config.services;
             for (position, service) in schema.services().iter().enumerate() {
                 let wanted = patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(&service.name));
-                if is_infrastructure(&service.name) || !wanted {
+                if grpc::is_infrastructure(&service.name) || !wanted {
                     continue;
                 }
                 let Some(&owner) = owners.get(&service.name) else {
@@ -226,6 +227,7 @@ impl<'c> Building<'c> {
     }
 
     fn finish(self, config: Arc<Config>) -> Snapshot {
+        let services = self.served.iter().flatten().cloned().collect();
         let schemas: Vec<_> = self
             .upstreams
             .iter()
@@ -238,6 +240,7 @@ impl<'c> Building<'c> {
             upstreams: self.upstreams,
             methods: self.methods,
             by_path: self.by_path,
+            services,
             router: self.router.build(),
             bindings: self.bindings,
             notices: self.notices,

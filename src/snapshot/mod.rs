@@ -9,7 +9,7 @@ pub mod source;
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use http::uri::PathAndQuery;
 
 use crate::config::{self, Config, MethodSettings};
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub methods: Vec<Method>,
     /// `/pkg.Service/Method` to an index into `methods`.
     by_path: HashMap<Arc<str>, usize>,
+    /// Full names of the services that are served.
+    services: HashSet<Arc<str>>,
     /// Templates to indices into `bindings`.
     pub router: Router<usize>,
     /// Every `google.api.http` binding that is routed.
@@ -148,6 +150,11 @@ impl Snapshot {
         self.by_path.get(path).copied()
     }
 
+    /// Whether that service is served.
+    pub fn serves(&self, service: &str) -> bool {
+        self.services.contains(service)
+    }
+
     /// Where a gRPC call to that path goes.
     ///
     /// A method that no schema knows belongs to the upstream whose `services` name it, or to the only upstream.
@@ -190,9 +197,4 @@ fn service_of(path: &str) -> Option<&str> {
     let word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let is_service = service.split('.').all(|part| !part.is_empty() && word(part));
     (is_service && !method.is_empty() && word(method)).then_some(service)
-}
-
-/// Services that every server may have beside its own; they never count as declared by an upstream.
-pub(crate) fn is_infrastructure(service: &str) -> bool {
-    ["grpc.health.", "grpc.reflection.", "grpc.channelz."].iter().any(|prefix| service.starts_with(prefix))
 }

@@ -11,7 +11,7 @@ use super::Snapshot;
 
 /// The current snapshot, shared by every worker.
 ///
-/// A worker keeps the snapshot that it has and asks [`Source::generation`], one relaxed load, whether there is a
+/// A worker keeps the snapshot that it has and asks [`Source::generation`], one load, whether there is a
 /// newer one. Old snapshots are freed here, by whoever publishes, and not by the worker that happens to be last.
 #[derive(Debug)]
 pub struct Source {
@@ -30,9 +30,9 @@ impl Source {
         })
     }
 
-    /// Counts up with each snapshot that is published.
+    /// Counts up with each snapshot that is published; whoever sees a number finds at least that snapshot.
     pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The current snapshot.

@@ -28,6 +28,8 @@ pub enum Fault {
     Client,
     /// The upstream's reply.
     Upstream,
+    /// The upstream's reply, which is sound but too long as JSON.
+    TooLarge,
 }
 
 /// A place in a text; both count from 1, columns in bytes.
@@ -51,6 +53,11 @@ impl Error {
     /// The upstream sent something wrong.
     pub(super) fn upstream(message: impl Into<String>) -> Box<Self> {
         Self::new(Fault::Upstream, message.into())
+    }
+
+    /// The reply's text is longer than it may be.
+    pub(super) fn too_large() -> Box<Self> {
+        Self::new(Fault::TooLarge, "the JSON text is longer than allowed".into())
     }
 
     #[cold]

@@ -53,18 +53,18 @@ impl ReplyPlan {
         self.http_body
     }
 
-    /// Appends JSON text to `out`, which stays as it was when there is an error.
+    /// Appends JSON text of up to `limit` bytes to `out`, which stays as it was when there is an error.
     ///
     /// A field that is the whole body and absent is `[]`, `{}` or its default; absent messages are `{}`, but those whose
     /// JSON form is no object `null` (a `ListValue` is `[]`, a `FieldMask` `""`).
     ///
     /// # Errors
-    /// The bytes are not a message, or it has no JSON form.
-    pub fn decode(&self, message: &[u8], json: Json, out: &mut BytesMut) -> Result<(), Error> {
+    /// The bytes are not a message, it has no JSON form, or one that is too long.
+    pub fn decode(&self, message: &[u8], json: Json, limit: usize, out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
         let plan = self.plans.message(self.output);
         let mut writer = Out::new(out, message.len() + message.len() / 2);
-        let mut decoder = Decoder::new(&self.plans, json, &mut writer);
+        let mut decoder = Decoder::new(&self.plans, json, &mut writer).bounded(limit);
         let result = match self.field {
             None => decoder.whole_message(plan, message),
             Some(index) => decoder.whole_field(plan, index as usize, message),

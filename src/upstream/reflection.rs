@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use self::exchange::Exchange;
+use crate::grpc;
 use crate::pb::grpc::reflection::v1::server_reflection_request::MessageRequest;
 use crate::pb::grpc::reflection::v1::server_reflection_response::MessageResponse;
 use crate::schema::set;
@@ -35,8 +36,6 @@ const PATHS: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
-/// Services that every server has and no gateway routes.
-const UNROUTED: [&str; 3] = ["grpc.health.", "grpc.reflection.", "grpc.channelz."];
 /// Questions under way at once. Few enough that they fit the smallest window, so that asking never blocks answers.
 const PIPELINE: usize = 16;
 /// Longest name that is asked for, in bytes.
@@ -192,8 +191,7 @@ fn services_of(answer: MessageResponse) -> Result<Vec<String>, Error> {
         return Err(Error::TooLarge(format!("{} services exceed the limit of {MAX_SERVICES}", listed.len())));
     }
     let mut services: Vec<String> = listed.into_iter().map(|service| service.name).collect();
-    services
-        .retain(|name| !name.is_empty() && name.len() <= MAX_NAME && !UNROUTED.iter().any(|own| name.starts_with(own)));
+    services.retain(|name| !name.is_empty() && name.len() <= MAX_NAME && !grpc::is_infrastructure(name));
     services.sort_unstable();
     services.dedup();
     Ok(services)

@@ -39,6 +39,8 @@ pub(super) struct Decoder<'a, 'o, 'b> {
     types: &'a Plans,
     out: &'o mut Out<'b>,
     options: Json,
+    /// Where the text may end at most, but for the value that crosses it.
+    limit: usize,
     depth: usize,
     /// Whether nothing is taken for granted.
     thorough: bool,
@@ -58,7 +60,14 @@ type Step<T = ()> = std::result::Result<T, Stop>;
 impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     /// Appends to `out`.
     pub(super) fn new(plans: &'a Plans, options: Json, out: &'o mut Out<'b>) -> Self {
-        Self { plans, types: plans, out, options, depth: 0, thorough: false }
+        Self { plans, types: plans, out, options, limit: usize::MAX, depth: 0, thorough: false }
+    }
+
+    /// Ends in an error once it has appended more than `bytes`: short elements can have long names, so the text of a
+    /// reply may be many times as long as its message.
+    pub(super) fn bounded(mut self, bytes: usize) -> Self {
+        self.limit = self.out.len().saturating_add(bytes);
+        self
     }
 
     /// Writes a message as a JSON value.
@@ -84,7 +93,7 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
             (self.plans, self.depth, self.thorough) = (plans, 0, true);
             result = pass(self);
         }
-        match result {
+        match result.and_then(|()| self.check_room()) {
             Ok(()) => Ok(()),
             Err(Stop::Failed(error)) => Err(error),
             Err(Stop::Irregular) => Err(Error::upstream("malformed message")),
@@ -115,6 +124,11 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
         }
         self.depth += 1;
         Ok(())
+    }
+
+    #[inline]
+    fn check_room(&self) -> Step {
+        if self.out.len() > self.limit { Err(Stop::Failed(Error::too_large())) } else { Ok(()) }
     }
 
     /// The members of an object one level deeper.
@@ -217,6 +231,7 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     #[inline]
     fn element(&mut self, field: &'a FieldPlan, raw: Raw<'_>, index: &mut usize) -> Step {
         if self.is_known(field, raw) {
+            self.check_room()?;
             self.out.byte(b',');
             self.value(field, raw).map_err(|stop| stop.at_index(*index))?;
         }
@@ -267,6 +282,7 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
         if !self.is_known(plan.value, value) {
             return Ok(());
         }
+        self.check_room()?;
         self.out.byte(b',');
         let start = self.out.len();
         self.map_key(plan.key, key)?;

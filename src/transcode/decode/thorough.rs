@@ -145,6 +145,7 @@ impl<'a> Decoder<'a, '_, '_> {
             }
         }
         for Entry { key, bytes, bits } in found {
+            self.check_room()?;
             self.out.byte(b',');
             self.map_key(plan.key, key)?;
             self.out.byte(b':');

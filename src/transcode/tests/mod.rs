@@ -47,7 +47,7 @@ fn to_json_with(plans: &Arc<Plans>, message: &str, wire: &[u8], json: Json) -> R
     let id = plans.schema().message_named(message).unwrap();
     let plan = ReplyPlan::compile(plans, id, None).unwrap();
     let mut out = BytesMut::new();
-    plan.decode(wire, json, &mut out)?;
+    plan.decode(wire, json, usize::MAX, &mut out)?;
     Ok(String::from_utf8(out.to_vec()).unwrap())
 }
 

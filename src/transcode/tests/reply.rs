@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::{PLAIN, plans, to_wire_with};
-use crate::transcode::{ReplyPlan, write_any};
+use crate::transcode::{Fault, ReplyPlan, write_any};
 
 fn plan(field: Option<&str>) -> ReplyPlan {
     ReplyPlan::compile(plans(), plans().schema().message_named("test.Reply").unwrap(), field).unwrap()
@@ -12,7 +12,7 @@ fn plan(field: Option<&str>) -> ReplyPlan {
 fn body(field: &str, reply: &str) -> String {
     let wire = to_wire_with(plans(), "test.Reply", reply.as_bytes(), PLAIN).unwrap();
     let mut out = BytesMut::from("before ");
-    plan(Some(field)).decode(&wire, PLAIN, &mut out).unwrap();
+    plan(Some(field)).decode(&wire, PLAIN, usize::MAX, &mut out).unwrap();
     String::from_utf8(out.to_vec()).unwrap().strip_prefix("before ").unwrap().to_owned()
 }
 
@@ -61,7 +61,7 @@ fn field_that_came_in_parts_is_one_body() {
     let mut out = BytesMut::new();
     let parts = [0x0a, 3, 0x0a, 1, b'a', 0x28, 1, 0x0a, 3, 0x12, 1, b'b'];
 
-    plan(Some("book")).decode(&parts, PLAIN, &mut out).unwrap();
+    plan(Some("book")).decode(&parts, PLAIN, usize::MAX, &mut out).unwrap();
 
     assert_eq!(out, r#"{"name":"a","title":"b"}"#);
 }
@@ -87,7 +87,7 @@ fn raw_body_is_a_slice_of_the_reply() {
 fn failed_reply_leaves_nothing_behind() {
     let mut out = BytesMut::from("before");
 
-    let error = plan(None).decode(&[0x22, 1, 0xff], PLAIN, &mut out).unwrap_err();
+    let error = plan(None).decode(&[0x22, 1, 0xff], PLAIN, usize::MAX, &mut out).unwrap_err();
 
     assert_eq!(error.field, "text");
     assert_eq!(out, "before");
@@ -116,4 +116,23 @@ fn unknown_field_is_an_error_of_the_binding() {
     let id = plans().schema().message_named("test.Reply").unwrap();
 
     assert_eq!(ReplyPlan::compile(plans(), id, Some("nope")).unwrap_err(), "test.Reply has no field `nope`");
+}
+
+#[test]
+fn text_that_outgrows_its_limit_is_given_up_early() {
+    let kinds = ReplyPlan::compile(plans(), plans().schema().message_named("test.Kinds").unwrap(), None).unwrap();
+    let wire = [&[0xa2, 0x02, 0xe8, 0x07][..], &[1; 1000]].concat();
+    let mut out = BytesMut::from("before");
+    let whole = r#"{"rColor":[]}"#.len() + 1000 * r#""RED","#.len() - 1;
+
+    let short = kinds.decode(&wire, PLAIN, whole - 1, &mut out).unwrap_err();
+    let early = kinds.decode(&wire, PLAIN, 100, &mut out).unwrap_err();
+    let kept = out.clone();
+    kinds.decode(&wire, PLAIN, whole, &mut out).unwrap();
+
+    assert_eq!((short.fault, early.fault), (Fault::TooLarge, Fault::TooLarge));
+    // Within the field, not after the whole.
+    assert_eq!((&*short.field, &*early.field), ("", "r_color"));
+    assert_eq!(&kept[..], b"before");
+    assert_eq!(out.len(), "before".len() + whole);
 }
