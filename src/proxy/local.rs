@@ -17,7 +17,7 @@ use super::body::{Abort, ReplyBody};
 use super::call::Call;
 use super::reply;
 use super::worker::Worker;
-use crate::body::{ClientGone, Part, RequestBody};
+use crate::body::{Part, RequestBody};
 use crate::config::Serve;
 use crate::error::{Error, Reason};
 use crate::grpc;
@@ -160,9 +160,7 @@ impl LocalBody {
                         end.map(|()| None).map_err(|error| Error::new(Reason::InvalidFrame, error.to_string())),
                     );
                 }
-                Some(Err(ClientGone)) => {
-                    return Poll::Ready(Err(Error::new(Reason::ClientGone, ClientGone.to_string())));
-                }
+                Some(Err(broken)) => return Poll::Ready(Err(broken.into())),
                 Some(Ok(data)) => {
                     self.body.release(data.len());
                     self.call.trail.request_bytes += data.len() as u64;

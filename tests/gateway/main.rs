@@ -1,5 +1,6 @@
 //! Black-box tests.
 
+mod attacks;
 mod backend_smoke;
 mod demo;
 mod inspect;
