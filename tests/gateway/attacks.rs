@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::backend;
+use crate::support::backend::{self, act, pb, scripted};
 use crate::support::client::{Version, request};
 use crate::support::gateway::TestGateway;
 
@@ -115,4 +115,37 @@ async fn messages_quote_no_more_than_the_start_of_a_request() {
     let call = request(Method::POST, &path, &[("content-type", "application/grpc"), ("te", "trailers")], "");
     let message = client.send(call).await.headers["grpc-message"].clone();
     assert!(message.len() < 4_000, "{} bytes", message.len());
+}
+
+#[tokio::test]
+async fn other_spellings_of_a_method_are_not_forwarded_as_unknown_methods() {
+    let backend = scripted::start(vec![act::reply(&pb::SayReply::default())]).await;
+    let gateway = TestGateway::start(&format!(
+        "upstreams: [ {{ name: echo, endpoints: [\"{}\"], schema: {{ proto: [proto/portico/test/v1/echo.proto], include: [proto] }} }} ]\n",
+        backend.address
+    ))
+    .await;
+    gateway.ready().await;
+    let mut client = gateway.client(Version::Http2).await;
+    let mut call = async |path: &str| {
+        let mut call = request(Method::POST, path, &[("content-type", "application/grpc"), ("te", "trailers")], "");
+        *call.body_mut() = act::framed(&[]);
+        let reply = client.send(call).await;
+        reply.headers.get("grpc-status").or_else(|| reply.trailers.get("grpc-status")).cloned()
+    };
+
+    for path in [
+        "/portico.test.v1.Echo/%53ay",
+        "/portico.test.v1.Echo%2fSay",
+        "//portico.test.v1.Echo/Say",
+        "/x/../portico.test.v1.Echo/Say",
+        "/./portico.test.v1.Echo/Say",
+        "/portico.test.v1.Echo/Say/",
+        "/portico.test.v1.Echo/Say;v=1",
+    ] {
+        assert_eq!(call(path).await.unwrap(), "12", "{path}");
+    }
+    assert!(backend.calls().is_empty());
+    assert_eq!(call("/portico.test.v1.Other/Say").await.unwrap(), "0");
+    assert_eq!(backend.calls().len(), 1);
 }
