@@ -3,7 +3,7 @@
 //! [`RequestBody`] is polled by whoever needs the bytes; nothing is read ahead. Over HTTP/2 the receive window opens
 //! again only when [`RequestBody::release`] is called, so a reader that stops stops the client.
 
-use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -29,7 +29,7 @@ impl RequestBody {
     ///
     /// # Errors
     /// The client reset the stream, closed the connection or broke the framing of HTTP.
-    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ClientGone>>> {
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenBody>>> {
         match self {
             Self::Empty => Poll::Ready(None),
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
@@ -42,13 +42,13 @@ impl RequestBody {
                             return Poll::Ready(Some(Ok(data)));
                         }
                     }
-                    Some(Err(_)) => return Poll::Ready(Some(Err(ClientGone))),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(BrokenBody::of(&error)))),
                 }
             },
             Self::Http2(stream) => match ready!(stream.poll_data(cx)) {
                 None => Poll::Ready(None),
                 Some(Ok(data)) => Poll::Ready(Some(Ok(data))),
-                Some(Err(_)) => Poll::Ready(Some(Err(ClientGone))),
+                Some(Err(_)) => Poll::Ready(Some(Err(BrokenBody::ClientGone))),
             },
         }
     }
@@ -72,17 +72,28 @@ impl RequestBody {
     }
 }
 
-/// The client went away in the middle of its request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientGone;
-
-impl fmt::Display for ClientGone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the client closed the request before its end")
-    }
+/// Why a request's body does not come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BrokenBody {
+    /// The client went away in the middle of it.
+    #[error("the client closed the request before its end")]
+    ClientGone,
+    /// Its chunks cannot be told apart ([RFC 9112 §7.1](https://www.rfc-editor.org/rfc/rfc9112#section-7.1)). The client
+    /// may still be there and can be told.
+    #[error("the chunks of the body are malformed")]
+    Malformed,
 }
 
-impl std::error::Error for ClientGone {}
+impl BrokenBody {
+    /// hyper says what is wrong with chunks by the kind of the error beneath its own; a body cut short ends otherwise.
+    fn of(error: &hyper::Error) -> Self {
+        let beneath = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+        match beneath.map(io::Error::kind) {
+            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Malformed,
+            _ => Self::ClientGone,
+        }
+    }
+}
 
 /// One piece of a reply's body.
 #[derive(Debug)]

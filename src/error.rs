@@ -9,6 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::body::BrokenBody;
 use crate::grpc::status::Code;
 use crate::telemetry::Origin;
 
@@ -156,10 +157,24 @@ impl Reason {
     }
 }
 
+/// Bytes of a message of the gateway's own. Some quote the request, and in gRPC they travel in a header, percent-encoded.
+const MAX_MESSAGE: usize = 1 << 10;
+
+fn cut(message: &mut String) {
+    if message.len() > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        message.push_str("...");
+    }
+}
+
 impl Error {
-    /// An error made by the gateway.
+    /// An error made by the gateway. A message beyond [`MAX_MESSAGE`] is cut.
     pub fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { reason, message: message.into(), violations: Vec::new(), allow: None, upstream: None }))
+        let mut message = message.into();
+        if let Cow::Owned(text) = &mut message {
+            cut(text);
+        }
+        Self(Box::new(Inner { reason, message, violations: Vec::new(), allow: None, upstream: None }))
     }
 
     /// A request that does not fit its message.
@@ -177,7 +192,8 @@ impl Error {
 
     /// A status that the upstream answered with, in trailers or in a reply of trailers only.
     pub fn upstream_status(number: u32, message: String, details: Option<Bytes>, metadata: HeaderMap) -> Self {
-        let mut error = Self::new(Reason::UpstreamStatus, message);
+        let mut error = Self::new(Reason::UpstreamStatus, "");
+        error.0.message = message.into();
         error.0.upstream = Some(UpstreamStatus { number, details, metadata });
         error
     }
@@ -251,6 +267,16 @@ impl Error {
     /// What the upstream sent beside its number and message; none for errors of the gateway's own.
     pub fn upstream(&self) -> Option<&UpstreamStatus> {
         self.0.upstream.as_ref().filter(|_| self.0.reason == Reason::UpstreamStatus)
+    }
+}
+
+impl From<BrokenBody> for Error {
+    fn from(broken: BrokenBody) -> Self {
+        let reason = match broken {
+            BrokenBody::ClientGone => Reason::ClientGone,
+            BrokenBody::Malformed => Reason::InvalidRequest,
+        };
+        Self::new(reason, broken.to_string())
     }
 }
 

@@ -165,6 +165,14 @@ fn usage_errors_say_what_would_be_right() {
             "error: 127.0.0.1:9901 is both the admin address and one for clients; --admin moves the former",
         ),
         (
+            "run --upstream localhost:8080",
+            "error: upstream localhost:8080 is the gateway itself, which listens on localhost:8080: calls would go round in circles; --listen moves the gateway",
+        ),
+        (
+            "run --upstream 127.0.0.1:81 --listen 0.0.0.0:81",
+            "error: upstream 127.0.0.1:81 is the gateway itself, which listens on 127.0.0.1:81: calls would go round in circles; --listen moves the gateway",
+        ),
+        (
             "run --upstream a:1 --upstream b:1 --proto x",
             "error: --descriptor-set and --proto describe one --upstream; several take a --config file",
         ),

@@ -83,7 +83,8 @@ impl Config {
     /// Puts flags above what is configured.
     ///
     /// # Errors
-    /// An address to listen on is given although there are several listeners, or it is the admin address too.
+    /// An address to listen on is given although there are several listeners, it is the admin address too, or an
+    /// upstream's endpoint is one of the gateway's own addresses.
     pub fn apply(&mut self, overrides: &Overrides) -> Result<(), String> {
         if let Some(address) = overrides.listen {
             let [listener] = self.listeners.as_mut_slice() else {
@@ -96,6 +97,12 @@ impl Config {
         if let Some(admin) = self.admin.filter(|admin| admin.port() != 0 && is_taken(admin)) {
             return Err(format!("{admin} is both the admin address and one for clients; --admin moves the former"));
         }
+        if let Some((upstream, endpoint)) = self.own_endpoint() {
+            return Err(format!(
+                "upstream {upstream} is the gateway itself, which listens on {endpoint}: calls would go round in circles; \
+                 --listen moves the gateway"
+            ));
+        }
         self.workers = overrides.workers.unwrap_or(self.workers);
         if let Some(format) = overrides.log_format {
             match &mut self.telemetry.access_log {
@@ -105,6 +112,28 @@ impl Config {
         }
         Ok(())
     }
+
+    /// An endpoint that leads back to a listener, as far as the texts tell; names are not looked up.
+    fn own_endpoint(&self) -> Option<(&str, &str)> {
+        let is_own = |endpoint: &str| {
+            self.listeners.iter().any(|listener| listener.address.port() != 0 && leads_to(endpoint, listener.address))
+        };
+        self.upstreams.iter().find_map(|upstream| {
+            let endpoint = upstream.endpoints.iter().find(|endpoint| is_own(endpoint))?;
+            Some((&*upstream.name, &**endpoint))
+        })
+    }
+}
+
+/// Whether a connection to `host:port` arrives at that address of this machine.
+fn leads_to(endpoint: &str, listener: SocketAddr) -> bool {
+    let Some((host, port)) = endpoint.rsplit_once(':') else { return false };
+    let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
+    let Ok(address) = format!("{host}:{port}").parse::<SocketAddr>() else { return false };
+    let (ip, own) = (address.ip(), listener.ip());
+    // To connect to the unspecified address is to connect to this machine, and to listen on it is to take its loopback.
+    let is_same = ip == own || (ip.is_unspecified() && own.is_loopback()) || (ip.is_loopback() && own.is_unspecified());
+    address.port() == listener.port() && is_same
 }
 
 impl Upstream {

@@ -18,7 +18,7 @@ use super::call::Call;
 use super::timer::Timer;
 use super::worker::Worker;
 use super::{pump, reply};
-use crate::body::{ClientGone, Part, RequestBody};
+use crate::body::{Part, RequestBody};
 use crate::config::Serve;
 use crate::error::{Error, Reason};
 use crate::grpc;
@@ -188,9 +188,7 @@ impl LocalBody {
                     let end = self.scanner.finish();
                     return Poll::Ready(end.map(|()| None).map_err(pump::request_frame_error));
                 }
-                Some(Err(ClientGone)) => {
-                    return Poll::Ready(Err(Error::new(Reason::ClientGone, ClientGone.to_string())));
-                }
+                Some(Err(broken)) => return Poll::Ready(Err(broken.into())),
                 Some(Ok(data)) => {
                     self.body.release(data.len());
                     self.call.trail.request_bytes += data.len() as u64;

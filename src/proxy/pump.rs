@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::SendStream;
 
-use crate::body::{ClientGone, RequestBody};
+use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{FrameError, Scanner};
 
@@ -58,7 +58,7 @@ impl Frames {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         let next = match ready!(self.body.poll_data(cx)) {
             Some(Ok(data)) => Some(self.check(&data).map(|()| data)),
-            Some(Err(ClientGone)) => Some(Err(Error::new(Reason::ClientGone, ClientGone.to_string()))),
+            Some(Err(broken)) => Some(Err(broken.into())),
             None => self.check_end().err().map(Err),
         };
         Poll::Ready(next)

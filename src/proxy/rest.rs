@@ -16,7 +16,7 @@ use super::native::reply_frame_error;
 use super::pump::Source;
 use super::reply;
 use super::timer::Timer;
-use crate::body::{ClientGone, RequestBody};
+use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{self, PREFIX, Scanner};
 use crate::policy::headers;
@@ -77,7 +77,7 @@ async fn collect(headers: &HeaderMap, body: &mut RequestBody, limit: usize, time
         let data = match next.await? {
             None => break,
             Some(Ok(data)) => data,
-            Some(Err(ClientGone)) => return Err(Error::new(Reason::ClientGone, ClientGone.to_string())),
+            Some(Err(broken)) => return Err(broken.into()),
         };
         body.release(data.len());
         if first.len() + rest.len() + data.len() > limit {

@@ -40,6 +40,7 @@ use crate::io::Prefixed;
 use crate::proxy::Peer;
 use crate::proxy::body::Abort;
 use crate::server::drain::Stage;
+use crate::server::refuse::is_host;
 use crate::server::timer::Alarm;
 use crate::server::{Answer, Reply, STALL_TIMEOUT, Site, refuse};
 use crate::telemetry::{ConnectionEvent, Transport};
@@ -155,6 +156,17 @@ fn refusal(request: &Request<Incoming>) -> Option<StatusCode> {
     let hosts = request.headers().get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
         return Some(StatusCode::BAD_REQUEST);
+    }
+    let has_user = request.uri().authority().is_some_and(|authority| authority.as_str().contains('@'));
+    if has_user || !request.headers().get(HOST).is_none_or(is_host) {
+        return Some(StatusCode::BAD_REQUEST);
+    }
+    // hyper asks only that the last coding is `chunked`. Those before it would be left in the body, and `chunked` twice
+    // is read in two ways: https://www.rfc-editor.org/rfc/rfc9112#section-6.1.
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if !codings.next().is_none_or(is_chunked) || codings.next().is_some() {
+        return Some(StatusCode::NOT_IMPLEMENTED);
     }
     // No tunnels: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.6.
     (request.method() == Method::CONNECT).then_some(StatusCode::NOT_IMPLEMENTED)

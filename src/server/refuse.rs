@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::uri::Authority;
 use http::{HeaderValue, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time;
@@ -22,6 +23,13 @@ const GOAWAY: &[u8] = &[
 /// A closing connection is read on for at most this long and this much.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 256 << 10;
+
+/// Whether a `host` can be one: empty, or host and port without user information. It goes upstream as metadata, so it
+/// must not be just any bytes ([RFC 9112 §3.2](https://www.rfc-editor.org/rfc/rfc9112#section-3.2)).
+pub(super) fn is_host(value: &HeaderValue) -> bool {
+    let text = value.as_bytes();
+    text.is_empty() || (!text.contains(&b'@') && Authority::try_from(text).is_ok())
+}
 
 /// A reply of which the client learns no more than the status.
 pub(super) fn bare(status: StatusCode) -> Response<()> {

@@ -17,6 +17,7 @@ use tokio::time::{self, Instant, Sleep};
 
 use crate::body::Part;
 use crate::proxy::body::Abort;
+use crate::server::refuse::is_host;
 use crate::server::{Reply, STALL_TIMEOUT};
 
 /// Largest piece of a reply for which window is asked at once, so that one stream does not take all of the connection's.
@@ -60,7 +61,11 @@ pub(super) fn refusal<B>(request: &Request<B>, max_headers: usize) -> Option<Ref
     if uri.path_and_query().is_none_or(|path| path.as_str().is_empty()) {
         return Some(Refusal::Malformed);
     }
-    if request.headers().get_all(HOST).iter().count() > 1 {
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Some(Refusal::Malformed);
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    if !hosts.next().is_none_or(is_host) || hosts.next().is_some() {
         return Some(Refusal::Malformed);
     }
     (request.headers().len() > max_headers).then_some(Refusal::Status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))

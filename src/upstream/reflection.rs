@@ -88,7 +88,7 @@ pub enum Error {
     #[error("authority {0:?} is not valid")]
     Authority(String),
     /// HTTP/2 failed, or the server does not speak it.
-    #[error("the HTTP/2 connection failed")]
+    #[error("the HTTP/2 connection failed (is it a gRPC server in clear text, without TLS?)")]
     Http2(#[from] h2::Error),
     /// The answer is no gRPC.
     #[error("the server answers HTTP status {0}, which is not gRPC")]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod architecture;
+mod attacks;
 mod backend_smoke;
 mod demo;
 mod demo_command;

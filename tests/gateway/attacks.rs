@@ -1,0 +1,151 @@
+//! What hostile clients send that no client sends by mistake: each is refused in words, and nobody else notices.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::backend::{self, act, pb, scripted};
+use crate::support::client::{Version, request};
+use crate::support::gateway::TestGateway;
+
+/// Writes these bytes and reads until the gateway closes the connection, or says no more for a while.
+async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("the gateway listens");
+    stream.write_all(bytes).await.expect("the gateway reads");
+    let mut reply = Vec::new();
+    let reading = async { while matches!(stream.read_buf(&mut reply).await, Ok(1..)) {} };
+    tokio::time::timeout(Duration::from_secs(2), reading).await.ok();
+    String::from_utf8_lossy(&reply).into_owned()
+}
+
+fn post(headers: &str, body: &str) -> Vec<u8> {
+    let head = "POST /portico.test.v1.Echo/Say HTTP/1.1\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    format!("{head}{headers}\r\n{body}").into_bytes()
+}
+
+#[tokio::test]
+async fn clients_that_send_broken_chunks_are_told_so() {
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+    let chunked = "host: a\r\ntransfer-encoding: chunked\r\n";
+
+    for body in [
+        "fffffffffffffffff\r\n{}\r\n0\r\n\r\n".to_owned(),
+        "0x2\r\n{}\r\n0\r\n\r\n".to_owned(),
+        "2\r\n{}XX0\r\n\r\n".to_owned(),
+        format!("2;{}\r\n{{}}\r\n0\r\n\r\n", "a".repeat(40_000)),
+    ] {
+        let reply = exchange(gateway.address, &post(chunked, &body)).await;
+
+        assert!(reply.starts_with("HTTP/1.1 400 "), "{reply}");
+        assert!(reply.contains("INVALID_REQUEST"), "{reply}");
+    }
+    let counts = backend.tally.counts();
+    assert_eq!(counts.started, 0, "nothing of it reaches the backend");
+}
+
+#[tokio::test]
+async fn no_transfer_coding_but_a_single_chunked_is_taken() {
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+
+    for coding in ["gzip, chunked", "chunked, chunked", "chunked\r\ntransfer-encoding: chunked"] {
+        let headers = format!("host: a\r\ntransfer-encoding: {coding}\r\n");
+        let reply = exchange(gateway.address, &post(&headers, "2\r\n{}\r\n0\r\n\r\n")).await;
+
+        assert!(reply.starts_with("HTTP/1.1 501 "), "{coding}: {reply}");
+    }
+    let reply =
+        exchange(gateway.address, &post("host: a\r\ntransfer-encoding: CHUNKED \r\n", "2\r\n{}\r\n0\r\n\r\n")).await;
+    assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+}
+
+#[tokio::test]
+async fn hosts_that_name_no_host_are_refused() {
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+
+    for host in ["a b", "a\u{e9}", "user@a", "a/b", "a, b"] {
+        let reply = exchange(gateway.address, &post(&format!("host: {host}\r\ncontent-length: 2\r\n"), "{}")).await;
+
+        assert!(reply.starts_with("HTTP/1.1 400 "), "{host}: {reply}");
+    }
+    for host in ["", "a", "a:80", "[::1]:80", "1.2.3.4"] {
+        let reply = exchange(gateway.address, &post(&format!("host: {host}\r\ncontent-length: 2\r\n"), "{}")).await;
+
+        assert!(reply.starts_with("HTTP/1.1 200 "), "{host}: {reply}");
+    }
+    let absolute = b"GET http://user:secret@a/test/v1/say/x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    assert!(exchange(gateway.address, absolute).await.starts_with("HTTP/1.1 400 "));
+}
+
+#[tokio::test]
+async fn authority_with_user_information_is_malformed() {
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+    let stream = TcpStream::connect(gateway.address).await.expect("the gateway listens");
+    let (sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    tokio::spawn(connection);
+
+    let request = Request::get("http://user:secret@a/test/v1/say/x").body(()).expect("a good request");
+    let (reply, _) = sender.ready().await.expect("open").send_request(request, true).expect("sent");
+
+    let error = reply.await.expect_err("the stream is reset");
+    assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR));
+}
+
+#[tokio::test]
+async fn messages_quote_no_more_than_the_start_of_a_request() {
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+    let path = format!("/{}", "%22".repeat(12_000));
+
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+
+        let reply = client.get(&path).await;
+
+        assert_eq!(reply.status, StatusCode::NOT_FOUND);
+        assert!(reply.body.len() < 2_000, "{} bytes", reply.body.len());
+    }
+    let mut client = gateway.client(Version::Http2).await;
+    let call = request(Method::POST, &path, &[("content-type", "application/grpc"), ("te", "trailers")], "");
+    let message = client.send(call).await.headers["grpc-message"].clone();
+    assert!(message.len() < 4_000, "{} bytes", message.len());
+}
+
+#[tokio::test]
+async fn other_spellings_of_a_method_are_not_forwarded_as_unknown_methods() {
+    let backend = scripted::start(vec![act::reply(&pb::SayReply::default())]).await;
+    let gateway = TestGateway::start(&format!(
+        "upstreams: [ {{ name: echo, endpoints: [\"{}\"], schema: {{ proto: [proto/portico/test/v1/echo.proto], include: [proto] }} }} ]\n",
+        backend.address
+    ))
+    .await;
+    gateway.ready().await;
+    let mut client = gateway.client(Version::Http2).await;
+    let mut call = async |path: &str| {
+        let mut call = request(Method::POST, path, &[("content-type", "application/grpc"), ("te", "trailers")], "");
+        *call.body_mut() = act::framed(&[]);
+        let reply = client.send(call).await;
+        reply.headers.get("grpc-status").or_else(|| reply.trailers.get("grpc-status")).cloned()
+    };
+
+    for path in [
+        "/portico.test.v1.Echo/%53ay",
+        "/portico.test.v1.Echo%2fSay",
+        "//portico.test.v1.Echo/Say",
+        "/x/../portico.test.v1.Echo/Say",
+        "/./portico.test.v1.Echo/Say",
+        "/portico.test.v1.Echo/Say/",
+        "/portico.test.v1.Echo/Say;v=1",
+    ] {
+        assert_eq!(call(path).await.unwrap(), "12", "{path}");
+    }
+    assert!(backend.calls().is_empty());
+    assert_eq!(call("/portico.test.v1.Other/Say").await.unwrap(), "0");
+    assert_eq!(backend.calls().len(), 1);
+}
