@@ -180,10 +180,13 @@ impl Error {
     /// A request that does not fit its message.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         let violation = Violation { field: field.into(), description: description.into() };
-        let message = if violation.field.is_empty() {
-            violation.description.clone()
-        } else {
-            format!("{}: {}", violation.field, violation.description)
+        let Violation { field, description } = &violation;
+        // Of the two, the description says more, and the whole field is in the violation.
+        let room = MAX_MESSAGE.saturating_sub(description.len() + "...: ".len());
+        let message = match field.as_str() {
+            "" => description.clone(),
+            field if field.len() <= room => format!("{field}: {description}"),
+            field => format!("{}...: {description}", &field[..field.floor_char_boundary(room)]),
         };
         let mut error = Self::new(Reason::InvalidRequest, message);
         error.0.violations.push(violation);
