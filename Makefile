@@ -29,9 +29,10 @@ deny: ## licences, duplicates and origins of the dependencies
 	@tools/install.sh cc cargo cargo-deny
 	cargo deny --locked check -D unmatched-skip -D unnecessary-skip bans licenses sources
 
-conformance: ## gRPC interop and h2spec through the gateway
-	@tools/install.sh cc cargo go python3
+conformance: ## protobuf's suite for JSON; gRPC interop and h2spec through the gateway
+	@tools/install.sh cc cargo go npm python3
 	cargo build --locked
+	conformance/protobuf.sh
 	conformance/interop.sh
 	conformance/h2spec.sh
 

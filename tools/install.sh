@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs each named program that is absent, as root or through sudo, and says what it cannot install.
 #
-#   tools/install.sh PROGRAM…     cc cargo cargo-deny go h2load haproxy nginx protoc python3 python3-venv
+#   tools/install.sh PROGRAM…     cc cargo cargo-deny go h2load haproxy nginx npm protoc python3 python3-venv
 
 set -euo pipefail
 
@@ -32,6 +32,7 @@ for program in "$@"; do
     h2load) need h2load nghttp2-client ;;
     haproxy) need haproxy haproxy ;;
     nginx) need nginx nginx-light ;;
+    npm) need npm npm ;;
     protoc) need protoc protobuf-compiler ;;
     python3) need python3 python3 ;;
     python3-venv) python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv) ;;
