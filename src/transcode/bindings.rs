@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::encode::Lead;
 use super::encode::text::{TextValue, write_key};
-use super::error::{Error, Result, excerpt};
+use super::error::{Error, REQUIRED, Result, excerpt};
 use super::number;
 use super::out::Out;
 use super::plan::{FieldPlan, MessagePlan, Plans, Seen, Shape};
@@ -301,18 +301,29 @@ impl<'a> Overlay<'a> {
     }
 
     /// Appends all that is set.
-    pub(super) fn write(self, plans: &Plans, plan: &MessagePlan, out: &mut Out<'_>) {
-        self.write_rest(plans, plan, &Seen::default(), out);
+    ///
+    /// # Errors
+    /// A required field is not set.
+    pub(super) fn write(self, plans: &Plans, plan: &MessagePlan, out: &mut Out<'_>) -> Result<()> {
+        self.write_rest(plans, plan, &Seen::default(), out)
     }
 
     /// Appends what is set, but for messages that were written already.
-    pub(super) fn write_rest(self, plans: &Plans, plan: &MessagePlan, written: &Seen, out: &mut Out<'_>) {
+    ///
+    /// # Errors
+    /// A required field is neither set nor written already.
+    pub(super) fn write_rest(self, plans: &Plans, plan: &MessagePlan, written: &Seen, out: &mut Out<'_>) -> Result<()> {
+        if let Some(field) = plan.missing(|index| written.contains(index) || self.child(index).is_some()) {
+            return Err(Error::client(REQUIRED).within(field.name()));
+        }
         for child in self.bindings.chain(self.node) {
             let node = self.bindings.nodes[child as usize];
             let field = &plan.fields[node.field as usize];
             match node.content {
                 Content::Branch(_) if written.contains(node.field as usize) => {}
-                Content::Branch(_) => Self { node: child, ..self }.write_as(plans, field, out),
+                Content::Branch(_) => Self { node: child, ..self }
+                    .write_as(plans, field, out)
+                    .map_err(|error| error.within(field.name()))?,
                 Content::List(_) if field.shape == Shape::Packed => {
                     let start = out.len();
                     out.tag(field.tag);
@@ -331,24 +342,29 @@ impl<'a> Overlay<'a> {
                 }
             }
         }
+        Ok(())
     }
 
     /// Appends all that is set as the submessage behind a field.
-    pub(super) fn write_as(self, plans: &Plans, field: &FieldPlan, out: &mut Out<'_>) {
+    ///
+    /// # Errors
+    /// A required field is not set.
+    pub(super) fn write_as(self, plans: &Plans, field: &FieldPlan, out: &mut Out<'_>) -> Result<()> {
         match field.kind {
             Kind::Message(id) => {
                 out.tag(field.tag);
                 let run = out.begin();
-                self.write(plans, plans.message(id), out);
+                self.write(plans, plans.message(id), out)?;
                 out.end(run);
             }
             Kind::Group(id) => {
                 out.tag(field.tag);
-                self.write(plans, plans.message(id), out);
+                self.write(plans, plans.message(id), out)?;
                 out.tag(field.end_group());
             }
             _ => {}
         }
+        Ok(())
     }
 
     fn write_values(self, list: u32, out: &mut Out<'_>) {

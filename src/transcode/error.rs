@@ -124,6 +124,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What is wrong with a required field that is not given.
+pub(super) const REQUIRED: &str = "the field is required";
+
 /// The start of a text as it may be shown: quoted, escaped, at most 40 characters.
 pub(super) fn excerpt(text: &str) -> String {
     const SHOWN: usize = 40;

@@ -24,6 +24,7 @@ mod field_mask;
 mod http_body;
 mod keys;
 mod lexer;
+mod message_set;
 mod number;
 mod out;
 mod plan;

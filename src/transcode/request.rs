@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use super::bindings::{Bindings, Bound, Overlay, Source, Target};
 use super::encode::text::TextValue;
 use super::encode::{Encoder, mask};
-use super::error::{Error, Result};
+use super::error::{Error, REQUIRED, Result};
 use super::lexer::Lexer;
 use super::out::Out;
 use super::plan::{FieldPlan, MessagePlan, Plans, Seen, Shape, WellKnown};
@@ -130,22 +130,13 @@ impl RequestPlan {
         let root = bindings.root();
         match self.body {
             Body::None if !input.body.is_empty() => Err(Error::client("the method takes no body")),
-            Body::None => {
-                root.write(plans, plan, out);
-                Ok(())
-            }
-            _ if input.form && !self.http_body => {
-                root.write(plans, plan, out);
-                Ok(())
-            }
+            Body::None => root.write(plans, plan, out),
+            _ if input.form && !self.http_body => root.write(plans, plan, out),
             Body::Whole if self.http_body => {
                 http_body::write(input.content_type, input.body, out);
                 Ok(())
             }
-            Body::Whole if input.body.is_empty() => {
-                root.write(plans, plan, out);
-                Ok(())
-            }
+            Body::Whole if input.body.is_empty() => root.write(plans, plan, out),
             Body::Whole => {
                 let overlay = Some(root).filter(|root| !root.is_empty());
                 self.encoder(input, json, out)?.whole_message(plan, overlay)
@@ -197,12 +188,11 @@ impl RequestPlan {
         let index = index as usize;
         let field = &plan.fields[index];
         if input.body.is_empty() {
-            root.write(plans, plan, out);
-            return Ok(());
+            return root.write(plans, plan, out);
         }
         let mut body_only = Seen::default();
         body_only.insert(index);
-        root.write_rest(plans, plan, &body_only, out);
+        root.write_rest(plans, plan, &body_only, out)?;
 
         let before = out.len();
         let overlay = match root.child(index) {
@@ -216,6 +206,10 @@ impl RequestPlan {
             out.end(run);
         } else {
             self.encoder(input, json, out)?.whole_field(field, overlay)?;
+        }
+        // It counts as given above, but the body may be `null`.
+        if let Some(field) = plan.missing(|given| given != index || out.len() > before) {
+            return Err(Error::client(REQUIRED).within(field.name()));
         }
         let other = field.oneof.and_then(|oneof| root.member_of(plan, oneof)).filter(|other| *other != index);
         if let Some(other) = other

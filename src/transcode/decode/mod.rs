@@ -7,7 +7,8 @@
 //! The pass is optimistic: it takes for granted that a singular field stands once, that the elements of a repeated field
 //! stand together and that map keys differ. Serializers write it so. Where it turns out otherwise, which is legal
 //! (<https://protobuf.dev/programming-guides/encoding/#last-one-wins>), everything is taken back and done [`thorough`]ly,
-//! with fields in the order of their declaration. That happens at most once, so the cost stays linear.
+//! with fields in the order of their declaration. That happens at most once, so the cost stays linear. A MessageSet is always
+//! read so.
 //!
 //! Unknown fields are skipped, and so are known ones with another wire type and unknown values of closed enums.
 
@@ -141,7 +142,8 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
 
     /// The members of an object, each with a comma in front.
     fn fields(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Step {
-        let seen = if self.thorough { self.fields_sorted(plan, wire)? } else { self.fields_in_order(plan, wire)? };
+        let thorough = self.thorough || plan.message_set;
+        let seen = if thorough { self.fields_sorted(plan, wire)? } else { self.fields_in_order(plan, wire)? };
         if self.options.emit_defaults {
             self.defaults(plan, &seen);
         }

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use super::{Decoder, EntryPlan, Step, suits};
 use crate::schema::Kind;
+use crate::transcode::message_set;
 use crate::transcode::plan::{FieldPlan, MessagePlan, Seen, Shape};
 use crate::transcode::wire::{Cursor, Head, Raw, WireType};
 
@@ -60,6 +61,7 @@ impl<'a> Decoder<'a, '_, '_> {
         let mut cursor = Cursor::new(wire);
         while let Some(head) = cursor.head()? {
             let raw = cursor.read(head)?;
+            let (head, raw) = if plan.message_set { message_set::extension(head, raw)? } else { (head, raw) };
             let Some(index) = plan.field_numbered(head.number) else { continue };
             let field = &plan.fields[index];
             let ours = match field.shape {

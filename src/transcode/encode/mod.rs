@@ -19,7 +19,7 @@ mod value;
 mod well_known;
 
 use super::bindings::{Bound, Overlay};
-use super::error::{Error, Result, shown_name};
+use super::error::{Error, REQUIRED, Result, shown_name};
 use super::lexer::Lexer;
 use super::out::Out;
 use super::plan::{FieldPlan, MessagePlan, Plans, Seen, Shape};
@@ -80,7 +80,7 @@ impl<'a, 'o, 'b> Encoder<'a, 'o, 'b> {
         if self.lexer.peek() == b'n' && !(field.null_is_value && field.shape == Shape::Single) {
             self.lexer.null()?;
             if let Some(overlay) = overlay {
-                overlay.write_as(self.plans, field, self.out);
+                overlay.write_as(self.plans, field, self.out).map_err(|error| error.within(field.name()))?;
             }
         } else {
             self.field_value(field, overlay.map(Bound::Branch)).map_err(|error| error.within(field.name()))?;
@@ -117,9 +117,12 @@ impl<'a, 'o, 'b> Encoder<'a, 'o, 'b> {
             self.field(plan, index, overlay, &mut seen, at).map_err(|error| error.within(field.name()))?;
         }
         if let Some(overlay) = overlay {
-            overlay.write_rest(self.plans, plan, &seen, self.out);
+            return overlay.write_rest(self.plans, plan, &seen, self.out);
         }
-        Ok(())
+        match plan.missing(|index| seen.contains(index)) {
+            Some(field) => Err(self.lexer.error(REQUIRED.to_owned()).within(field.name())),
+            None => Ok(()),
+        }
     }
 
     /// Index of the field whose name comes next, `None` if there is none and it was skipped. `typed`: whether `@type` was met.

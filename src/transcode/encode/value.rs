@@ -11,9 +11,9 @@ use crate::transcode::bindings::Overlay;
 use crate::transcode::error::Result;
 use crate::transcode::number::{self, Integer, NotNumber};
 use crate::transcode::out::Out;
-use crate::transcode::plan::{EnumPlan, FieldPlan};
-use crate::transcode::suggest;
+use crate::transcode::plan::{EnumPlan, FieldPlan, MessagePlan};
 use crate::transcode::wire::WireType;
+use crate::transcode::{message_set, suggest};
 
 impl<'a> Encoder<'a, '_, '_> {
     /// One value of a field; `false` if it was dropped, because it is an unknown enum value and those are ignored.
@@ -50,6 +50,9 @@ impl<'a> Encoder<'a, '_, '_> {
             return Err(self.lexer.expected(number::description(field.kind)));
         };
         let plan = self.plans.message(id);
+        if field.in_message_set {
+            return self.message_set_item(field, plan);
+        }
         self.out.tag(field.tag);
         if field.wire_type == WireType::StartGroup {
             self.message(plan, overlay)?;
@@ -59,6 +62,20 @@ impl<'a> Encoder<'a, '_, '_> {
         let run = self.out.begin();
         self.message(plan, overlay)?;
         self.out.end(run);
+        Ok(())
+    }
+
+    /// A message field of a MessageSet. Neither path nor query can name one.
+    #[cold]
+    fn message_set_item(&mut self, field: &'a FieldPlan, plan: &'a MessagePlan) -> Result<()> {
+        self.out.tag(message_set::ITEM);
+        self.out.tag(message_set::TYPE_ID);
+        self.out.varint(u64::from(field.number));
+        self.out.tag(message_set::MESSAGE);
+        let run = self.out.begin();
+        self.message(plan, None)?;
+        self.out.end(run);
+        self.out.tag(message_set::END_ITEM);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What is known of one field.
 
-use crate::schema::{Cardinality, Field, Kind, Schema};
+use crate::schema::{Cardinality, Field, Kind, Message, Schema};
 use crate::transcode::wire::{Tag, WireType};
 
 /// What both directions need to know of a field.
@@ -22,6 +22,8 @@ pub(in crate::transcode) struct FieldPlan {
     pub(in crate::transcode) implicit: bool,
     /// Whether strings are checked to be UTF-8.
     pub(in crate::transcode) utf8: bool,
+    /// Whether it travels as an item of a MessageSet: between the tags of a group, after its number.
+    pub(in crate::transcode) in_message_set: bool,
     /// Whether `null` is a value and not absence: `google.protobuf.Value` and `NullValue`.
     pub(in crate::transcode) null_is_value: bool,
     /// Slot of the oneof that it belongs to in the message's [`Seen`](super::Seen).
@@ -39,7 +41,7 @@ pub(in crate::transcode) enum Shape {
 
 impl FieldPlan {
     /// `slots` is the number of fields of the message: the slots of its oneofs follow theirs.
-    pub(super) fn compile(schema: &Schema, field: &Field, slots: usize) -> Self {
+    pub(super) fn compile(schema: &Schema, message: &Message, field: &Field, slots: usize) -> Self {
         // An extension's key is its name in brackets, whatever form of names is asked for.
         let (mut keys, mut proto_key) = (quoted_key(&field.json_name), 0);
         if !field.json_name.starts_with('[') && field.json_name != field.name {
@@ -69,6 +71,7 @@ impl FieldPlan {
             implicit: field.cardinality == Cardinality::Implicit
                 && !matches!(field.kind, Kind::Message(_) | Kind::Group(_)),
             utf8: field.utf8,
+            in_message_set: message.message_set && shape == Shape::Single && matches!(field.kind, Kind::Message(_)),
             null_is_value,
             oneof: field.oneof.and_then(|oneof| u32::try_from(slots + usize::from(oneof)).ok()),
         }

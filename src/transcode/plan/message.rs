@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::field::{FieldPlan, escape_name};
-use crate::schema::{Kind, MessageId, Schema};
+use crate::schema::{Cardinality, Kind, MessageId, Schema};
 
 /// What both directions need to know of a message type.
 #[derive(Debug)]
@@ -14,6 +14,10 @@ pub(in crate::transcode) struct MessagePlan {
     pub(in crate::transcode) well_known: Option<WellKnown>,
     /// In the order of declaration, then extensions.
     pub(in crate::transcode) fields: Box<[FieldPlan]>,
+    /// Indices of the fields that must be given, which only proto2 and `LEGACY_REQUIRED` have.
+    required: Box<[u32]>,
+    /// Whether extensions travel as items of a MessageSet.
+    pub(in crate::transcode) message_set: bool,
     /// Hash table of names: field index and which of its names, see [`Entry`].
     names: Box<[Entry]>,
     /// Field index by number, for small numbers; [`NONE`] where there is no field.
@@ -54,13 +58,20 @@ impl MessagePlan {
             .fields
             .iter()
             .chain(extensions.iter().map(|extension| &extension.field))
-            .map(|field| FieldPlan::compile(schema, field, slots))
+            .map(|field| FieldPlan::compile(schema, message, field, slots))
+            .collect();
+        let required = (0u32..)
+            .zip(&message.fields)
+            .filter(|(_, field)| field.cardinality == Cardinality::Required)
+            .map(|(index, _)| index)
             .collect();
         let (dense, sparse) = number_tables(&fields);
         Self {
             name: message.name.clone(),
             well_known: WellKnown::of(&message.name),
             names: name_table(&fields),
+            required,
+            message_set: message.message_set,
             dense,
             sparse,
             fields,
@@ -75,6 +86,13 @@ impl MessagePlan {
             return self.find(escaped.as_bytes());
         }
         self.find(name.as_bytes())
+    }
+
+    /// The first required field that is not given.
+    #[inline]
+    pub(in crate::transcode) fn missing(&self, is_given: impl Fn(usize) -> bool) -> Option<&FieldPlan> {
+        let index = self.required.iter().find(|index| !is_given(**index as usize))?;
+        Some(&self.fields[*index as usize])
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
-use super::{PLAIN, plans, to_json_with};
+use super::{PLAIN, plans, proto2, to_json_with};
 use crate::config::Json;
 use crate::transcode::wire::Cursor;
 use crate::transcode::{BodyRule, Error, Input, RequestPlan};
@@ -346,4 +346,25 @@ fn bindings_that_cannot_work_are_refused() {
         compile(&["upload.content_type"], &field("upload")),
         "`upload.content_type`: a value has no field `content_type`"
     );
+}
+
+#[test]
+fn required_fields_may_come_from_anywhere() {
+    let id = proto2().schema().message_named("old.Strict").unwrap();
+    let encode = |rule: BodyRule, query, body: &str| {
+        let plan = RequestPlan::compile(proto2(), id, &["id"], &rule).unwrap();
+        let captures = [Cow::Borrowed("1")];
+        let input = Input { captures: &captures, query: Some(query), body: body.as_bytes(), ..Input::default() };
+        plan.encode(&input, PLAIN, &mut BytesMut::new()).map_err(|error| error.field)
+    };
+    let inner = || BodyRule::Field("inner".into());
+
+    assert_eq!(encode(BodyRule::None, "inner.name=a", ""), Ok(()));
+    assert_eq!(encode(BodyRule::Whole, "", r#"{"inner":{"name":"a"}}"#), Ok(()));
+    assert_eq!(encode(inner(), "", r#"{"name":"a"}"#), Ok(()));
+    assert_eq!(encode(BodyRule::None, "", ""), Err("inner".to_owned()));
+    assert_eq!(encode(BodyRule::None, "inner.name=a&below.id=2", ""), Err("below.inner".to_owned()));
+    assert_eq!(encode(BodyRule::Whole, "", "{}"), Err("inner".to_owned()));
+    assert_eq!(encode(inner(), "", "null"), Err("inner".to_owned()));
+    assert_eq!(encode(inner(), "", "{}"), Err("inner.name".to_owned()));
 }

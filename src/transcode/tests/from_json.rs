@@ -1,6 +1,6 @@
 //! What JSON text is taken, and what it means.
 
-use super::{PLAIN, plans, round, round_old, to_wire, to_wire_with};
+use super::{PLAIN, plans, proto2, round, round_old, to_json_with, to_wire, to_wire_with};
 use crate::config::Json;
 use crate::transcode::Fault;
 
@@ -366,5 +366,39 @@ fn proto2_has_groups_closed_enums_and_extensions() {
     for text in [r#"{"size":4}"#, r#"{"sizes":[4]}"#, r#"{"[old.none]":1}"#, r#"{"extra":1}"#, r#"{"one":1,"two":{}}"#]
     {
         assert!(round_old(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn required_fields_must_be_given() {
+    let table = [
+        ("{}", "id"),
+        (r#"{"id":null,"inner":{"name":""}}"#, "id"),
+        (r#"{"id":0}"#, "inner"),
+        (r#"{"id":0,"inner":{}}"#, "inner.name"),
+        (r#"{"id":0,"inner":{"name":""},"below":{"id":1}}"#, "below.inner"),
+    ];
+    for (text, field) in table {
+        let error = to_wire_with(proto2(), "old.Strict", text.as_bytes(), PLAIN).unwrap_err();
+
+        assert_eq!((error.field.as_str(), error.message.as_str()), (field, "the field is required"), "{text}");
+    }
+    assert!(to_wire_with(proto2(), "old.Strict", br#"{"inner":{"name":""},"id":0}"#, PLAIN).is_ok());
+}
+
+#[test]
+fn extensions_in_a_message_set_travel_as_items() {
+    let text = r#"{"[old.Member.member]":{"value":1,"set":{"[old.strict]":{"id":2,"inner":{"name":"a"}}}}}"#;
+
+    let wire = to_wire_with(proto2(), "old.Set", text.as_bytes(), PLAIN).unwrap();
+
+    let strict = [0x0b, 0x10, 5, 0x1a, 7, 0x08, 2, 0x1b, 0x0a, 1, b'a', 0x1c, 0x0c];
+    let mut expected = vec![0x0b, 0x10, 0xff, 0xff, 0xff, 0xff, 1, 0x1a, 17, 0x08, 1, 0x12, 13];
+    expected.extend_from_slice(&strict);
+    expected.push(0x0c);
+    assert_eq!(wire, expected);
+    assert_eq!(to_json_with(proto2(), "old.Set", &wire, PLAIN).as_deref(), Ok(text));
+    for text in [r#"{"[old.none]":{}}"#, r#"{"[old.strict]":{}}"#, r#"{"[old.Member.member]":[]}"#] {
+        assert!(to_wire_with(proto2(), "old.Set", text.as_bytes(), PLAIN).is_err(), "{text}");
     }
 }

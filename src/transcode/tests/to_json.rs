@@ -19,6 +19,15 @@ impl Wire {
         self
     }
 
+    fn group(mut self, number: u32, content: &[u8]) -> Self {
+        let mut out = Out::new(&mut self.0, 0);
+        out.tag(Tag::new(number, WireType::StartGroup));
+        out.bytes(content);
+        out.tag(Tag::new(number, WireType::EndGroup));
+        drop(out);
+        self
+    }
+
     fn bytes(mut self, number: u32, bytes: &[u8]) -> Self {
         Out::new(&mut self.0, 0).delimited(Tag::new(number, WireType::Delimited), bytes);
         self
@@ -248,4 +257,25 @@ fn closed_enums_hide_what_they_do_not_know() {
     assert_eq!(json(&wire().bytes(9, &wire().bytes(1, b"a").varint(2, 4).0)), "{}");
     assert_eq!(json(&wire().bytes(9, &wire().bytes(1, b"a").0)), r#"{"named":{"a":"SMALL"}}"#);
     assert_eq!(json(&wire().bytes(2, &[0xff])), "{\"name\":\"\u{fffd}\"}");
+}
+
+#[test]
+fn items_of_a_message_set_come_in_any_form() {
+    let json = |item: Wire| to_json_with(proto2(), "old.Set", &wire().group(1, &item.0).0, PLAIN);
+    let member = wire().varint(1, 7).0;
+
+    assert_eq!(
+        json(wire().bytes(3, &member).varint(2, 536_870_911)).unwrap(),
+        r#"{"[old.Member.member]":{"value":7}}"#
+    );
+    assert_eq!(json(wire().bytes(3, &member).varint(2, 4)).unwrap(), "{}", "an extension that is not known");
+    assert_eq!(json(wire().bytes(3, &member)).unwrap(), "{}");
+    assert_eq!(
+        to_json_with(proto2(), "old.Set", &wire().bytes(5, &member).0, PLAIN).unwrap(),
+        r#"{"[old.strict]":{"id":7}}"#,
+        "as an ordinary extension"
+    );
+    let item = |value| wire().varint(2, 536_870_911).bytes(3, &wire().varint(1, value).0).0;
+    let twice = wire().group(1, &item(1)).group(1, &item(2)).0;
+    assert_eq!(to_json_with(proto2(), "old.Set", &twice, PLAIN).unwrap(), r#"{"[old.Member.member]":{"value":2}}"#);
 }
