@@ -129,6 +129,13 @@ impl Endpoint {
         }
     }
 
+    /// Whether a call would have to wait here for another to end.
+    pub(super) fn is_full(&self) -> bool {
+        let connections = self.connections.borrow();
+        let open = connections.iter().filter(|connection| !connection.is_closed());
+        open.clone().count() >= self.max_connections && !open.into_iter().any(|connection| connection.has_room())
+    }
+
     /// The usable connection with the fewest streams, if one has room.
     fn roomiest(&self) -> Option<Rc<Connection>> {
         self.forget_closed();
