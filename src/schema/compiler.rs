@@ -37,16 +37,18 @@ pub(super) fn compile(
     because: &Editions,
     search: Search<'_>,
 ) -> Result<Vec<Bytes>, SourceError> {
-    let protoc = Program::find("protoc", search.path);
-    if let Some(protoc) = &protoc {
-        match run(protoc::compile, protoc, sources, search.limit) {
-            Err(Failure::Complaint(complaint)) if protoc::is_too_old(&complaint) => {}
-            compiled @ (Ok(_) | Err(_)) => return read(compiled, protoc),
+    let mut missing = SourceError::NoCompiler { because: because.clone() };
+    if let Some(protoc) = Program::find("protoc", search.path) {
+        match run(protoc::compile, &protoc, sources, search.limit) {
+            Err(Failure::Complaint(complaint)) if protoc::is_too_old(&complaint) => {
+                missing = SourceError::OldProtoc { because: because.clone(), protoc: protoc.path, complaint };
+            }
+            compiled @ (Ok(_) | Err(_)) => return read(compiled, &protoc),
         }
     }
     match Program::find("buf", search.path) {
         Some(buf) => read(run(buf::compile, &buf, sources, search.limit), &buf),
-        None => Err(SourceError::NoCompiler { because: because.clone(), old: protoc.map(|protoc| protoc.path) }),
+        None => Err(missing),
     }
 }
 

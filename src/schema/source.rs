@@ -22,6 +22,11 @@ use crate::pb;
 /// Largest descriptor set that is read, in bytes.
 const MAX_SET: u64 = 256 << 20;
 
+/// What somebody without a compiler for editions can do.
+const WAYS: &str = "install protoc (27 or newer, 32 or newer for edition 2024; https://protobuf.dev/installation) or \
+                    buf (https://buf.build/docs/cli/installation), or give a descriptor set \
+                    (protoc --include_imports --descriptor_set_out=FILE, or buf build -o FILE)";
+
 /// Why a schema could not be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -60,17 +65,24 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// A source is written in an edition and there is no compiler for it.
-    #[error(
-        "{because} needs protoc or buf: {}; install protoc (27 or newer, 32 or newer for edition 2024, \
-         https://protobuf.dev/installation) or buf (https://buf.build/docs/cli/installation), or give a descriptor set \
-         (protoc --include_imports --descriptor_set_out=FILE, or buf build -o FILE)",
-        missing(.old.as_deref())
-    )]
+    #[error("{because} needs protoc or buf, and neither is on the PATH: {WAYS}")]
     NoCompiler {
         /// Where the edition is declared.
         because: Editions,
-        /// A protoc that does not know the edition.
-        old: Option<PathBuf>,
+    },
+    /// A source is written in an edition that protoc does not seem to know, and there is no buf.
+    #[error(
+        "{because} needs protoc or buf; {} may be too old for it, and buf is not on the PATH: {WAYS}\n\
+         protoc says: {complaint}",
+        .protoc.display()
+    )]
+    OldProtoc {
+        /// Where the edition is declared.
+        because: Editions,
+        /// The program.
+        protoc: PathBuf,
+        /// What it says, which can be a mistake in the source as well.
+        complaint: String,
     },
     /// A compiler could not be run.
     #[error("cannot run {name}")]
@@ -88,13 +100,6 @@ pub enum SourceError {
         /// How long it was given.
         limit: Duration,
     },
-}
-
-fn missing(old: Option<&Path>) -> String {
-    match old {
-        Some(protoc) => format!("{} is too old for it, and buf is not on the PATH", protoc.display()),
-        None => String::from("neither is on the PATH"),
-    }
 }
 
 /// The declaration of an edition in a source.

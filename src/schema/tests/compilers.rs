@@ -89,12 +89,18 @@ fn error_without_compilers_names_the_edition_both_compilers_and_where_they_are_f
     let none = Fixture::new(&[]).outcome();
     let old = Fixture::new(&[("protoc", OLD)]).outcome();
 
-    let ways = "install protoc (27 or newer, 32 or newer for edition 2024, https://protobuf.dev/installation) or buf \
+    let ways = "install protoc (27 or newer, 32 or newer for edition 2024; https://protobuf.dev/installation) or buf \
                 (https://buf.build/docs/cli/installation), or give a descriptor set \
                 (protoc --include_imports --descriptor_set_out=FILE, or buf build -o FILE)";
-    assert_eq!(none, format!("new.proto:2: edition 2023 needs protoc or buf: neither is on the PATH; {ways}"));
-    let missing = "bin/protoc is too old for it, and buf is not on the PATH";
-    assert_eq!(old, format!("new.proto:2: edition 2023 needs protoc or buf: {missing}; {ways}"));
+    assert_eq!(none, format!("new.proto:2: edition 2023 needs protoc or buf, and neither is on the PATH: {ways}"));
+    // The complaint stays: a mistake in the source can look the same.
+    assert_eq!(
+        old,
+        format!(
+            "new.proto:2: edition 2023 needs protoc or buf; bin/protoc may be too old for it, and buf is not on the \
+             PATH: {ways}\nprotoc says: new.proto:2:1: Expected top-level statement (e.g. \"message\")."
+        )
+    );
 }
 
 #[test]
