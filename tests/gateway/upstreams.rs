@@ -414,7 +414,8 @@ async fn chatterbox(streams: usize) -> Scripted {
 #[tokio::test]
 async fn stalled_streams_of_tiny_messages_slow_nobody_on_their_connection() {
     let backend = chatterbox(4).await;
-    let (gateway, mut client) = over(&[backend.address], ", connections: { max_per_endpoint: 1 }").await;
+    let (gateway, mut client) =
+        over(&[backend.address], ", connections: { max_per_endpoint: 1, stream_window: 1MiB }").await;
     let mut deaf = Raw::connect_with(gateway.address, 1 << 10).await;
 
     let mut streams = Vec::new();
