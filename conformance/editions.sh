@@ -4,8 +4,6 @@
 source "$(dirname "$0")/lib.sh"
 
 BUF=v1.75.0
-# Brings protoc 35.
-GRPCIO_TOOLS=1.85.1
 
 command -v go >/dev/null || fail "the editions suite needs Go"
 [ -x "$bin/buf-$BUF" ] || {
@@ -13,18 +11,12 @@ command -v go >/dev/null || fail "the editions suite needs Go"
   GOBIN=$work go install "github.com/bufbuild/buf/cmd/buf@$BUF"
   mv "$work/buf" "$bin/buf-$BUF"
 }
-venv=$work/venv-$GRPCIO_TOOLS
-[ -x "$venv/done" ] || {
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install -q --disable-pip-version-check "grpcio-tools==$GRPCIO_TOOLS"
-  install /dev/null "$venv/done"
-}
+install_protoc
 
 # Each compiler alone in a folder that is the whole PATH.
 rm -rf "$work/with-protoc" "$work/with-buf"
 mkdir "$work/with-protoc" "$work/with-buf"
-printf '#!/bin/sh\nexec "%s" -m grpc_tools.protoc "$@"\n' "$venv/bin/python3" >"$work/with-protoc/protoc"
-chmod +x "$work/with-protoc/protoc"
+ln -s "$protoc" "$work/with-protoc/protoc"
 ln -s "$bin/buf-$BUF" "$work/with-buf/buf"
 
 portico=$(realpath "${PORTICO:-$root/target/debug/portico}")

@@ -70,6 +70,21 @@ build_tools() {
   (cd "$here" && go build -mod=readonly -o "$bin/" tool && go run -mod=readonly ./descriptors >"$work/interop.binpb")
 }
 
+# install_protoc: sets protoc, one that knows editions (35) and the well-known types.
+install_protoc() {
+  local grpcio_tools=1.85.1
+  local venv=$work/venv-$grpcio_tools
+  protoc=$venv/bin/protoc
+  [ -x "$protoc" ] || {
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install -q --disable-pip-version-check "grpcio-tools==$grpcio_tools"
+    printf '#!/bin/sh\nexec "%s" -m grpc_tools.protoc "$@"\n' "$venv/bin/python3" >"$venv/protoc"
+    chmod +x "$venv/protoc"
+    # Only now, so that an installation that was cut short is made again.
+    mv "$venv/protoc" "$protoc"
+  }
+}
+
 # start_interop_server: sets upstream_port.
 start_interop_server() {
   upstream_port=$(free_port)

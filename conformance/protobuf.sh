@@ -50,8 +50,9 @@ if ! grep -q Usage <<<"$("$runner" 2>&1 || true)"; then
 fi
 
 # Of the messages that the cases are about.
-[ -s "$suite/messages.binpb" ] || (cd "$here" && go run -mod=readonly ./protoset "$suite/package/include" \
-  google/protobuf/test_messages_{proto2,proto3,proto2_editions,proto3_editions,edition2023}.proto) >"$suite/messages.binpb"
+install_protoc
+(cd "$suite/package/include" && "$protoc" -I . --include_imports --descriptor_set_out "$suite/messages.binpb" \
+  google/protobuf/test_messages_{proto2,proto3,proto2_editions,proto3_editions,edition2023}.proto)
 (cd "$root" && cargo build --locked --quiet --example conformance_testee)
 
 status=0
