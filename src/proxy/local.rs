@@ -68,9 +68,9 @@ pub(crate) fn answer(
     timer: Timer,
     worker: &Rc<Worker>,
 ) -> Response<ReplyBody> {
-    let mut headers = HeaderMap::with_capacity(2);
+    let mut headers = HeaderMap::with_capacity(3);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    reply::echo_request_id(&mut headers, &call);
+    reply::echo_identifiers(&mut headers, &call);
     let body = LocalBody {
         call,
         service,

@@ -36,7 +36,7 @@ pub(crate) fn adapt_in(call: &Call, path: PathAndQuery, mut parts: request::Part
 pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<ReplyBody> {
     let Incoming { mut head, body, pump, timer, lease } = incoming;
     headers::native_reply(&mut head.headers);
-    reply::echo_request_id(&mut head.headers, &call);
+    reply::echo_identifiers(&mut head.headers, &call);
     // A status in trailers says it all; what HTTP says beside it would only confuse a gRPC client.
     head.status = StatusCode::OK;
     call.http_status = head.status;

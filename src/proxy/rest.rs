@@ -169,7 +169,7 @@ pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming:
             }
             let mut response = Response::new(ReplyBody::whole(answer.content, answer.trailers, None));
             *response.headers_mut() = answer.headers;
-            reply::echo_request_id(response.headers_mut(), &call);
+            reply::echo_identifiers(response.headers_mut(), &call);
             reply::attach(response, call)
         }
         Err(error) => reply::error(call, &error),

@@ -260,6 +260,25 @@ async fn gateway_headers_are_made_and_those_of_the_client_are_not_believed() {
     assert_eq!(seen(&answer, "x-request-id"), [answer.headers["x-request-id"].to_str().unwrap()]);
     let traceparent = seen(&answer, "traceparent").remove(0);
     assert!(traceparent.starts_with("00-") && traceparent.len() == 55, "{traceparent}");
+    assert_eq!(answer.headers["traceparent"], traceparent);
+}
+
+#[tokio::test]
+async fn every_reply_says_which_trace_it_belongs_to() {
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+    let mut client = Raw::connect(gateway.address).await;
+
+    for (path, body) in [
+        (SAY, framed(&say(""))),
+        (SAY, bytes::Bytes::new()),
+        ("/nobody.Here/Do", bytes::Bytes::new()),
+        ("/grpc.health.v1.Health/Check", check("")),
+    ] {
+        let answer = client.call(path, &[("traceparent", PARENT)], body).await;
+        assert_eq!(answer.headers["traceparent"], PARENT, "{path}");
+    }
 }
 
 #[tokio::test]
