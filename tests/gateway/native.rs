@@ -264,6 +264,28 @@ async fn gateway_headers_are_made_and_those_of_the_client_are_not_believed() {
 }
 
 #[tokio::test]
+async fn what_belongs_to_the_edge_does_not_reach_services() {
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+    let mut client = Raw::connect(gateway.address).await;
+    let sent = [
+        ("forwarded", "for=6.6.6.6"),
+        ("x-forwarded-port", "1"),
+        ("x-envoy-original-path", "/"),
+        ("x-envoy-internal", "true"),
+        ("x-server-timeout", "7"),
+        ("request-timeout", "7"),
+    ];
+
+    let answer = client.call(SAY, &sent, framed(&say(""))).await;
+
+    for (name, _) in sent {
+        assert_eq!(seen(&answer, name), [""; 0], "{name}");
+    }
+    assert!(seen(&answer, "grpc-timeout")[0].starts_with('6'), "{:?}", seen(&answer, "grpc-timeout"));
+}
+
+#[tokio::test]
 async fn every_reply_says_which_trace_it_belongs_to() {
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let backend = backend::start().await;
