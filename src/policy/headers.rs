@@ -177,6 +177,25 @@ pub fn native_reply(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
 }
 
+/// Leaves one status in the trailers of a gRPC reply, in place: the first, by which the call is judged here. Clients
+/// differ in which of several they believe.
+pub fn only_status(trailers: &mut HeaderMap) {
+    for name in [grpc::STATUS, grpc::MESSAGE, grpc::DETAILS] {
+        let mut values = trailers.get_all(&name).iter();
+        if let (Some(first), Some(_)) = (values.next(), values.next()) {
+            let first = first.clone();
+            trailers.insert(name, first);
+        }
+    }
+}
+
+/// Removes the status from the head of a gRPC reply that goes on, in place: its place is in the trailers.
+pub fn no_status(headers: &mut HeaderMap) {
+    for name in [grpc::STATUS, grpc::MESSAGE, grpc::DETAILS] {
+        headers.remove(name);
+    }
+}
+
 /// Copies reply metadata, initial or trailing, into the headers or trailers of a REST reply.
 pub fn rest_reply(metadata: &HeaderMap, into: &mut HeaderMap) {
     for (name, value) in metadata {

@@ -42,6 +42,7 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
     call.http_status = head.status;
     let unary = call.method().is_some_and(|method| !method.server_streaming);
     let body = if body.is_end_stream() {
+        headers::only_status(&mut head.headers);
         let status = forward::trailers_status(call.upstream_name(), &head.headers, &timer);
         if let Err(error) = status.and_then(|()| if unary { Err(no_reply()) } else { Ok(()) }) {
             call.failed(&error);
@@ -52,6 +53,7 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
         call.complete();
         ReplyBody::whole(Bytes::new(), None, Some(call))
     } else {
+        headers::no_status(&mut head.headers);
         let scanner = Scanner::new(call.settings().max_response_message);
         let exchange = Exchange {
             body,
@@ -124,7 +126,8 @@ impl NativeBody {
                 self.call.response_bytes += data.len() as u64;
                 Ok(Part::Data(data))
             }
-            Ok(Part::Trailers(trailers)) => {
+            Ok(Part::Trailers(mut trailers)) => {
+                headers::only_status(&mut trailers);
                 let status = forward::trailers_status(self.call.upstream_name(), &trailers, &exchange.timer);
                 let messages = exchange.messages();
                 self.exchange = None;

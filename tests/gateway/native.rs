@@ -304,6 +304,30 @@ async fn every_reply_says_which_trace_it_belongs_to() {
 }
 
 #[tokio::test]
+async fn a_status_reaches_the_client_once() {
+    let twice = [("grpc-status", "5"), ("grpc-message", "first"), ("grpc-status", "0"), ("grpc-message", "second")];
+    let head = [&[("content-type", "application/grpc")][..], &twice].concat();
+    let trailers = act::Step::Trailers(act::entries(&twice));
+    let script = vec![
+        vec![act::Step::Read, act::Step::HeadAndEnd(200, act::entries(&head))],
+        vec![act::Step::Read, act::grpc_head(&[]), trailers.clone()],
+        vec![act::Step::Read, act::Step::Head(200, act::entries(&head)), act::Step::Data(framed(&reply(""))), trailers],
+    ];
+    let backend = scripted::start(script).await;
+    let gateway = TestGateway::start(&known(&[("echo", backend.address, "")])).await;
+    let mut client = Raw::connect(gateway.address).await;
+
+    for _ in 0..3 {
+        let answer = client.call(REPEAT, &[], framed(&say(""))).await;
+
+        for (name, expected) in &twice[..2] {
+            let values = [&answer.headers, &answer.trailers].map(|map| map.get_all(*name).iter().collect::<Vec<_>>());
+            assert_eq!(values.concat(), [expected], "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn trusted_proxies_are_believed_and_the_authority_is_as_configured() {
     let backend = backend::start().await;
     let yaml = format!(
