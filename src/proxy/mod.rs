@@ -92,10 +92,7 @@ impl Proxy {
         };
         match route {
             Route::Local(service) => match call.deadline(&parts) {
-                Ok(deadline) => {
-                    let timer = Timer::new(call.started, deadline, None);
-                    local::answer(call, service, body, timer, &self.worker)
-                }
+                Ok(deadline) => local::answer(call, service, body, deadline, &self.worker),
                 Err(error) => reply::error(call, &error),
             },
             Route::Options(allow) => reply::options(call, allow),

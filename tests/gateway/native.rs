@@ -480,6 +480,35 @@ async fn health_keeps_deadlines_and_counts_messages() {
 }
 
 #[tokio::test]
+async fn services_of_the_gateway_end_streams_that_stand_still() {
+    let backend = backend::start().await;
+    let policy = "policies: [ { match: \"*\", timeout: { stream_idle: 150ms, unary: 150ms } } ]\n";
+    let gateway = TestGateway::start(&(upstream("echo", backend.address) + policy)).await;
+    gateway.ready().await;
+    let mut client = Raw::connect(gateway.address).await;
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let list = MessageRequest::ListServices(String::new());
+    let list = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
+
+    let silent = client.begin(reflection, &[], false).await.answer().await.unwrap();
+    let mut asked = client.begin(reflection, &[], false).await;
+    asked.message(&list, false);
+    let asked = asked.answer().await.unwrap();
+    let check_only = client.begin("/grpc.health.v1.Health/Check", &[], false).await.answer().await.unwrap();
+    let watch_only = client.begin("/grpc.health.v1.Health/Watch", &[], false).await.answer().await.unwrap();
+
+    assert_eq!(asked.messages::<ServerReflectionResponse>().len(), 1);
+    for answer in [silent, asked, check_only, watch_only] {
+        assert!(answer.code() == 4 && answer.message().contains("150ms"), "{answer:?}");
+    }
+    let mut watch = client.begin("/grpc.health.v1.Health/Watch", &[], false).await;
+    watch.send(check(""), true);
+    let (_, mut body, _request) = watch.head().await.unwrap();
+    soon(body.data()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_millis(500), body.data()).await.expect_err("a watch may be silent");
+}
+
+#[tokio::test]
 async fn reflection_and_health_can_be_turned_off() {
     let first = backend::start().await;
     let second =
