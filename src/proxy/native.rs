@@ -44,7 +44,7 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
     let body = if body.is_end_stream() {
         headers::only_status(&mut head.headers);
         let status = forward::trailers_status(call.upstream_name(), &head.headers, &timer);
-        if let Err(error) = status.and_then(|()| if unary { Err(no_reply()) } else { Ok(()) }) {
+        if let Err(error) = status.and_then(|()| if unary { Err(no_reply(call.upstream_name())) } else { Ok(()) }) {
             call.failed(&error);
             if error.reason() != Reason::UpstreamStatus {
                 return reply::error(call, &error);
@@ -59,7 +59,7 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
             body,
             pump: Some(pump),
             timer,
-            _lease: lease,
+            lease,
             scanner,
             unary,
             owed: 0,
@@ -89,7 +89,7 @@ struct Exchange {
     /// Gone when the whole request was sent.
     pump: Option<Pump>,
     timer: Timer,
-    _lease: Lease,
+    lease: Lease,
     scanner: Scanner,
     /// Whether exactly one message is due.
     unary: bool,
@@ -193,7 +193,7 @@ impl Exchange {
         }
         match self.body.poll_trailers(cx) {
             Poll::Ready(Ok(trailers)) => Poll::Ready(Ok(Part::Trailers(trailers.unwrap_or_default()))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(forward::broken(&error, &self.timer))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(forward::broken(self.upstream(), &error, &self.timer))),
             Poll::Pending => self.timer.poll(cx).map(Err),
         }
     }
@@ -239,7 +239,7 @@ impl Exchange {
                     self.check(&data)?;
                     return Poll::Ready(Ok(Some(data)));
                 }
-                Some(Err(error)) => return Poll::Ready(Err(forward::broken(&error, &self.timer))),
+                Some(Err(error)) => return Poll::Ready(Err(forward::broken(self.upstream(), &error, &self.timer))),
                 None => return Poll::Ready(Ok(None)),
             }
         }
@@ -248,16 +248,20 @@ impl Exchange {
     fn check(&mut self, data: &[u8]) -> Result<(), Error> {
         self.scanner.scan(data).map_err(reply_frame_error)?;
         if self.unary && self.scanner.messages() > 1 {
-            return Err(Error::new(Reason::UpstreamProtocol, "the upstream sent more than one reply to a unary call"));
+            return Err(several_replies(self.upstream()));
         }
         Ok(())
+    }
+
+    fn upstream(&self) -> &str {
+        self.lease.endpoint().upstream()
     }
 
     /// Whether a reply whose status is OK is whole.
     fn messages(&self) -> Result<(), Error> {
         self.scanner.finish().map_err(reply_frame_error)?;
         if self.unary && self.scanner.messages() == 0 {
-            return Err(no_reply());
+            return Err(no_reply(self.upstream()));
         }
         Ok(())
     }
@@ -287,8 +291,12 @@ impl Ahead {
 /// Chunks below this are joined: copying them costs less than keeping each.
 const SMALL: usize = 1 << 10;
 
-fn no_reply() -> Error {
-    Error::new(Reason::UpstreamProtocol, "the upstream sent no reply to a unary call")
+fn no_reply(upstream: &str) -> Error {
+    Error::new(Reason::UpstreamProtocol, format!("upstream {upstream} sent no reply to a unary call"))
+}
+
+pub(crate) fn several_replies(upstream: &str) -> Error {
+    Error::new(Reason::UpstreamProtocol, format!("upstream {upstream} sent more than one reply to a unary call"))
 }
 
 /// What is wrong with the frames of a reply.
