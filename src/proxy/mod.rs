@@ -96,7 +96,7 @@ impl Proxy {
                 Err(error) => reply::error(call, &error),
             },
             Route::Options(allow) => reply::options(call, allow),
-            route => match self.forward(&mut call, route, parts, body).await {
+            route @ (Route::Grpc | Route::Rest { .. }) => match self.forward(&mut call, route, parts, body).await {
                 Ok(Answered::Native(incoming)) => native::adapt_out(call, incoming),
                 Ok(Answered::Rest(plan, incoming)) => rest::adapt_out(call, plan, incoming).await,
                 Err(error) => reply::error(call, &error),
