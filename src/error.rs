@@ -91,6 +91,8 @@ pub enum Reason {
     UpstreamMessage,
     /// A reply message is over its limit.
     ResponseTooLarge,
+    /// The client does not read its reply, and too many such replies wait already.
+    SlowReader,
     /// The upstream answered with this status; the number is in [`UpstreamStatus`].
     UpstreamStatus,
 }
@@ -120,6 +122,7 @@ impl Reason {
             Self::UpstreamProtocol => "UPSTREAM_PROTOCOL",
             Self::UpstreamMessage => "UPSTREAM_MESSAGE",
             Self::ResponseTooLarge => "RESPONSE_TOO_LARGE",
+            Self::SlowReader => "SLOW_READER",
             Self::UpstreamStatus => "UPSTREAM_STATUS",
         }
     }
@@ -152,6 +155,7 @@ impl Reason {
                 (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, Upstream)
             }
             Self::ResponseTooLarge => (Code::ResourceExhausted, StatusCode::INTERNAL_SERVER_ERROR, Upstream),
+            Self::SlowReader => (Code::ResourceExhausted, StatusCode::SERVICE_UNAVAILABLE, Client),
             Self::UpstreamStatus => (Code::Unknown, StatusCode::INTERNAL_SERVER_ERROR, Upstream),
         }
     }
@@ -186,7 +190,7 @@ impl Error {
         let message = match field.as_str() {
             "" => description.clone(),
             field if field.len() <= room => format!("{field}: {description}"),
-            field => format!("{}...: {description}", &field[..field.floor_char_boundary(room)]),
+            field => format!("{}...: {description}", field.split_at(field.floor_char_boundary(room)).0),
         };
         let mut error = Self::new(Reason::InvalidRequest, message);
         error.0.violations.push(violation);

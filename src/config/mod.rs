@@ -225,9 +225,9 @@ pub struct Connections {
     pub max_per_endpoint: usize,
     /// Default 1 s.
     pub connect_timeout: Duration,
-    /// HTTP/2 receive window of a stream. Default 1 MiB.
+    /// HTTP/2 receive window of a stream. Default 256 KiB.
     pub stream_window: u32,
-    /// HTTP/2 receive window of a connection. Default 16 MiB.
+    /// HTTP/2 receive window of a connection, at least eight times that of a stream. Default 32 MiB.
     pub connection_window: u32,
     /// Unread small DATA frames that a connection tolerates, in bytes. Default 64 MiB.
     pub data_frame_budget: usize,
@@ -386,8 +386,8 @@ impl Default for Connections {
         Self {
             max_per_endpoint: 4,
             connect_timeout: Duration::from_secs(1),
-            stream_window: 1 << 20,
-            connection_window: 16 << 20,
+            stream_window: 256 << 10,
+            connection_window: 32 << 20,
             data_frame_budget: 64 << 20,
         }
     }

@@ -189,13 +189,6 @@ pub fn only_status(trailers: &mut HeaderMap) {
     }
 }
 
-/// Removes the status from the head of a gRPC reply that goes on, in place: its place is in the trailers.
-pub fn no_status(headers: &mut HeaderMap) {
-    for name in [grpc::STATUS, grpc::MESSAGE, grpc::DETAILS] {
-        headers.remove(name);
-    }
-}
-
 /// Copies reply metadata, initial or trailing, into the headers or trailers of a REST reply.
 pub fn rest_reply(metadata: &HeaderMap, into: &mut HeaderMap) {
     for (name, value) in metadata {

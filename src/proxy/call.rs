@@ -43,6 +43,7 @@ pub(crate) struct Call {
     target: Target,
     pub(crate) trail: Trail,
     forwarded: Option<Instant>,
+    upstream_duration: Option<Duration>,
     pub(crate) response_bytes: u64,
     pub(crate) http_status: StatusCode,
     outcome: Outcome,
@@ -120,6 +121,7 @@ impl Call {
             target: Target::Unknown,
             trail: Trail::default(),
             forwarded: None,
+            upstream_duration: None,
             response_bytes: 0,
             http_status: StatusCode::OK,
             outcome: Outcome { code: 0, failure: None },
@@ -202,6 +204,11 @@ impl Call {
         self.forwarded = Some(Instant::now());
     }
 
+    /// The upstream's reply is here, whole.
+    pub(crate) fn replied(&mut self) {
+        self.upstream_duration = self.forwarded.map(|since| since.elapsed());
+    }
+
     /// The call failed. The first failure counts.
     pub(crate) fn failed(&mut self, error: &Error) {
         if self.outcome.failure.is_none() {
@@ -250,7 +257,7 @@ impl Drop for Call {
             code: self.outcome.code,
             failure: self.outcome.failure.as_ref().map(|(origin, reason)| Failure { origin: *origin, reason }),
             duration: elapsed,
-            upstream_duration: self.forwarded.map(|since| since.elapsed()),
+            upstream_duration: self.upstream_duration.or_else(|| Some(self.forwarded?.elapsed())),
             request_bytes: self.trail.request_bytes,
             response_bytes: self.response_bytes,
             attempts: self.trail.attempts,

@@ -4,9 +4,9 @@
 //! it) is sent again, elsewhere where there is an elsewhere. Nothing else is ever repeated here.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use h2::{Reason as H2Reason, RecvStream};
 use http::header::CONTENT_TYPE;
@@ -15,6 +15,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
 
 use super::pump::{Pump, Source};
 use super::timer::Timer;
+use super::unanswered::Unanswered;
 use crate::error::{Error, Reason};
 use crate::grpc;
 use crate::grpc::status::{self, Code};
@@ -67,43 +68,40 @@ pub(crate) async fn send(
     let Outgoing { path, headers, body } = outgoing;
     let mut pump = Pump::new(body);
     let mut turn = cluster.turn();
+    let mut attempts = 0..ATTEMPTS;
     loop {
-        trail.attempts += 1;
+        attempts.next();
         let lease = within(&mut timer, cluster.acquire(turn))
             .await?
             .map_err(|unreachable| Error::new(Reason::UpstreamUnreachable, unreachable.to_string()))?;
         turn += 1;
-        trail.endpoint = Some(Arc::clone(lease.endpoint().address()));
-        let last = trail.attempts >= ATTEMPTS;
-        let request = head(&path, lease.endpoint().authority(), &headers, &timer);
-        let (mut reply, stream) = match lease.send(request, false) {
+        let request = head(&path, lease.endpoint().authority(), &headers, timer.left()?);
+        let (reply, stream) = match lease.send(request, false) {
             Ok(opened) => opened,
-            Err(_) if !last => continue,
+            Err(_) if !attempts.is_empty() => continue,
             Err(error) => return Err(broken(cluster.name(), &error, &timer)),
         };
+        trail.attempts += 1;
+        trail.endpoint = Some(Arc::clone(lease.endpoint().address()));
         pump.attach(stream);
-        let answer = poll_fn(|cx| {
-            if let Poll::Ready(Err(error)) = pump.poll(cx) {
-                return Poll::Ready(Err(error));
-            }
-            if let Poll::Ready(answer) = Pin::new(&mut reply).poll(cx) {
-                return Poll::Ready(Ok(answer));
-            }
-            timer.poll(cx).map(Err)
-        })
-        .await;
-        trail.request_bytes = pump.bytes().unwrap_or(trail.request_bytes);
-        match answer? {
+        let mut opened = Unanswered::new(reply, pump, lease);
+        let answer = poll_fn(|cx| opened.poll(&mut timer, cx)).await;
+        trail.request_bytes = opened.pump().bytes().unwrap_or(trail.request_bytes);
+        let answer = answer?;
+        let lease;
+        (pump, lease) = opened.answered();
+        match answer {
             Ok(answer) => {
                 let (head, body) = answer.into_parts();
                 check(cluster.name(), &head)?;
+                pump.arrived();
                 return Ok(Incoming { head, body, pump, timer, lease });
             }
             Err(error) => {
                 if error.is_go_away() {
                     lease.retire();
                 }
-                if last || !never_arrived(&error) || !pump.rewind() {
+                if attempts.is_empty() || !never_arrived(&error) || !pump.rewind() {
                     return Err(broken(cluster.name(), &error, &timer));
                 }
             }
@@ -121,7 +119,7 @@ async fn within<T>(timer: &mut Timer, future: impl Future<Output = T>) -> Result
     .await
 }
 
-fn head(path: &PathAndQuery, authority: &Authority, headers: &HeaderMap, timer: &Timer) -> Request<()> {
+fn head(path: &PathAndQuery, authority: &Authority, headers: &HeaderMap, left: Option<Duration>) -> Request<()> {
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(Scheme::HTTP);
     uri.authority = Some(authority.clone());
@@ -131,8 +129,7 @@ fn head(path: &PathAndQuery, authority: &Authority, headers: &HeaderMap, timer: 
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = Uri::from_parts(uri).expect("scheme, authority and path make a URI");
     *request.headers_mut() = headers.clone();
-    if let Some(deadline) = timer.deadline() {
-        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+    if let Some(left) = left {
         request.headers_mut().insert(grpc::TIMEOUT, timeout::grpc_value(left));
     }
     request
@@ -174,6 +171,11 @@ fn check(upstream: &str, head: &response::Parts) -> Result<(), Error> {
         code,
         format!("upstream {upstream} answered HTTP {} with {kind} instead of a gRPC reply", status.as_u16()),
     ))
+}
+
+/// Whether the head says how the call ended, so that nothing that follows it matters.
+pub(crate) fn is_trailers_only(head: &response::Parts, body: &RecvStream) -> bool {
+    body.is_end_stream() || head.headers.contains_key(grpc::STATUS)
 }
 
 /// The status that trailers carry, as an error unless it is OK.

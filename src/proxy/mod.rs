@@ -20,6 +20,7 @@ mod reply;
 mod resolve;
 mod rest;
 mod timer;
+mod unanswered;
 pub mod worker;
 
 use std::net::SocketAddr;

@@ -9,15 +9,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
+use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Response, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
 
 use super::body::{Abort, ReplyBody};
 use super::call::Call;
 use super::forward::{self, Incoming, Outgoing};
 use super::pump::{Frames, Pump, Source};
-use super::reply;
 use super::timer::Timer;
+use super::{protocol, reply};
 use crate::body::{Part, RequestBody};
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{FrameError, Scanner};
@@ -40,8 +41,12 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
     // A status in trailers says it all; what HTTP says beside it would only confuse a gRPC client.
     head.status = StatusCode::OK;
     call.http_status = head.status;
+    let is_grpc = |value: &HeaderValue| protocol::is_grpc(value.as_bytes());
+    if !head.headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
+        head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    }
     let unary = call.method().is_some_and(|method| !method.server_streaming);
-    let body = if body.is_end_stream() {
+    let body = if forward::is_trailers_only(&head, &body) {
         headers::only_status(&mut head.headers);
         let status = forward::trailers_status(call.upstream_name(), &head.headers, &timer);
         if let Err(error) = status.and_then(|()| if unary { Err(no_reply(call.upstream_name())) } else { Ok(()) }) {
@@ -53,7 +58,6 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
         call.complete();
         ReplyBody::whole(Bytes::new(), None, Some(call))
     } else {
-        headers::no_status(&mut head.headers);
         let scanner = Scanner::new(call.settings().max_response_message);
         let exchange = Exchange {
             body,
@@ -108,6 +112,7 @@ struct Ahead {
     chunks: VecDeque<Bytes>,
     /// Small chunks behind those, in one piece.
     small: BytesMut,
+    bytes: usize,
 }
 
 impl NativeBody {
@@ -117,10 +122,7 @@ impl NativeBody {
 
     pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
-        let result = ready!(exchange.poll(cx));
-        if let Some(bytes) = exchange.pump.as_ref().and_then(Pump::bytes) {
-            self.call.trail.request_bytes = bytes;
-        }
+        let result = ready!(exchange.poll(cx, &mut self.call.trail.request_bytes));
         Poll::Ready(Some(match result {
             Ok(Part::Data(data)) => {
                 self.call.response_bytes += data.len() as u64;
@@ -149,7 +151,7 @@ impl NativeBody {
     /// of the reply must be dropped, and [`Self::poll_part`] says how the reply ends.
     pub(crate) fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(exchange) = &mut self.exchange else { return Poll::Pending };
-        let error = ready!(exchange.poll_aside(cx));
+        let error = ready!(exchange.poll_aside(cx, &mut self.call.trail.request_bytes));
         exchange.ahead = Ahead::default();
         exchange.failure = Some(error);
         Poll::Ready(())
@@ -169,7 +171,7 @@ impl NativeBody {
 
 impl Exchange {
     /// The next piece of the reply, moving the request along meanwhile.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, Error>> {
+    fn poll(&mut self, cx: &mut Context<'_>, sent: &mut u64) -> Poll<Result<Part, Error>> {
         if self.owed > 0 {
             // Fails only when the stream is closed; then there is no window left to open.
             self.body.flow_control().release_capacity(std::mem::take(&mut self.owed)).ok();
@@ -178,10 +180,13 @@ impl Exchange {
             return Poll::Ready(Err(error));
         }
         if self.failure.is_none() {
-            self.pump(cx)?;
+            self.pump(cx, sent)?;
         }
         let next = match self.ahead.pop() {
-            Some(data) => Some(data),
+            Some(data) => {
+                self.lease.hold(self.ahead.bytes);
+                Some(data)
+            }
             None => match self.read(cx) {
                 Poll::Ready(next) => next?,
                 Poll::Pending => return self.timer.poll(cx).map(Err),
@@ -199,31 +204,37 @@ impl Exchange {
     }
 
     /// Moves the request, and reads ahead. Ready when the call is over although the client has not taken its reply.
-    fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+    fn poll_aside(&mut self, cx: &mut Context<'_>, sent: &mut u64) -> Poll<Error> {
         while self.failure.is_none() {
             match self.read(cx) {
-                Poll::Ready(Ok(Some(data))) => self.ahead.push(data),
+                Poll::Ready(Ok(Some(data))) => {
+                    self.ahead.push(data);
+                    if !self.lease.hold(self.ahead.bytes) {
+                        return Poll::Ready(too_slow());
+                    }
+                }
                 // The upstream's own end, good or bad, comes after what it sent.
                 Poll::Ready(Err(error)) => self.failure = Some(error),
                 Poll::Ready(Ok(None)) | Poll::Pending => break,
             }
         }
         if self.failure.is_none()
-            && let Err(error) = self.pump(cx)
+            && let Err(error) = self.pump(cx, sent)
         {
             return Poll::Ready(error);
         }
         self.timer.poll(cx)
     }
 
-    fn pump(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+    /// Moves the request and counts it in `sent`.
+    fn pump(&mut self, cx: &mut Context<'_>, sent: &mut u64) -> Result<(), Error> {
         let Some(pump) = &mut self.pump else { return Ok(()) };
-        let before = pump.bytes();
-        let pumped = pump.poll(cx)?;
-        if pump.bytes() != before {
+        let pumped = pump.poll(cx);
+        let bytes = pump.bytes().unwrap_or(*sent);
+        if std::mem::replace(sent, bytes) != bytes {
             self.timer.touch();
         }
-        if pumped.is_ready() {
+        if pumped?.is_ready() {
             self.pump = None;
         }
         Ok(())
@@ -269,6 +280,7 @@ impl Exchange {
 
 impl Ahead {
     fn push(&mut self, data: Bytes) {
+        self.bytes += data.len();
         if data.len() < SMALL {
             return self.small.extend_from_slice(&data);
         }
@@ -280,11 +292,13 @@ impl Ahead {
 
     fn pop(&mut self) -> Option<Bytes> {
         let small = &mut self.small;
-        self.chunks.pop_front().or_else(|| (!small.is_empty()).then(|| std::mem::take(small).freeze()))
+        let data = self.chunks.pop_front().or_else(|| (!small.is_empty()).then(|| std::mem::take(small).freeze()))?;
+        self.bytes -= data.len();
+        Some(data)
     }
 
     fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.small.is_empty()
+        self.bytes == 0
     }
 }
 
@@ -297,6 +311,13 @@ fn no_reply(upstream: &str) -> Error {
 
 pub(crate) fn several_replies(upstream: &str) -> Error {
     Error::new(Reason::UpstreamProtocol, format!("upstream {upstream} sent more than one reply to a unary call"))
+}
+
+fn too_slow() -> Error {
+    Error::new(
+        Reason::SlowReader,
+        "the reply came faster than the client took it, and too many such replies wait already",
+    )
 }
 
 /// What is wrong with the frames of a reply.

@@ -14,6 +14,8 @@ use crate::grpc::frame::{FrameError, Scanner};
 
 /// Request bytes kept for another attempt; a call that sent more is not sent again.
 const REPLAY_LIMIT: usize = 64 << 10;
+/// The same in pieces, each of which may keep the larger buffer alive that it was read into.
+const REPLAY_CHUNKS: usize = 64;
 
 /// A request on its way upstream.
 #[derive(Debug)]
@@ -117,7 +119,8 @@ enum Replay {
         kept: Vec<Bytes>,
         bytes: usize,
     },
-    TooLong,
+    /// Too much was sent to remember, or no other attempt will be made.
+    Gone,
 }
 
 impl Pump {
@@ -144,13 +147,13 @@ impl Pump {
     /// Returns `false` when too much was sent to remember.
     pub(crate) fn rewind(&mut self) -> bool {
         self.stream = None;
-        let (chunks, bytes) = match std::mem::replace(&mut self.replay, Replay::TooLong) {
+        let (chunks, bytes) = match std::mem::replace(&mut self.replay, Replay::Gone) {
             Replay::Kept { chunks, bytes } => (chunks, bytes),
             Replay::Again { chunks, mut kept, bytes } => {
                 kept.extend(chunks);
                 (kept, bytes)
             }
-            Replay::TooLong => return false,
+            Replay::Gone => return false,
         };
         if !self.chunk.is_empty() {
             // The rest of a chunk that was remembered whole when it was read.
@@ -158,6 +161,11 @@ impl Pump {
         }
         self.replay = Replay::Again { chunks: chunks.into_iter(), kept: Vec::new(), bytes };
         true
+    }
+
+    /// Forgets what was sent: the call arrived.
+    pub(crate) fn arrived(&mut self) {
+        self.replay = Replay::Gone;
     }
 
     /// Request bytes that were read from the client, frames included; `None` when the request was made here.
@@ -256,12 +264,12 @@ impl Source {
 impl Replay {
     fn keep(&mut self, chunk: &Bytes) {
         match self {
-            Self::Kept { chunks, bytes } if *bytes + chunk.len() <= REPLAY_LIMIT => {
+            Self::Kept { chunks, bytes } if *bytes + chunk.len() <= REPLAY_LIMIT && chunks.len() < REPLAY_CHUNKS => {
                 *bytes += chunk.len();
                 chunks.push(chunk.clone());
             }
-            Self::Kept { .. } | Self::Again { .. } => *self = Self::TooLong,
-            Self::TooLong => {}
+            Self::Kept { .. } | Self::Again { .. } => *self = Self::Gone,
+            Self::Gone => {}
         }
     }
 
@@ -281,7 +289,7 @@ impl Replay {
 
     fn is_over(&self) -> bool {
         match self {
-            Self::Kept { .. } | Self::TooLong => true,
+            Self::Kept { .. } | Self::Gone => true,
             Self::Again { chunks, .. } => chunks.len() == 0,
         }
     }

@@ -155,7 +155,7 @@ fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
 
 /// Makes the reply to the client out of the upstream's.
 pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming: Incoming) -> Response<ReplyBody> {
-    match receive(&call, plan, incoming).await {
+    match receive(&mut call, plan, incoming).await {
         Ok(mut answer) => {
             call.response_bytes = answer.content.len() as u64;
             match call.trailers {
@@ -182,10 +182,10 @@ struct Answer {
     trailers: Option<HeaderMap>,
 }
 
-async fn receive(call: &Call, plan: &Transcoding, incoming: Incoming) -> Result<Answer, Error> {
+async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Result<Answer, Error> {
     let upstream = call.upstream_name();
     let Incoming { head, mut body, mut pump, mut timer, lease } = incoming;
-    if body.is_end_stream() {
+    if forward::is_trailers_only(&head, &body) {
         forward::trailers_status(upstream, &head.headers, &timer)?;
         return Err(no_message(upstream));
     }
@@ -225,6 +225,8 @@ async fn receive(call: &Call, plan: &Transcoding, incoming: Incoming) -> Result<
     })
     .await?;
     drop(lease);
+    call.replied();
+    let upstream = call.upstream_name();
     forward::trailers_status(upstream, &trailers, &timer)
         .map_err(|error| error.with_initial_metadata(&head.headers))?;
     scanner.finish().map_err(reply_frame_error)?;

@@ -33,6 +33,16 @@ impl Timer {
         self.deadline
     }
 
+    /// The time until the call must be over, if there is such a time.
+    ///
+    /// # Errors
+    /// It has passed.
+    pub(crate) fn left(&self) -> Result<Option<Duration>, Error> {
+        let Some(deadline) = self.deadline else { return Ok(None) };
+        let now = Instant::now();
+        self.exceeded(now).map_or_else(|| Ok(Some(deadline - now)), Err)
+    }
+
     /// A message moved: the stream is not idle.
     pub(crate) fn touch(&mut self) {
         if self.idle.is_some() {

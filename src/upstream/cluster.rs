@@ -46,14 +46,17 @@ impl Cluster {
         turn
     }
 
-    /// A place for one more call, on the endpoint of that turn or the first one after it that can be reached.
+    /// A place for one more call, on the endpoint of that turn or the first one after it that is not full and can be
+    /// reached. When all are full, the call waits for the first of them.
     ///
     /// # Errors
     /// No endpoint could be reached; the error is that of the last one tried.
     pub async fn acquire(&self, turn: usize) -> Result<Lease, Unreachable> {
         let mut failure = None;
-        for offset in 0..self.endpoints.len() {
-            match self.endpoints[(turn + offset) % self.endpoints.len()].acquire().await {
+        let in_turn = |offset: usize| &self.endpoints[(turn + offset) % self.endpoints.len()];
+        let first = (0..self.endpoints.len()).find(|offset| !in_turn(*offset).is_full()).unwrap_or(0);
+        for offset in first..first + self.endpoints.len() {
+            match in_turn(offset).acquire().await {
                 Ok(lease) => return Ok(lease),
                 Err(error) => failure = Some(error),
             }

@@ -7,11 +7,13 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::Request;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -26,6 +28,10 @@ pub struct Connection {
     sender: SendRequest<Bytes>,
     active: Cell<usize>,
     closed: Cell<bool>,
+    /// The receive window that all its streams share.
+    window: usize,
+    /// How much of it is taken by replies whose clients do not read.
+    held: Cell<usize>,
 }
 
 impl Connection {
@@ -37,6 +43,17 @@ impl Connection {
     /// Whether the peer allows one more stream.
     pub(super) fn has_room(&self) -> bool {
         !self.closed.get() && self.active.get() < self.sender.current_max_send_streams()
+    }
+
+    /// Whether slow readers take so much of the window that a call is better off on another connection.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.held.get() > self.window / 4
+    }
+
+    /// What one more call may hold when its streams hold this much together: half of the window is for those who come
+    /// first, the rest in small shares for everyone, so that who reads never waits for who does not.
+    fn share(&self) -> usize {
+        (self.window / 2).saturating_sub(self.held.get()).max(self.window / SMALL_SHARES)
     }
 
     /// Whether no new call may start here: it ended, or the peer said GOAWAY.
@@ -54,6 +71,8 @@ impl Connection {
 pub struct Lease {
     connection: Rc<Connection>,
     endpoint: Rc<Endpoint>,
+    /// Of the connection's held bytes, those of this call.
+    held: Cell<usize>,
     _counted: UpstreamStream,
 }
 
@@ -61,7 +80,7 @@ impl Lease {
     pub(super) fn new(connection: Rc<Connection>, endpoint: Rc<Endpoint>) -> Self {
         connection.active.set(connection.active.get() + 1);
         let counted = endpoint.metrics().stream();
-        Self { connection, endpoint, _counted: counted }
+        Self { connection, endpoint, held: Cell::new(0), _counted: counted }
     }
 
     /// The endpoint that the connection leads to.
@@ -77,15 +96,25 @@ impl Lease {
         self.connection.sender.clone().send_request(head, end).inspect_err(|_| self.retire())
     }
 
+    /// Says how many bytes of the reply wait for the client, for which the window stays closed. Returns whether the call
+    /// may hold that much.
+    pub fn hold(&self, bytes: usize) -> bool {
+        let held = &self.connection.held;
+        held.set(held.get() - self.held.replace(bytes) + bytes);
+        bytes <= self.connection.share()
+    }
+
     /// Keeps new calls off this connection; the running ones go on.
     pub fn retire(&self) {
         self.connection.close();
+        self.endpoint.forget_closed();
         self.endpoint.stream_ended();
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.hold(0);
         self.connection.active.set(self.connection.active.get() - 1);
         self.endpoint.stream_ended();
     }
@@ -143,6 +172,12 @@ pub(super) async fn open(
     let opening = async {
         let stream = TcpStream::connect(address).await.map_err(OpenError::Connect)?;
         stream.set_nodelay(true).map_err(OpenError::Connect)?;
+        let socket = SockRef::from(&stream);
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+        socket.set_tcp_keepalive(&keepalive).map_err(OpenError::Connect)?;
+        // What was sent and is not acknowledged keeps the system from probing; this bounds that case.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        socket.set_tcp_user_timeout(Some(KEEPALIVE * 2)).map_err(OpenError::Connect)?;
         let batch = Batch::new(stream);
         let (sender, mut connection) = Builder::new()
             .initial_window_size(settings.stream_window)
@@ -178,11 +213,24 @@ pub(super) async fn open(
             Poll::Pending => Poll::Pending,
         });
         settled.await?;
-        let connection = Rc::new(Connection { sender, active: Cell::new(0), closed: Cell::new(false) });
+        let connection = Rc::new(Connection {
+            sender,
+            active: Cell::new(0),
+            closed: Cell::new(false),
+            window: settings.connection_window as usize,
+            held: Cell::new(0),
+        });
         Ok((connection, driver))
     };
     timeout(settings.connect_timeout, opening).await.unwrap_or(Err(OpenError::Timeout))
 }
+
+/// The part of a connection's window, as a divisor, that a call may hold whatever the others hold.
+const SMALL_SHARES: usize = 2048;
+
+/// Silence after which the system asks whether the peer is still there, so that one that vanished without a word is found
+/// out within a minute.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Metadata that one reply may carry, names and values with 32 bytes each.
 const MAX_HEADER_BYTES: u32 = 64 << 10;

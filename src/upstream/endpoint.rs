@@ -120,6 +120,10 @@ impl Endpoint {
             // Registered before the state is looked at, so that no change in between is missed.
             let changed = self.changed.notified();
             if let Some(connection) = self.roomiest() {
+                if connection.is_crowded() {
+                    // For the calls after this one, if another connection may be and can be made.
+                    self.dial_if_due().ok();
+                }
                 return Ok(Lease::new(connection, Rc::clone(self)));
             }
             match self.dial_if_due()? {
@@ -130,15 +134,27 @@ impl Endpoint {
         }
     }
 
+    /// Whether a call would have to wait here for another to end.
+    pub(super) fn is_full(&self) -> bool {
+        let connections = self.connections.borrow();
+        let open = connections.iter().filter(|connection| !connection.is_closed());
+        open.clone().count() >= self.max_connections && !open.into_iter().any(|connection| connection.has_room())
+    }
+
     /// The usable connection with the fewest streams, if one has room.
     fn roomiest(&self) -> Option<Rc<Connection>> {
-        let mut connections = self.connections.borrow_mut();
-        connections.retain(|connection| !connection.is_closed());
+        self.forget_closed();
+        let connections = self.connections.borrow();
         connections
             .iter()
             .filter(|connection| connection.has_room())
-            .min_by_key(|connection| connection.active())
+            .min_by_key(|connection| (connection.is_crowded(), connection.active()))
             .cloned()
+    }
+
+    /// Lets go of the connections that take no more calls; they end with the calls that they have.
+    pub(super) fn forget_closed(&self) {
+        self.connections.borrow_mut().retain(|connection| !connection.is_closed());
     }
 
     /// Starts an attempt to connect unless one is under way, or as many connections are open as may be. Says when the

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::support::backend::{self, act, pb, scripted};
 use crate::support::client::{Version, request};
@@ -148,4 +150,88 @@ async fn other_spellings_of_a_method_are_not_forwarded_as_unknown_methods() {
     assert!(backend.calls().is_empty());
     assert_eq!(call("/portico.test.v1.Other/Say").await.unwrap(), "0");
     assert_eq!(backend.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn readers_that_do_not_read_leave_the_upstream_to_others() {
+    const SLOW: usize = 400;
+    let endless: Vec<_> = std::iter::once(act::grpc_head(&[]))
+        .chain((0..8).map(|_| act::Step::Data(act::framed(&[0; 1 << 20]))))
+        .chain([act::status(0, "")])
+        .collect();
+    let mut script = vec![endless; SLOW];
+    script.push(act::reply(&pb::SayReply { text: "hello".into(), ..Default::default() }));
+    let backend = scripted::start(script).await;
+    let gateway = TestGateway::start(&over_scripted(backend.address)).await;
+    gateway.ready().await;
+    let mut held = Vec::new();
+    for _ in 0..SLOW / 50 {
+        let stream = TcpStream::connect(gateway.address).await.expect("the gateway listens");
+        let (mut sender, connection) =
+            h2::client::Builder::new().initial_window_size(1).handshake::<_, Bytes>(stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        for _ in 0..50 {
+            sender = sender.ready().await.expect("open");
+            let (reply, mut stream) = sender.send_request(grpc("Repeat", gateway.address), false).expect("sent");
+            stream.send_data(Bytes::from_static(&[0, 0, 0, 0, 0]), true).expect("sent");
+            held.push(reply.await.expect("a head"));
+        }
+    }
+
+    let mut client = gateway.client(Version::Http1).await;
+    let call = client.json(Method::POST, "/portico.test.v1.Echo/Say", r#"{"text": "hello"}"#);
+    let reply = tokio::time::timeout(Duration::from_secs(5), call).await.expect("nobody waits for who does not read");
+
+    assert_eq!(reply.status, StatusCode::OK);
+    let cut_off = "portico_requests_total{upstream=\"echo\",method=\"portico.test.v1.Echo/Repeat\",protocol=\"grpc\",code=\"RESOURCE_EXHAUSTED\",origin=\"client\"";
+    gateway.metric_reaches(cut_off, 1.0).await;
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_cancelled_at_once_leave_the_upstream_to_others() {
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+    let mut bystander = backend::client(gateway.address).await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let say = || pb::SayRequest { text: "still there".into(), ..Default::default() };
+    sender.send(say()).await.expect("open");
+    let mut replies = bystander.converse(stream).await.expect("a head").into_inner();
+    replies.message().await.expect("a reply");
+
+    for round in 0..200 {
+        let stream = TcpStream::connect(gateway.address).await.expect("the gateway listens");
+        let (mut client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let mut given_up = Vec::new();
+        for _ in 0..90 {
+            let Ok(ready) = client.ready().await else { break };
+            client = ready;
+            let Ok(sent) = client.send_request(grpc("Collect", gateway.address), false) else { break };
+            given_up.push(sent);
+        }
+        // At a different moment of the gateway's turn each time.
+        let moment = Instant::now() + Duration::from_micros(20 * (round % 25));
+        while Instant::now() < moment {
+            tokio::task::yield_now().await;
+        }
+        drop(given_up);
+        sender.send(say()).await.expect("the bystander's call is still there");
+        replies.message().await.expect("it goes on").expect("a reply");
+    }
+}
+
+fn grpc(method: &str, gateway: SocketAddr) -> Request<()> {
+    Request::post(format!("http://{gateway}/portico.test.v1.Echo/{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .expect("a good request")
+}
+
+fn over_scripted(address: SocketAddr) -> String {
+    format!(
+        "workers: 1\nupstreams: [ {{ name: echo, endpoints: [\"{address}\"], schema: {{ proto: [proto/portico/test/v1/echo.proto], include: [proto] }} }} ]\n"
+    )
 }

@@ -111,6 +111,27 @@ async fn statuses_outside_the_table_and_trailers_only_pass_untouched() {
     assert_eq!(third.code(), 0);
 }
 
+#[tokio::test]
+async fn a_status_in_the_head_ends_the_call_whatever_else_is_there() {
+    let text = [("content-type", "text/plain"), ("grpc-status", "5")];
+    let body = act::Step::Data(framed(&say("")));
+    let script = vec![
+        vec![act::Step::HeadAndEnd(200, act::entries(&[("grpc-status", "5")]))],
+        vec![act::Step::HeadAndEnd(404, act::entries(&text))],
+        vec![act::Step::Head(200, act::entries(&text)), body, act::Step::End],
+    ];
+    let backend = scripted::start(script).await;
+    let gateway = TestGateway::start(&known(&[("echo", backend.address, "")])).await;
+    let mut client = Raw::connect(gateway.address).await;
+
+    for _ in 0..3 {
+        let answer = client.call(SAY, &[], framed(&say(""))).await;
+
+        assert!(answer.is_trailers_only());
+        assert_eq!((answer.code(), answer.headers["content-type"].to_str().unwrap()), (5, "application/grpc"));
+    }
+}
+
 /// Upstreams with the echo schema from a file, and more keys for each.
 fn known(upstreams: &[(&str, std::net::SocketAddr, &str)]) -> String {
     let set = concat!(env!("OUT_DIR"), "/test/echo.binpb");

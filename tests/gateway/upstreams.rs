@@ -390,6 +390,26 @@ async fn endpoints_are_taken_in_turn() {
 }
 
 #[tokio::test]
+async fn calls_do_not_wait_at_a_full_endpoint_while_another_has_room() {
+    let narrow = backend::start_with(Options { max_concurrent_streams: Some(1), ..Options::default() }).await;
+    let wide = backend::start().await;
+    let (_gateway, mut client) = over(&[narrow.address, wide.address], ", connections: { max_per_endpoint: 1 }").await;
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        let mut call = client.clone().begin(SAY, &[], false).await;
+        call.send(stalled(), true);
+        running.push(call);
+    }
+    narrow.tally.until(|counts| counts.started == 1).await;
+
+    for _ in 0..6 {
+        assert_eq!(soon(say(&mut client)).await.code(), 0);
+    }
+
+    assert_eq!(wide.tally.until(|counts| counts.finished == 6).await.started, 7);
+}
+
+#[tokio::test]
 async fn one_dead_endpoint_of_two_fails_no_call() {
     let backend = backend::start().await;
     let (_gateway, mut client) = over(&[nowhere().await, backend.address], "").await;
@@ -414,7 +434,8 @@ async fn chatterbox(streams: usize) -> Scripted {
 #[tokio::test]
 async fn stalled_streams_of_tiny_messages_slow_nobody_on_their_connection() {
     let backend = chatterbox(4).await;
-    let (gateway, mut client) = over(&[backend.address], ", connections: { max_per_endpoint: 1 }").await;
+    let (gateway, mut client) =
+        over(&[backend.address], ", connections: { max_per_endpoint: 1, stream_window: 1MiB }").await;
     let mut deaf = Raw::connect_with(gateway.address, 1 << 10).await;
 
     let mut streams = Vec::new();

@@ -95,11 +95,18 @@ fn connections(raw: RawConnections, report: &mut Report<'_>) -> Connections {
     if let Some(timeout) = raw.connect_timeout {
         connections.connect_timeout = bounded(&timeout, CONNECT_TIMEOUT, report).0;
     }
-    if let Some(window) = raw.stream_window {
-        connections.stream_window = to_u32(bounded(&window, WINDOW, report).0);
+    if let Some(window) = &raw.stream_window {
+        connections.stream_window = to_u32(bounded(window, WINDOW, report).0);
     }
-    if let Some(window) = raw.connection_window {
-        connections.connection_window = to_u32(bounded(&window, WINDOW, report).0);
+    if let Some(window) = &raw.connection_window {
+        connections.connection_window = to_u32(bounded(window, WINDOW, report).0);
+    }
+    let (stream, connection) = (Size(connections.stream_window.into()), Size(connections.connection_window.into()));
+    if let Some(window) = raw.connection_window.or(raw.stream_window).filter(|_| connection.0 / stream.0 < READERS) {
+        report.problem(
+            &window.at,
+            format!("connection_window ({connection}) must be at least {READERS} times stream_window ({stream}), or a few slow readers hold up every call"),
+        );
     }
     if let Some(budget) = raw.data_frame_budget {
         connections.data_frame_budget = to_usize(bounded(&budget, DATA_FRAME_BUDGET, report).0);
@@ -107,6 +114,8 @@ fn connections(raw: RawConnections, report: &mut Report<'_>) -> Connections {
     connections
 }
 
+/// How many streams may wait for their clients without the connection running out of window.
+const READERS: u64 = 8;
 const PER_ENDPOINT: RangeInclusive<u64> = 1..=1024;
 const CONNECT_TIMEOUT: RangeInclusive<Span> = Span(Duration::from_millis(1))..=Span(Duration::from_mins(5));
 const DATA_FRAME_BUDGET: RangeInclusive<Size> = Size(64 << 10)..=Size(4 << 30);

@@ -129,6 +129,10 @@ fn limits_out_of_range() {
             "connections: { data_frame_budget: 1B }",
             "4:39: upstreams[0].connections.data_frame_budget: 1B is out of range; allowed are 64KiB to 4GiB",
         ),
+        (
+            "connections: { stream_window: 8MiB }",
+            "4:35: upstreams[0].connections.stream_window: connection_window (32MiB) must be at least 8 times stream_window (8MiB), or a few slow readers hold up every call",
+        ),
     ]);
 }
 
