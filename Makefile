@@ -29,11 +29,12 @@ deny: ## licences, duplicates and origins of the dependencies
 	@tools/install.sh cc cargo cargo-deny
 	cargo deny --locked check -D unmatched-skip -D unnecessary-skip bans licenses sources
 
-conformance: ## gRPC interop and h2spec through the gateway
-	@tools/install.sh cc cargo go python3
+conformance: ## gRPC interop and h2spec through the gateway; editions by protoc and buf
+	@tools/install.sh cc cargo go python3 python3-venv
 	cargo build --locked
 	conformance/interop.sh
 	conformance/h2spec.sh
+	conformance/editions.sh
 
 third-party: ## real calls to OpenFGA through the gateway, by reflection alone; minutes to build the first time
 	@tools/install.sh cc cargo go python3

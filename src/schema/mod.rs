@@ -8,12 +8,16 @@
 //! **Invariant**: every [`MessageId`] and [`EnumId`] reachable from a schema indexes into that same schema.
 
 mod broken;
+mod buf;
+mod compiler;
 mod declaration;
 mod features;
 mod fields;
 pub mod http_rule;
 mod link;
 mod names;
+mod preamble;
+mod program;
 mod protoc;
 pub mod reflect;
 mod services;

@@ -1,25 +1,31 @@
 //! Schemas from files of the operator: descriptor sets and `.proto` sources.
 //!
 //! Everything here blocks and belongs off the data threads. Sources are compiled by protox; editions, which it cannot
-//! read, by `protoc` if that is installed. What a source imports is searched in the operator's
+//! read, by `protoc` or `buf` if one is installed. What a source imports is searched in the operator's
 //! folders first and among the vendored files then, except `google/protobuf/*`, which is always the vendored one.
 //! Services of vendored imports do not count as declared.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
+use super::compiler::{self, Search, Sources, TIME_LIMIT};
 use super::set::{SetError, split};
-use super::{Schema, protoc, set};
+use super::{Schema, preamble, set};
 use crate::pb;
 
 /// Largest descriptor set that is read, in bytes.
 const MAX_SET: u64 = 256 << 20;
+
+/// What somebody without a compiler for editions can do.
+const WAYS: &str = "install protoc (27 or newer, 32 or newer for edition 2024; https://protobuf.dev/installation) or \
+                    buf (https://buf.build/docs/cli/installation), or give a descriptor set \
+                    (protoc --include_imports --descriptor_set_out=FILE, or buf build -o FILE)";
 
 /// Why a schema could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -52,18 +58,65 @@ pub enum SourceError {
     /// A source does not compile; the text has file, line and column.
     #[error("{0}")]
     Compile(String),
-    /// A source is written in editions and there is no compiler for it.
-    #[error(
-        "{file} uses editions, which need protoc on the PATH, and there is none: install protoc 27 or newer, or give a \
-         descriptor set (protoc --include_imports --descriptor_set_out=FILE, or buf build -o FILE)"
-    )]
-    NoProtoc {
-        /// The file, as it is imported.
-        file: String,
+    /// A source has no name that others could import it by.
+    #[error("{} is in none of the include folders", .path.display())]
+    NotIncluded {
+        /// The file.
+        path: PathBuf,
     },
-    /// `protoc` could not be run.
-    #[error("cannot run protoc")]
-    Protoc(#[source] io::Error),
+    /// A source is written in an edition and there is no compiler for it.
+    #[error("{because} needs protoc or buf, and neither is on the PATH: {WAYS}")]
+    NoCompiler {
+        /// Where the edition is declared.
+        because: Editions,
+    },
+    /// A source is written in an edition that protoc does not seem to know, and there is no buf.
+    #[error(
+        "{because} needs protoc or buf; {} may be too old for it, and buf is not on the PATH: {WAYS}\n\
+         protoc says: {complaint}",
+        .protoc.display()
+    )]
+    OldProtoc {
+        /// Where the edition is declared.
+        because: Editions,
+        /// The program.
+        protoc: PathBuf,
+        /// What it says, which can be a mistake in the source as well.
+        complaint: String,
+    },
+    /// A compiler could not be run.
+    #[error("cannot run {name}")]
+    Run {
+        /// The compiler.
+        name: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A compiler did not come to an end.
+    #[error("{name} was stopped because it took longer than {limit:?}")]
+    Late {
+        /// The compiler.
+        name: &'static str,
+        /// How long it was given.
+        limit: Duration,
+    },
+}
+
+/// The declaration of an edition in a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Editions {
+    /// The operator's path of the file.
+    pub file: PathBuf,
+    /// From 1.
+    pub line: usize,
+    /// What stands between the quotes.
+    pub edition: String,
+}
+
+impl fmt::Display for Editions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}: edition {}", self.file.display(), self.line, self.edition)
+    }
 }
 
 /// Loads an encoded `FileDescriptorSet`.
@@ -71,14 +124,17 @@ pub enum SourceError {
 /// # Errors
 /// The file cannot be read or is no such set.
 pub fn load_descriptor_set(path: &Path) -> Result<Schema, SourceError> {
+    read_set(path).map(Schema::from_files)
+}
+
+pub(super) fn read_set(path: &Path) -> Result<Vec<Bytes>, SourceError> {
     let unreadable = |source| SourceError::Read { path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(unreadable)?.len();
     if size > MAX_SET {
         return Err(SourceError::TooLarge { path: path.to_owned(), size });
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    let files = split(&bytes.into()).map_err(|source| SourceError::Set { path: path.to_owned(), source })?;
-    Ok(Schema::from_files(files))
+    split(&bytes.into()).map_err(|source| SourceError::Set { path: path.to_owned(), source })
 }
 
 /// Compiles `.proto` files, whose paths lead through one of the folders of `include` or start inside one. Without such
@@ -87,10 +143,11 @@ pub fn load_descriptor_set(path: &Path) -> Result<Schema, SourceError> {
 /// # Errors
 /// A file or import is missing or does not compile, or needs a compiler that is not installed.
 pub fn compile(files: &[PathBuf], include: &[PathBuf]) -> Result<Schema, SourceError> {
-    compile_with(files, include, &std::env::var_os("PATH").unwrap_or_default())
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    compile_with(files, include, Search { path: &path, limit: TIME_LIMIT })
 }
 
-pub(super) fn compile_with(files: &[PathBuf], include: &[PathBuf], path: &OsStr) -> Result<Schema, SourceError> {
+pub(super) fn compile_with(files: &[PathBuf], include: &[PathBuf], search: Search<'_>) -> Result<Schema, SourceError> {
     let own_folders: Vec<PathBuf>;
     let include = if include.is_empty() {
         own_folders = files.iter().map(|file| folder_of(file)).collect();
@@ -103,7 +160,7 @@ pub(super) fn compile_with(files: &[PathBuf], include: &[PathBuf], path: &OsStr)
     let compiled = match compile_by_protox(files, resolver) {
         Ok(compiled) => compiled,
         Err(error) => match editions.get() {
-            Some(file) => protoc::compile(files, include, file, path)?,
+            Some(because) => compiler::compile(&Sources { files, include }, because, search)?,
             // protox puts file, line and column into its debug form only.
             None => return Err(SourceError::Compile(format!("{error:?}"))),
         },
@@ -137,10 +194,10 @@ fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-/// Finds imports, and remembers the first file that is written in editions.
+/// Finds imports, and remembers the first file that is written in an edition.
 struct Resolver {
     chain: ChainFileResolver,
-    editions: Arc<OnceLock<String>>,
+    editions: Arc<OnceLock<Editions>>,
 }
 
 impl Resolver {
@@ -196,7 +253,7 @@ impl FileResolver for WellKnown {
 struct Folder {
     path: PathBuf,
     inner: IncludeFileResolver,
-    editions: Arc<OnceLock<String>>,
+    editions: Arc<OnceLock<Editions>>,
 }
 
 impl FileResolver for Folder {
@@ -208,9 +265,11 @@ impl FileResolver for Folder {
         let opened = self.inner.open_file(name);
         if let Err(error) = &opened
             && error.is_parse()
-            && std::fs::read_to_string(self.path.join(name)).is_ok_and(|source| uses_editions(&source))
+            && let path = self.path.join(name)
+            && let Ok(source) = std::fs::read_to_string(&path)
+            && let Some(editions) = preamble::edition(&path, &source)
         {
-            self.editions.get_or_init(|| name.to_owned());
+            self.editions.get_or_init(|| editions);
         }
         opened
     }
@@ -219,21 +278,6 @@ impl FileResolver for Folder {
 impl fmt::Debug for Resolver {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Resolver").field("editions", &self.editions).finish_non_exhaustive()
-    }
-}
-
-/// Whether the first statement is `edition = …`; comments and blanks may come before it.
-fn uses_editions(source: &str) -> bool {
-    let mut rest = source.trim_start_matches('\u{feff}');
-    loop {
-        rest = rest.trim_start();
-        if let Some(line) = rest.strip_prefix("//") {
-            rest = line.split_once('\n').map_or("", |(_, after)| after);
-        } else if let Some(comment) = rest.strip_prefix("/*") {
-            rest = comment.split_once("*/").map_or("", |(_, after)| after);
-        } else {
-            return rest.strip_prefix("edition").is_some_and(|after| after.trim_start().starts_with('='));
-        }
     }
 }
 
@@ -308,21 +352,6 @@ mod tests {
         assert!(compile("type.proto").starts_with("type.proto:3:3: "), "{}", compile("type.proto"));
         assert_eq!(compile("import.proto"), "import.proto:2:1: import 'gone.proto' not found");
         assert!(compile("gone.proto").contains("gone.proto"), "{}", compile("gone.proto"));
-    }
-
-    #[test]
-    fn editions_without_protoc_say_what_is_missing() {
-        let folder = folder(&[
-            ("api.proto", "syntax = \"proto3\"; import \"new.proto\"; message M { New n = 1; }"),
-            ("new.proto", "/* licence */ // more\nedition = \"2023\"; message New {}"),
-        ]);
-
-        let error = message(compile_with(&[folder.path().join("api.proto")], &[], OsStr::new("")));
-
-        assert!(
-            error.starts_with("new.proto uses editions, which need protoc on the PATH, and there is none"),
-            "{error}"
-        );
     }
 
     #[test]

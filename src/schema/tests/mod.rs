@@ -1,5 +1,7 @@
 //! Whole schemas from hand-made files, hostile ones, and prost-reflect as the oracle.
 
+#[cfg(unix)]
+mod compilers;
 mod editions;
 mod hostile;
 mod linking;
