@@ -142,7 +142,8 @@ async fn data_may_take_longer_than_heads() {
     let data = frame(frames::DATA, frames::END_STREAM, 1, &[0; 5]);
 
     raw.send(&[frames::grpc_head(1, COLLECT), data[..11].to_vec()].concat()).await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    let closing = raw.until(|frame| frame.kind == frames::GOAWAY);
+    tokio::time::timeout(Duration::from_millis(400), closing).await.expect_err("the connection stays open");
     raw.send(&data[11..]).await;
     let end = raw.until(|frame| frame.flags & frames::END_STREAM != 0 && frame.stream == 1).await;
 
