@@ -150,6 +150,19 @@ async fn methods_that_no_schema_knows_go_to_the_only_upstream() {
 }
 
 #[tokio::test]
+async fn policies_hold_for_methods_that_no_schema_knows() {
+    let backend = scripted::start(vec![act::reply(&reply(&"long".repeat(10)))]).await;
+    let policy = "policies: [ { match: other.v1.Thing/Do, limits: { response_message: 16B } } ]\n";
+    let gateway = TestGateway::start(&(known(&[("echo", backend.address, "")]) + policy)).await;
+    let mut client = Raw::connect(gateway.address).await;
+
+    let answer = client.call("/other.v1.Thing/Do", &[], framed(&say(""))).await;
+
+    assert_eq!(answer.code(), 8);
+    assert!(answer.message().contains("limit of 16"), "{}", answer.message());
+}
+
+#[tokio::test]
 async fn methods_that_no_schema_knows_need_a_pattern_among_several_upstreams() {
     let first = scripted::start(vec![act::reply(&reply("first"))]).await;
     let second = scripted::start(vec![act::reply(&reply("second"))]).await;
