@@ -19,7 +19,7 @@ use crate::proxy::worker::Worker;
 use crate::runtime::Workers;
 use crate::server;
 use crate::server::drain::Shutdown;
-use crate::server::listener::{Accepted, Listener};
+use crate::server::listener::{self, Accepted, Listener};
 use crate::snapshot::{Snapshot, Source, load};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Registry;
@@ -50,8 +50,10 @@ pub struct Gateway {
 pub enum StartError {
     /// Descriptors in files are wrong; a sentence for each upstream.
     Schema(Vec<String>),
-    /// An address cannot be listened on.
+    /// An address for clients cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// The admin address cannot be listened on.
+    Admin(SocketAddr, io::Error),
     /// The access log cannot be written.
     AccessLog(io::Error),
     /// The system refuses threads.
@@ -62,11 +64,20 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Schema(errors) => f.write_str(&errors.join("\n")),
-            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::Listen(address, error) => cannot_listen(f, *address, error, "--listen"),
+            Self::Admin(address, error) => cannot_listen(f, *address, error, "--admin"),
             Self::AccessLog(error) => write!(f, "cannot write the access log: {error}"),
             Self::Workers(error) => write!(f, "cannot start the workers: {error}"),
         }
     }
+}
+
+fn cannot_listen(f: &mut fmt::Formatter<'_>, address: SocketAddr, error: &io::Error, flag: &str) -> fmt::Result {
+    write!(f, "cannot listen on {address}: {error}")?;
+    if error.kind() == io::ErrorKind::AddrInUse {
+        write!(f, "; {flag} or the configuration file may name another, port 0 takes a free one")?;
+    }
+    Ok(())
 }
 
 impl std::error::Error for StartError {}
@@ -198,9 +209,6 @@ fn start_workers(
     Ok(Arc::new(workers))
 }
 
-/// Ports tried after a busy one, when the next free one will do.
-const PORTS_TRIED: u16 = 20;
-
 type Admin = (Option<SocketAddr>, Option<oneshot::Sender<()>>);
 
 fn start_admin(
@@ -209,18 +217,11 @@ fn start_admin(
     registry: &Arc<Registry>,
     readiness: &Arc<Readiness>,
 ) -> Result<Admin, StartError> {
-    let Some(mut address) = config.admin else { return Ok((None, None)) };
-    let mut left = if config.next_free_admin_port { PORTS_TRIED } else { 0 };
-    let listener = loop {
-        match control.block_on(admin::bind(address)) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => {
-                left -= 1;
-                address.set_port(address.port().saturating_add(1));
-            }
-            bound => break bound.map_err(|error| StartError::Listen(address, error))?,
-        }
-    };
-    let bound = listener.local_addr().map_err(|error| StartError::Listen(address, error))?;
+    let Some(address) = config.admin else { return Ok((None, None)) };
+    let bind = |address| control.block_on(admin::bind(address));
+    let listener = if config.next_free_admin_port { listener::next_free(address, bind) } else { bind(address) };
+    let listener = listener.map_err(|error| StartError::Admin(address, error))?;
+    let bound = listener.local_addr().map_err(|error| StartError::Admin(address, error))?;
     let (alive, ended) = oneshot::channel();
     let state = admin::State { registry: Arc::clone(registry), readiness: Arc::clone(readiness) };
     control.spawn(admin::serve(listener, state, async move {

@@ -1,7 +1,7 @@
 //! The commands that serve: `run` and `demo`.
 
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -14,6 +14,7 @@ use crate::config::{Config, SchemaSource};
 use crate::demo;
 use crate::gateway::Gateway;
 use crate::runtime;
+use crate::server::listener;
 use crate::telemetry::logs;
 
 /// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what still runs.
@@ -39,7 +40,7 @@ pub fn run(run: Run) -> Result<(), Exit> {
 pub fn demo(demo: Demo) -> Result<(), Exit> {
     start_logs(demo.log)?;
     let control = control()?;
-    let listener = bind_service().map_err(wrong)?;
+    let listener = listener::next_free(SERVICE, TcpListener::bind).map_err(wrong)?;
     let service = listener.local_addr().map_err(wrong)?;
     let (alive, ended) = oneshot::channel::<()>();
     let serving = control.spawn(demo::start(listener, async move {
@@ -83,11 +84,8 @@ async fn learn(gateway: &Gateway) {
     time::timeout(Duration::from_secs(5), learned).await.ok();
 }
 
-/// The service's usual port, or any.
-fn bind_service() -> io::Result<TcpListener> {
-    TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)))
-        .or_else(|_| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))
-}
+/// The usual port of gRPC services.
+const SERVICE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 50051));
 
 fn start_logs(log: Log) -> Result<(), Exit> {
     logs::init(log.format, log.level).map_err(wrong)

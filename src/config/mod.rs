@@ -141,7 +141,7 @@ pub struct Limits {
     pub max_concurrent_streams: u32,
     /// Reset streams not yet seen by the gateway, beyond which the connection is closed. Default 200.
     pub max_pending_resets: usize,
-    /// For the first bytes, the preface and each HTTP/1.1 head. Default 10 s.
+    /// For the first bytes, the preface, each head, and each frame but DATA that has begun. Default 10 s.
     pub header_timeout: Duration,
     /// Connection without a request. Default 1 h.
     pub idle_timeout: Duration,

@@ -22,20 +22,28 @@ pub fn is_binary(name: &HeaderName) -> bool {
     name.as_str().ends_with("-bin")
 }
 
+/// Whether only a gateway may say it, or the gateway has done what it asks for: who the caller is, by what way it came,
+/// and how long it waits.
+pub fn is_of_edge(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    matches!(text, "forwarded" | "x-server-timeout" | "request-timeout")
+        || text.starts_with("x-forwarded-")
+        || text.starts_with("x-envoy-")
+}
+
 /// Whether a REST request's header describes the HTTP request itself, so that it means nothing to a gRPC service:
-/// its body, its target, what reply it takes, and names that only a gateway may set.
+/// its body, its target, what reply it takes, and what is [of the edge](is_of_edge).
 pub fn is_http_only(name: &HeaderName) -> bool {
     let text = name.as_str();
     is_hop_by_hop(name)
+        || is_of_edge(name)
         || [HOST, CONTENT_LENGTH, EXPECT].contains(name)
         || text.starts_with("content-")
         || text.starts_with("accept")
         || text.starts_with("if-")
         || text.starts_with("sec-")
         || text.starts_with("access-control-")
-        || text.starts_with("x-envoy-")
-        || matches!(text, "range" | "origin" | "x-server-timeout" | "request-timeout" | "forwarded")
-        || text.starts_with("x-forwarded-")
+        || matches!(text, "range" | "origin")
 }
 
 /// Whether reply metadata of that name may become a header of a REST reply. What would steer a browser, describe the

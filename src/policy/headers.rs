@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
 
 use crate::grpc;
-use crate::grpc::metadata::{is_binary, is_hop_by_hop, is_http_only, is_public, is_reserved};
+use crate::grpc::metadata::{is_binary, is_hop_by_hop, is_http_only, is_of_edge, is_public, is_reserved};
 use crate::grpc::status::{decode_binary, encode_binary};
 use crate::telemetry::trace::{RequestId, TraceParent};
 
@@ -54,6 +54,7 @@ pub fn native_request(headers: &mut HeaderMap, caller: &Caller<'_>) {
     remove_hop_by_hop(headers);
     headers.remove(CONTENT_LENGTH);
     headers.remove(grpc::TIMEOUT);
+    remove_edge(headers);
     add_gateway_headers(headers, caller);
     headers.remove(HOST);
     headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -78,9 +79,9 @@ pub fn rest_request(headers: &HeaderMap, caller: &Caller<'_>) -> Result<HeaderMa
             continue;
         }
         if is_binary(&renamed) {
-            let bytes = decode_binary(value.as_bytes())
+            let value = normal_binary(value)
                 .ok_or_else(|| BadHeader { name: name.to_string(), problem: "value is not base64" })?;
-            metadata.append(renamed, encode_binary(&bytes));
+            metadata.append(renamed, value);
         } else if value.as_bytes().iter().all(|byte| (0x20..=0x7e).contains(byte)) {
             // Other bytes are legal in HTTP and illegal in gRPC metadata: a server would refuse the whole call.
             metadata.append(renamed, value.clone());
@@ -99,6 +100,22 @@ pub fn rest_request(headers: &HeaderMap, caller: &Caller<'_>) -> Result<HeaderMa
     metadata.insert(TE, HeaderValue::from_static("trailers"));
     metadata.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     Ok(metadata)
+}
+
+/// A `-bin` value as gRPC writes it; `None` when it is not base64. Several values may be joined by commas
+/// (PROTOCOL-HTTP2 "Binary-Header"). They stay joined: a value of nothing but commas would make a thousand headers.
+fn normal_binary(value: &HeaderValue) -> Option<HeaderValue> {
+    if !value.as_bytes().contains(&b',') {
+        return decode_binary(value.as_bytes()).map(|bytes| encode_binary(&bytes));
+    }
+    let mut joined = BytesMut::with_capacity(value.len());
+    for (index, element) in value.as_bytes().split(|byte| *byte == b',').enumerate() {
+        if index > 0 {
+            joined.put_u8(b',');
+        }
+        joined.put_slice(encode_binary(&decode_binary(element.trim_ascii())?).as_bytes());
+    }
+    HeaderValue::from_maybe_shared(joined.freeze()).ok()
 }
 
 fn add_gateway_headers(headers: &mut HeaderMap, caller: &Caller<'_>) {
@@ -160,12 +177,36 @@ pub fn native_reply(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
 }
 
+/// Leaves one status in the trailers of a gRPC reply, in place: the first, by which the call is judged here. Clients
+/// differ in which of several they believe.
+pub fn only_status(trailers: &mut HeaderMap) {
+    for name in [grpc::STATUS, grpc::MESSAGE, grpc::DETAILS] {
+        let mut values = trailers.get_all(&name).iter();
+        if let (Some(first), Some(_)) = (values.next(), values.next()) {
+            let first = first.clone();
+            trailers.insert(name, first);
+        }
+    }
+}
+
 /// Copies reply metadata, initial or trailing, into the headers or trailers of a REST reply.
 pub fn rest_reply(metadata: &HeaderMap, into: &mut HeaderMap) {
     for (name, value) in metadata {
         if is_public(name) {
             into.append(name, value.clone());
         }
+    }
+}
+
+/// Removes what only a gateway may say, but for the names that [`add_gateway_headers`] sets or, from trusted proxies,
+/// leaves as they are.
+fn remove_edge(headers: &mut HeaderMap) {
+    let kept = [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST];
+    // Allocates only for clients that send such names.
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| is_of_edge(name) && !kept.contains(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
     }
 }
 
@@ -248,7 +289,10 @@ mod tests {
     #[test]
     fn binary_metadata_is_normalised_and_checked() {
         assert_eq!(rest(&[("x-key-bin", "AAE=")], &[]).unwrap()["x-key-bin"], "AAE");
-        assert_eq!(rest(&[("x-key-bin", "***")], &[]).unwrap_err().name, "x-key-bin");
+        assert_eq!(rest(&[("x-key-bin", "AAE=, AAI=,,AA")], &[]).unwrap()["x-key-bin"], "AAE,AAI,,AA");
+        for bad in ["***", "AAE=,***", ",*"] {
+            assert_eq!(rest(&[("x-key-bin", bad)], &[]).unwrap_err().name, "x-key-bin");
+        }
     }
 
     #[test]

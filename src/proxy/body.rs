@@ -132,9 +132,11 @@ impl http_body::Body for ReplyBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match (&self.0, self.length()) {
-            (Kind::Whole { trailers: None, .. }, Some(length)) => SizeHint::with_exact(length),
-            _ => SizeHint::default(),
+        match &self.0 {
+            Kind::Whole { data, trailers: None, .. } => {
+                SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
+            }
+            Kind::Whole { trailers: Some(_), .. } | Kind::Native(_) | Kind::Local(_) => SizeHint::default(),
         }
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Call {
     pub(crate) traceparent: TraceParent,
     user_agent: Option<http::HeaderValue>,
     target: Target,
+    /// What holds for a method that no schema knows.
+    unknown: Option<Box<MethodSettings>>,
     pub(crate) trail: Trail,
     forwarded: Option<Instant>,
     upstream_duration: Option<Duration>,
@@ -119,6 +121,7 @@ impl Call {
             traceparent: TraceParent::of(headers),
             user_agent: headers.get(http::header::USER_AGENT).cloned(),
             target: Target::Unknown,
+            unknown: None,
             trail: Trail::default(),
             forwarded: None,
             upstream_duration: None,
@@ -130,6 +133,10 @@ impl Call {
     }
 
     pub(crate) fn set_target(&mut self, target: Target) {
+        if let Target::Upstream(_) = target {
+            let method = self.uri.path().trim_start_matches('/');
+            self.unknown = Some(Box::new(self.prepared.snapshot.config.method(method)));
+        }
         self.target = target;
     }
 
@@ -166,7 +173,10 @@ impl Call {
 
     /// What holds for the call.
     pub(crate) fn settings(&self) -> &MethodSettings {
-        self.method().map_or(&self.prepared.snapshot.config.defaults, |method| &method.settings)
+        match self.method() {
+            Some(method) => &method.settings,
+            None => self.unknown.as_deref().unwrap_or(&self.prepared.snapshot.config.defaults),
+        }
     }
 
     /// What the upstream is told of the caller.

@@ -79,7 +79,7 @@ pub(crate) async fn send(
         let (reply, stream) = match lease.send(request, false) {
             Ok(opened) => opened,
             Err(_) if !attempts.is_empty() => continue,
-            Err(error) => return Err(broken(&error, &timer)),
+            Err(error) => return Err(broken(cluster.name(), &error, &timer)),
         };
         trail.attempts += 1;
         trail.endpoint = Some(Arc::clone(lease.endpoint().address()));
@@ -102,7 +102,7 @@ pub(crate) async fn send(
                     lease.retire();
                 }
                 if attempts.is_empty() || !never_arrived(&error) || !pump.rewind() {
-                    return Err(broken(&error, &timer));
+                    return Err(broken(cluster.name(), &error, &timer));
                 }
             }
         }
@@ -141,8 +141,8 @@ fn never_arrived(error: &h2::Error) -> bool {
 }
 
 /// The error for a call that the upstream's connection or stream failed.
-pub(crate) fn broken(error: &h2::Error, timer: &Timer) -> Error {
-    let text = format!("the upstream broke off the call: {error}");
+pub(crate) fn broken(upstream: &str, error: &h2::Error, timer: &Timer) -> Error {
+    let text = format!("upstream {upstream} broke off the call: {error}");
     // How a reset translates: PROTOCOL-HTTP2 "Errors". What is not listed there is a broken connection.
     match error.reason().filter(|_| error.is_reset() && error.is_remote()) {
         Some(H2Reason::CANCEL) => timer.unless_exceeded(Error::upstream_code(Code::Cancelled, text)),

@@ -11,7 +11,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use prost::Message as _;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::body::{Abort, ReplyBody};
 use super::call::Call;
@@ -60,17 +60,18 @@ impl Service {
     }
 }
 
-/// Starts the reply of a local service.
+/// Starts the reply of a local service to a client that waits until `deadline`.
 pub(crate) fn answer(
     call: Box<Call>,
     service: Service,
     body: RequestBody,
-    timer: Timer,
+    deadline: Option<Instant>,
     worker: &Rc<Worker>,
 ) -> Response<ReplyBody> {
-    let mut headers = HeaderMap::with_capacity(2);
+    let mut headers = HeaderMap::with_capacity(3);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    reply::echo_request_id(&mut headers, &call);
+    reply::echo_identifiers(&mut headers, &call);
+    let timer = clock(&call, service, deadline);
     let body = LocalBody {
         call,
         service,
@@ -85,6 +86,18 @@ pub(crate) fn answer(
     let mut response = Response::new(ReplyBody::local(Box::new(body)));
     *response.headers_mut() = headers;
     response
+}
+
+/// The policies hold for these methods as for any other, though no schema lists them.
+fn clock(call: &Call, service: Service, deadline: Option<Instant>) -> Timer {
+    let settings = call.prepared.snapshot.config.method(call.uri.path().trim_start_matches('/'));
+    match service {
+        Service::HealthCheck => {
+            let own = call.started.checked_add(settings.unary_timeout);
+            Timer::new(call.started, deadline.into_iter().chain(own).min(), None)
+        }
+        Service::Reflection | Service::HealthWatch => Timer::new(call.started, deadline, Some(settings.stream_idle)),
+    }
 }
 
 /// The reply of a local service, made as requests come.
@@ -128,6 +141,7 @@ impl LocalBody {
         };
         Poll::Ready(Some(match result {
             Ok(Part::Data(data)) => {
+                self.timer.touch();
                 self.call.response_bytes += data.len() as u64;
                 Ok(Part::Data(data))
             }
@@ -190,6 +204,7 @@ impl LocalBody {
                 }
                 Some(Err(broken)) => return Poll::Ready(Err(broken.into())),
                 Some(Ok(data)) => {
+                    self.timer.touch();
                     self.body.release(data.len());
                     self.call.trail.request_bytes += data.len() as u64;
                     self.scanner.scan(&data).map_err(pump::request_frame_error)?;
@@ -232,6 +247,8 @@ impl LocalBody {
         let last = known.unwrap_or(ServingStatus::ServiceUnknown);
         let mut ticks = interval(WATCH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // No news is what a watch is for.
+        self.timer.allow_idleness();
         self.state = State::Watching { service, last, ticks };
         Ok(health_frame(last))
     }

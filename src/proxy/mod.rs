@@ -93,14 +93,11 @@ impl Proxy {
         };
         match route {
             Route::Local(service) => match call.deadline(&parts) {
-                Ok(deadline) => {
-                    let timer = Timer::new(call.started, deadline, None);
-                    local::answer(call, service, body, timer, &self.worker)
-                }
+                Ok(deadline) => local::answer(call, service, body, deadline, &self.worker),
                 Err(error) => reply::error(call, &error),
             },
             Route::Options(allow) => reply::options(call, allow),
-            route => match self.forward(&mut call, route, parts, body).await {
+            route @ (Route::Grpc | Route::Rest { .. }) => match self.forward(&mut call, route, parts, body).await {
                 Ok(Answered::Native(incoming)) => native::adapt_out(call, incoming),
                 Ok(Answered::Rest(plan, incoming)) => rest::adapt_out(call, plan, incoming).await,
                 Err(error) => reply::error(call, &error),

@@ -37,7 +37,7 @@ pub(crate) fn adapt_in(call: &Call, path: PathAndQuery, mut parts: request::Part
 pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<ReplyBody> {
     let Incoming { mut head, body, pump, timer, lease } = incoming;
     headers::native_reply(&mut head.headers);
-    reply::echo_request_id(&mut head.headers, &call);
+    reply::echo_identifiers(&mut head.headers, &call);
     // A status in trailers says it all; what HTTP says beside it would only confuse a gRPC client.
     head.status = StatusCode::OK;
     call.http_status = head.status;
@@ -47,8 +47,9 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
     }
     let unary = call.method().is_some_and(|method| !method.server_streaming);
     let body = if forward::is_trailers_only(&head, &body) {
+        headers::only_status(&mut head.headers);
         let status = forward::trailers_status(call.upstream_name(), &head.headers, &timer);
-        if let Err(error) = status.and_then(|()| if unary { Err(no_reply()) } else { Ok(()) }) {
+        if let Err(error) = status.and_then(|()| if unary { Err(no_reply(call.upstream_name())) } else { Ok(()) }) {
             call.failed(&error);
             if error.reason() != Reason::UpstreamStatus {
                 return reply::error(call, &error);
@@ -127,7 +128,8 @@ impl NativeBody {
                 self.call.response_bytes += data.len() as u64;
                 Ok(Part::Data(data))
             }
-            Ok(Part::Trailers(trailers)) => {
+            Ok(Part::Trailers(mut trailers)) => {
+                headers::only_status(&mut trailers);
                 let status = forward::trailers_status(self.call.upstream_name(), &trailers, &exchange.timer);
                 let messages = exchange.messages();
                 self.exchange = None;
@@ -196,7 +198,7 @@ impl Exchange {
         }
         match self.body.poll_trailers(cx) {
             Poll::Ready(Ok(trailers)) => Poll::Ready(Ok(Part::Trailers(trailers.unwrap_or_default()))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(forward::broken(&error, &self.timer))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(forward::broken(self.upstream(), &error, &self.timer))),
             Poll::Pending => self.timer.poll(cx).map(Err),
         }
     }
@@ -248,7 +250,7 @@ impl Exchange {
                     self.check(&data)?;
                     return Poll::Ready(Ok(Some(data)));
                 }
-                Some(Err(error)) => return Poll::Ready(Err(forward::broken(&error, &self.timer))),
+                Some(Err(error)) => return Poll::Ready(Err(forward::broken(self.upstream(), &error, &self.timer))),
                 None => return Poll::Ready(Ok(None)),
             }
         }
@@ -257,16 +259,20 @@ impl Exchange {
     fn check(&mut self, data: &[u8]) -> Result<(), Error> {
         self.scanner.scan(data).map_err(reply_frame_error)?;
         if self.unary && self.scanner.messages() > 1 {
-            return Err(Error::new(Reason::UpstreamProtocol, "the upstream sent more than one reply to a unary call"));
+            return Err(several_replies(self.upstream()));
         }
         Ok(())
+    }
+
+    fn upstream(&self) -> &str {
+        self.lease.endpoint().upstream()
     }
 
     /// Whether a reply whose status is OK is whole.
     fn messages(&self) -> Result<(), Error> {
         self.scanner.finish().map_err(reply_frame_error)?;
         if self.unary && self.scanner.messages() == 0 {
-            return Err(no_reply());
+            return Err(no_reply(self.upstream()));
         }
         Ok(())
     }
@@ -299,15 +305,19 @@ impl Ahead {
 /// Chunks below this are joined: copying them costs less than keeping each.
 const SMALL: usize = 1 << 10;
 
+fn no_reply(upstream: &str) -> Error {
+    Error::new(Reason::UpstreamProtocol, format!("upstream {upstream} sent no reply to a unary call"))
+}
+
+pub(crate) fn several_replies(upstream: &str) -> Error {
+    Error::new(Reason::UpstreamProtocol, format!("upstream {upstream} sent more than one reply to a unary call"))
+}
+
 fn too_slow() -> Error {
     Error::new(
         Reason::SlowReader,
         "the reply came faster than the client took it, and too many such replies wait already",
     )
-}
-
-fn no_reply() -> Error {
-    Error::new(Reason::UpstreamProtocol, "the upstream sent no reply to a unary call")
 }
 
 /// What is wrong with the frames of a reply.

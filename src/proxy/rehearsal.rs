@@ -81,7 +81,7 @@ impl Proxy {
         let outcome = match resolve::resolve(&prepared.snapshot, &mut call, &parts, uri.path()) {
             Ok(Route::Local(_)) => Ok(Verdict::Local),
             Ok(Route::Options(allow)) => Ok(Verdict::Options(allow)),
-            Ok(route) => {
+            Ok(route @ (Route::Grpc | Route::Rest { .. })) => {
                 if let Route::Rest { binding, captures, plan: _ } = &route {
                     let captures = captures.iter().cloned().map(Cow::into_owned).collect();
                     matched = Some(Matched { binding: *binding, captures });

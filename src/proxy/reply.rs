@@ -18,7 +18,7 @@ use crate::pb::google::rpc::{BadRequest, ErrorInfo, Status, bad_request::FieldVi
 use crate::policy::headers;
 use crate::snapshot::SchemaState;
 use crate::telemetry::Protocol;
-use crate::telemetry::trace::RequestId;
+use crate::telemetry::trace::{RequestId, TraceParent};
 use crate::transcode;
 
 /// Longest message of a status: longer ones do not fit into the header limits of common clients.
@@ -42,7 +42,7 @@ pub(crate) fn options(mut call: Box<Call>, allow: HeaderValue) -> Response<Reply
     if call.version == Version::HTTP_2 {
         response.headers_mut().insert(DATE, date::now());
     }
-    echo_request_id(response.headers_mut(), &call);
+    echo_identifiers(response.headers_mut(), &call);
     call.http_status = StatusCode::NO_CONTENT;
     call.complete();
     response
@@ -69,9 +69,11 @@ pub(crate) fn attach(mut response: Response<ReplyBody>, mut call: Box<Call>) -> 
     response
 }
 
-/// Tells the client under which identifier its call stands in the logs.
-pub(crate) fn echo_request_id(headers: &mut HeaderMap, call: &Call) {
+/// Tells the client under which identifiers its call stands in the logs. An upstream may know more of the trace: it
+/// may have begun a part of it.
+pub(crate) fn echo_identifiers(headers: &mut HeaderMap, call: &Call) {
     headers.insert(RequestId::HEADER, call.request_id.value().clone());
+    headers.entry(TraceParent::HEADER).or_insert_with(|| call.traceparent.value().clone());
 }
 
 /// The trailers that end a gRPC reply with an error of the gateway's own.
@@ -85,7 +87,7 @@ fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     let mut headers = HeaderMap::with_capacity(6);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     put_status(error, &mut headers);
-    echo_request_id(&mut headers, &call);
+    echo_identifiers(&mut headers, &call);
     call.http_status = StatusCode::OK;
     let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, Some(call)));
     *response.headers_mut() = headers;
@@ -111,7 +113,7 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
     }
-    echo_request_id(&mut headers, &call);
+    echo_identifiers(&mut headers, &call);
     let mut response = Response::new(ReplyBody::whole(content, None, None));
     *response.status_mut() = error.http();
     *response.headers_mut() = headers;

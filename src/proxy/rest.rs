@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, request};
 use super::body::ReplyBody;
 use super::call::{Call, Trailers};
 use super::forward::{self, Incoming, Outgoing};
-use super::native::reply_frame_error;
+use super::native::{reply_frame_error, several_replies};
 use super::pump::Source;
 use super::reply;
 use super::timer::Timer;
@@ -169,7 +169,7 @@ pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming:
             }
             let mut response = Response::new(ReplyBody::whole(answer.content, answer.trailers, None));
             *response.headers_mut() = answer.headers;
-            reply::echo_request_id(response.headers_mut(), &call);
+            reply::echo_identifiers(response.headers_mut(), &call);
             reply::attach(response, call)
         }
         Err(error) => reply::error(call, &error),
@@ -183,10 +183,11 @@ struct Answer {
 }
 
 async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Result<Answer, Error> {
+    let upstream = call.upstream_name();
     let Incoming { head, mut body, mut pump, mut timer, lease } = incoming;
     if forward::is_trailers_only(&head, &body) {
-        forward::trailers_status(call.upstream_name(), &head.headers, &timer)?;
-        return Err(no_message());
+        forward::trailers_status(upstream, &head.headers, &timer)?;
+        return Err(no_message(upstream));
     }
     let limit = call.settings().max_response_message;
     let mut scanner = Scanner::new(limit);
@@ -202,10 +203,7 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
                 Poll::Ready(Some(Ok(data))) => {
                     scanner.scan(&data).map_err(reply_frame_error)?;
                     if scanner.messages() > 1 {
-                        return Poll::Ready(Err(Error::new(
-                            Reason::UpstreamProtocol,
-                            "the upstream sent more than one reply to a unary call",
-                        )));
+                        return Poll::Ready(Err(several_replies(upstream)));
                     }
                     body.flow_control().release_capacity(data.len()).ok();
                     if only.is_empty() && frames.is_empty() {
@@ -215,10 +213,10 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
                         frames.extend_from_slice(&data);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(forward::broken(&error, &timer))),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(forward::broken(upstream, &error, &timer))),
                 Poll::Ready(None) => match body.poll_trailers(cx) {
                     Poll::Ready(Ok(trailers)) => return Poll::Ready(Ok(trailers.unwrap_or_default())),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(forward::broken(&error, &timer))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(forward::broken(upstream, &error, &timer))),
                     Poll::Pending => return timer.poll(cx).map(Err),
                 },
                 Poll::Pending => return timer.poll(cx).map(Err),
@@ -228,17 +226,18 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
     .await?;
     drop(lease);
     call.replied();
-    forward::trailers_status(call.upstream_name(), &trailers, &timer)
+    let upstream = call.upstream_name();
+    forward::trailers_status(upstream, &trailers, &timer)
         .map_err(|error| error.with_initial_metadata(&head.headers))?;
     scanner.finish().map_err(reply_frame_error)?;
     if scanner.messages() == 0 {
-        return Err(no_message());
+        return Err(no_message(upstream));
     }
     let frame = if frames.is_empty() { only } else { frames.freeze() };
     if frame[0] != 0 {
         return Err(Error::new(
             Reason::UpstreamProtocol,
-            "the upstream compressed its reply without having been asked to",
+            format!("upstream {upstream} compressed its reply without having been asked to"),
         ));
     }
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
@@ -250,8 +249,8 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
     Ok(Answer { headers, content, trailers: Some(public).filter(|trailers| !trailers.is_empty()) })
 }
 
-fn no_message() -> Error {
-    Error::new(Reason::UpstreamProtocol, "the upstream answered OK without a reply message")
+fn no_message(upstream: &str) -> Error {
+    Error::new(Reason::UpstreamProtocol, format!("upstream {upstream} answered OK without a reply message"))
 }
 
 fn write(call: &Call, plan: &Transcoding, message: &Bytes) -> Result<(HeaderValue, Bytes), Error> {

@@ -50,6 +50,11 @@ impl Timer {
         }
     }
 
+    /// From here on the stream may stand still.
+    pub(crate) fn allow_idleness(&mut self) {
+        self.idle = None;
+    }
+
     /// The same error, unless the upstream cancelled the call because of its deadline: it was told that as well, and may
     /// be the first to notice.
     pub(crate) fn unless_exceeded(&self, error: Error) -> Error {
@@ -126,5 +131,16 @@ mod tests {
 
         assert_eq!(error.reason(), Reason::StreamIdle);
         assert_eq!(started.elapsed().as_secs(), 18);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_may_stand_still_ends_by_its_deadline_alone() {
+        let started = Instant::now();
+        let mut timer = Timer::new(started, Some(started + Duration::from_secs(30)), Some(Duration::from_secs(10)));
+        timer.allow_idleness();
+
+        let error = poll_fn(|cx| timer.poll(cx)).await;
+
+        assert_eq!(error.reason(), Reason::DeadlineExceeded);
     }
 }

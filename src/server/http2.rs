@@ -8,6 +8,7 @@
 //! | streams reset after their call began | [`RESETS_AT_ONCE`], here | GOAWAY ENHANCE_YOUR_CALM |
 //! | frames that make us reset a stream | [`ERROR_RESETS`], h2 | GOAWAY ENHANCE_YOUR_CALM |
 //! | endless CONTINUATION, HPACK bombs | `max_header_bytes` decoded, a few frames beyond, h2 | 431, then GOAWAY |
+//! | frames and header blocks begun and left there | `header_timeout`, here | GOAWAY PROTOCOL_ERROR |
 //! | floods of PING, SETTINGS, empty or tiny DATA | h2 reads nothing while its answers are not taken; [`DATA_FRAME_BUDGET`] | reading stops; GOAWAY |
 //! | windows left at zero, sockets not read | [`SEND_BUFFER`] per stream, `STALL_TIMEOUT` | reset, close |
 //!
@@ -35,6 +36,7 @@ use crate::io::{Batch, Prefixed};
 use crate::proxy::Peer;
 use crate::runtime;
 use crate::server::drain::{Seat, Stage};
+use crate::server::inbound::{Inbound, Owed};
 use crate::server::stream::{self, Ended, Refusal};
 use crate::server::timer::Alarm;
 use crate::server::{Answer, STALL_TIMEOUT, Site, refuse};
@@ -65,8 +67,10 @@ where
     A: Answer,
 {
     let io = Batch::new(stream);
+    let owed = Owed::default();
     // Does not wait: it writes into the batch and reads the preface that is there.
-    let connection = match protocol(peer.listener.limits).handshake(io.clone()).await {
+    let handshake = protocol(peer.listener.limits).handshake(Inbound::new(io.clone(), owed.clone()));
+    let connection = match handshake.await {
         Ok(connection) => connection,
         Err(error) => return tracing::debug!(%error, peer = %peer.address, "handshake failed"),
     };
@@ -76,6 +80,7 @@ where
     let mut driver = Driver {
         connection,
         io: io.clone(),
+        owed,
         streams: Rc::new(Streams::new(now)),
         closing: None,
         alarm: Alarm::new(now + peer.listener.limits.idle_timeout),
@@ -129,8 +134,9 @@ enum End {
 
 /// Turns one connection.
 struct Driver<S, A> {
-    connection: Connection<Batch<S>, Bytes>,
+    connection: Connection<Inbound<Batch<S>>, Bytes>,
     io: Batch<S>,
+    owed: Owed,
     streams: Rc<Streams>,
     /// Since when GOAWAY is out.
     closing: Option<Instant>,
@@ -237,7 +243,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
             Some(since) => since.max(self.streams.idle_since.get()) + GOAWAY_TIMEOUT,
             None => self.streams.idle_since.get() + self.peer.listener.limits.idle_timeout,
         });
-        stalled.into_iter().chain(idle).min()
+        stalled.into_iter().chain(self.owed_by()).chain(idle).min()
+    }
+
+    /// When the client must have sent the rest of what it began. While it takes nothing we may not be reading, and a
+    /// connection that closes has other bounds.
+    fn owed_by(&self) -> Option<Instant> {
+        let since = self.owed.since().filter(|_| self.closing.is_none() && self.io.stalled_since().is_none())?;
+        Some(since + self.peer.listener.limits.header_timeout)
     }
 
     /// The deadline has passed. Whether the connection is to be dropped, rather than closed with a GOAWAY.
@@ -248,6 +261,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
         }
         if stalled || self.closing.is_some() {
             return true;
+        }
+        if self.owed_by().is_some_and(|deadline| deadline <= Instant::now()) {
+            self.site.metrics.count(ConnectionEvent::HeaderTimeout);
+            self.closing = Some(Instant::now());
+            self.connection.abrupt_shutdown(Reason::PROTOCOL_ERROR);
+            return false;
         }
         self.site.metrics.count(ConnectionEvent::IdleTimeout);
         self.close_gracefully();

@@ -19,7 +19,7 @@ use crate::server::drain::{Shutdown, Stage};
 
 /// Connections that the system keeps until they are accepted. A burst of reconnecting clients fits.
 const BACKLOG: i32 = 4096;
-/// Ports tried after the configured one when `next_free_port` is set.
+/// Ports tried after one that is taken, where the next free one will do.
 const PORTS_TRIED: u16 = 20;
 /// Silence after which the system asks whether the peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -40,19 +40,7 @@ impl Listener {
     /// # Errors
     /// The address is not one of this machine, not allowed, or taken; with `next_free_port`, also the 20 ports after it.
     pub fn bind(settings: config::Listener) -> io::Result<Self> {
-        let tries = if settings.next_free_port { PORTS_TRIED } else { 0 };
-        let mut address = settings.address;
-        let mut left = tries;
-        let socket = loop {
-            match bind(address) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => {
-                    left -= 1;
-                    let Some(port) = address.port().checked_add(1) else { return Err(error) };
-                    address.set_port(port);
-                }
-                bound => break bound?,
-            }
-        };
+        let socket = if settings.next_free_port { next_free(settings.address, bind)? } else { bind(settings.address)? };
         let address = socket.local_addr()?;
         Ok(Self { socket, settings: Arc::new(config::Listener { address, ..settings }) })
     }
@@ -108,6 +96,22 @@ impl Accepted {
         socket.set_nodelay(true)?;
         SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
         Ok(Self { socket: socket.into_std()?, address, settings: Arc::clone(settings), permit })
+    }
+}
+
+/// Binds an address by `bind`, or the first one of those that follow whose port is not taken.
+///
+/// # Errors
+/// The first that is no taken port, or that of the last port tried.
+pub(crate) fn next_free<T>(mut address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let last = address.port().saturating_add(PORTS_TRIED);
+    loop {
+        match bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() < last => {
+                address.set_port(address.port() + 1);
+            }
+            bound => return bound,
+        }
     }
 }
 

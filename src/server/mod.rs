@@ -11,7 +11,7 @@ mod detect;
 pub mod drain;
 mod http1;
 mod http2;
-
+mod inbound;
 pub mod listener;
 mod refuse;
 mod stream;

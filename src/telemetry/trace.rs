@@ -26,7 +26,7 @@ impl RequestId {
         headers
             .get(&Self::HEADER)
             .filter(|value| is_request_id(value.as_bytes()))
-            .map_or_else(|| Self(value(&hex::<32>(random()))), |client| Self(client.clone()))
+            .map_or_else(|| Self(value(&hex::<32>(random()))), |client| Self(unindexed(client.clone())))
     }
 
     /// As a header.
@@ -58,7 +58,9 @@ impl TraceParent {
     pub fn of(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(Self::HEADER).iter();
         match (values.next(), values.next()) {
-            (Some(client), None) if is_traceparent(client.as_bytes()) => Self { value: client.clone(), made: false },
+            (Some(client), None) if is_traceparent(client.as_bytes()) => {
+                Self { value: unindexed(client.clone()), made: false }
+            }
             _ => Self { value: made(random(), random()), made: true },
         }
     }
@@ -78,6 +80,12 @@ impl TraceParent {
     pub fn trace_id(&self) -> &str {
         self.value.to_str().ok().and_then(|text| text.get(3..35)).unwrap_or_default()
     }
+}
+
+/// Keeps a value that no other call has out of HPACK's tables, where it would only push out what is used again.
+fn unindexed(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 fn is_request_id(bytes: &[u8]) -> bool {
@@ -122,7 +130,7 @@ fn made(trace: u128, parent: u128) -> HeaderValue {
 }
 
 fn value(text: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(text).expect("hexadecimal digits and dashes are a header value")
+    unindexed(HeaderValue::from_bytes(text).expect("hexadecimal digits and dashes are a header value"))
 }
 
 /// The lowest digits of a number.

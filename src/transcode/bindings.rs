@@ -390,10 +390,7 @@ fn path(target: Target<'_>, plans: &Plans) -> String {
             path.push('.');
         }
         path.push_str(field.name());
-        message = match field.kind {
-            Kind::Message(id) | Kind::Group(id) => Some(id),
-            _ => None,
-        };
+        message = field.kind.message();
     }
     if let Some(key) = target.key {
         path.push_str(&format!("[{}]", excerpt(key)));

@@ -59,10 +59,8 @@ impl Pairs<'_> {
             && let Some(body) = self.body
         {
             fields.push(body);
-            root = match self.plans.message(self.root).fields[body as usize].kind {
-                Kind::Message(id) | Kind::Group(id) => id,
-                _ => return Err(Error::client("the body cannot be given as a form")),
-            };
+            let kind = self.plans.message(self.root).fields[body as usize].kind;
+            root = kind.message().ok_or_else(|| Error::client("the body cannot be given as a form"))?;
         }
         let key = match self.resolve(root, name, &mut fields)? {
             Name::Ignored => return Ok(()),

@@ -285,12 +285,7 @@ fn variable_fields(plans: &Plans, plan: &MessagePlan, variable: &str) -> std::re
         if field.is_repeated() {
             return Err(format!("`{variable}`: `{name}` is repeated"));
         }
-        plan = match field.kind {
-            Kind::Message(id) | Kind::Group(id) => {
-                Some(plans.message(id)).filter(|message| message.well_known.is_none())
-            }
-            _ => None,
-        };
+        plan = field.kind.message().map(|id| plans.message(id)).filter(|message| message.well_known.is_none());
         fields.push(index);
     }
     match plan {

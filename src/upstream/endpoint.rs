@@ -89,6 +89,11 @@ impl Endpoint {
         })
     }
 
+    /// The name of the upstream that it belongs to.
+    pub fn upstream(&self) -> &str {
+        &self.upstream
+    }
+
     /// `host:port` as configured.
     pub fn address(&self) -> &Arc<str> {
         &self.address

@@ -167,11 +167,15 @@ async fn a_port_that_was_asked_for_is_that_one_or_none() {
     let busy = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = busy.local_addr().unwrap().to_string();
 
-    for flags in [["--listen", &address, "--admin", "off"], ["--listen", "127.0.0.1:0", "--admin", &address]] {
+    for (flag, flags) in [
+        ("--listen", ["--listen", &address, "--admin", "off"]),
+        ("--admin", ["--listen", "127.0.0.1:0", "--admin", &address]),
+    ] {
         let ended = crate::support::process::run(&[&["demo"], &flags[..]].concat()).await;
 
         assert_eq!(ended.code, Some(1), "{}", ended.said);
         assert!(ended.said.contains(&format!("cannot listen on {address}")), "{}", ended.said);
+        assert!(ended.said.contains(&format!("; {flag} or the configuration")), "{}", ended.said);
     }
 }
 

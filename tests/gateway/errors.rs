@@ -248,7 +248,7 @@ async fn replies_that_are_not_grpc_are_explained() {
         ("text 200", act::text(200, "hello"), 500, 13, "text/plain"),
         ("no trailers", act::no_trailers(&hi), 500, 13, "without a grpc-status"),
         ("head only", act::head_only(), 500, 13, "without a grpc-status"),
-        ("no message", act::trailers_only(0, ""), 500, 13, "without a reply message"),
+        ("no message", act::trailers_only(0, ""), 500, 13, "upstream echo answered OK without a reply message"),
         ("cut frame", act::cut_frame(), 500, 13, "reply"),
         ("bad flag", act::raw_body(&[7, 0, 0, 0, 0]), 500, 13, "reply"),
         ("two messages", act::raw_body(&two), 500, 13, "more than one"),
@@ -256,10 +256,10 @@ async fn replies_that_are_not_grpc_are_explained() {
         ("huge frame", act::raw_body(&[0, 0xff, 0xff, 0xff, 0xff]), 500, 8, "limit"),
         ("not protobuf", act::raw_body(&act::framed(&[0xff, 0xff])), 500, 13, "portico.test.v1.Echo/Say"),
         ("not UTF-8", act::raw_body(&not_utf8), 500, 13, "text"),
-        ("reset", act::reset(h2::Reason::INTERNAL_ERROR), 500, 13, "broke off"),
-        ("cancel", act::reset(h2::Reason::CANCEL), 499, 1, "broke off"),
-        ("calm", act::reset(h2::Reason::ENHANCE_YOUR_CALM), 429, 8, "broke off"),
-        ("reset late", act::reset_after_message(&hi, h2::Reason::INTERNAL_ERROR), 500, 13, "broke off"),
+        ("reset", act::reset(h2::Reason::INTERNAL_ERROR), 500, 13, "upstream echo broke off"),
+        ("cancel", act::reset(h2::Reason::CANCEL), 499, 1, "upstream echo broke off"),
+        ("calm", act::reset(h2::Reason::ENHANCE_YOUR_CALM), 429, 8, "upstream echo broke off"),
+        ("reset late", act::reset_after_message(&hi, h2::Reason::INTERNAL_ERROR), 500, 13, "upstream echo broke off"),
     ];
     for (name, steps, status, code, words) in cases {
         let (_backend, gateway) = scripted(steps.clone()).await;

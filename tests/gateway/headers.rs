@@ -52,6 +52,7 @@ async fn headers_become_metadata_raw_and_prefixed() {
             ("x-key-bin", "AAEC", "x-key-bin", &["\0\u{1}\u{2}"]),
             ("x-key-bin", "AAE=", "x-key-bin", &["\0\u{1}"]),
             ("grpc-metadata-key-bin", "AAE", "key-bin", &["\0\u{1}"]),
+            ("grpc-metadata-key-bin", "AAE=, AAI", "key-bin", &["AAE,AAI"]),
             ("accept", "application/json", "accept", &[]),
             ("accept-encoding", "gzip", "accept-encoding", &[]),
             ("content-language", "en", "content-language", &[]),
@@ -73,9 +74,11 @@ async fn headers_become_metadata_raw_and_prefixed() {
         }
         let twice = [("x-list", "a"), ("grpc-metadata-x-list", "b")];
         assert_eq!(sent(&mut client, &twice, "x-list").await.len(), 2);
-        let bad = with(&mut client, SAY, &[("x-key-bin", "***")], "").await;
-        assert_eq!((bad.status, bad.reason().as_str()), (StatusCode::BAD_REQUEST, "INVALID_HEADER"), "{version:?}");
-        assert!(message(&bad).contains("x-key-bin"), "{bad:?}");
+        for value in ["***", "AAE,***"] {
+            let bad = with(&mut client, SAY, &[("x-key-bin", value)], "").await;
+            assert_eq!((bad.status, bad.reason().as_str()), (StatusCode::BAD_REQUEST, "INVALID_HEADER"), "{version:?}");
+            assert!(message(&bad).contains("x-key-bin"), "{bad:?}");
+        }
     }
 }
 
@@ -257,18 +260,27 @@ async fn identifiers_are_kept_or_made_and_echoed() {
         let made = with(&mut client, SAY, &[("traceparent", "junk"), ("tracestate", "v=1")], "").await;
 
         assert_eq!(kept.headers["x-request-id"], "abc");
+        assert_eq!(kept.headers["traceparent"], PARENT);
         let names = ["x-request-id", "traceparent", "tracestate"];
         assert_eq!(names.map(|name| seen(&kept, name)), [["abc"], [PARENT], ["v=1"]], "{version:?}");
         assert_eq!(seen(&made, "x-request-id"), [made.headers["x-request-id"].to_str().unwrap()], "{version:?}");
         let parent = &seen(&made, "traceparent")[0];
         assert!(parent.len() == 55 && parent.starts_with("00-") && parent.ends_with("-00"), "{parent}");
+        assert_eq!(made.headers["traceparent"], parent, "{version:?}");
         assert_eq!(seen(&made, "tracestate"), [""; 0], "{version:?}");
         for bad in ["a b", long.as_str()] {
             let reply = with(&mut client, SAY, &[("x-request-id", bad)], "").await;
             assert_eq!(reply.headers["x-request-id"].len(), 32, "{version:?} {bad}");
         }
-        let refused = with(&mut client, "GET /nowhere", &[("x-request-id", "abc")], "").await;
-        assert_eq!(refused.headers["x-request-id"], "abc", "{version:?}");
+        for line in ["GET /nowhere", "OPTIONS /test/v1/say/hi"] {
+            let own = with(&mut client, line, &given, "").await;
+            assert_eq!(own.headers["x-request-id"], "abc", "{version:?} {line}");
+            assert_eq!(own.headers["traceparent"], PARENT, "{version:?} {line}");
+        }
+        let theirs = "00-4bf92f3577b34da6a3ce929d0e0e4736-53995c3f42cd8ad8-01";
+        let behaviour = json!({"headers": [entry("traceparent", theirs.as_bytes())]});
+        let reply = answered_with(&mut client, &given, behaviour).await;
+        assert_eq!(reply.headers.get_all("traceparent").iter().collect::<Vec<_>>(), [theirs], "{version:?}");
     }
 }
 

@@ -100,6 +100,58 @@ async fn a_client_that_dribbles_its_head_has_no_longer_than_one_that_stops() {
 }
 
 #[tokio::test]
+async fn what_a_client_of_http2_begins_it_has_to_end() {
+    let backend = backend::start().await;
+    let gateway = limited(&backend, "header_timeout: 150ms").await;
+    let head = frame(frames::HEADERS, 0, 1, &frames::block(SAY, &[]));
+    let more = frame(frames::CONTINUATION, 0, 1, &[]);
+    let ping = frame(frames::PING, 0, 0, &[7; 8]);
+    let begun = [&head[..], &head[..12], &head[..4], &[&head[..], &more].concat(), &[&ping[..], &ping[..16]].concat()];
+
+    for bytes in begun {
+        let mut raw = Raw::open(gateway.address).await;
+        raw.send(bytes).await;
+        assert_eq!(raw.farewell().await, Some(frames::PROTOCOL_ERROR), "{bytes:?}");
+    }
+    let mut raw = Raw::open(gateway.address).await;
+    raw.send(&head).await;
+    let (mut reader, mut writer) = raw.stream.split();
+    let dribble = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        // A few long CONTINUATION, byte by byte.
+        for byte in frame(frames::CONTINUATION, 0, 1, &[0; 99]).repeat(3) {
+            ticks.tick().await;
+            if writer.write_all(&[byte]).await.is_err() {
+                return;
+            }
+        }
+    };
+    let (code, ()) = tokio::join!(frames::farewell(&mut reader), dribble);
+
+    assert_eq!(code, Some(frames::PROTOCOL_ERROR));
+    assert_eq!(gateway.metric("portico_header_timeouts_total").await, 6.0);
+    assert_eq!(backend.tally.counts().started, 0);
+}
+
+#[tokio::test]
+async fn data_may_take_longer_than_heads() {
+    let backend = backend::start().await;
+    let gateway = limited(&backend, "header_timeout: 100ms").await;
+    let mut raw = Raw::open(gateway.address).await;
+    // An empty message, of which three bytes come late.
+    let data = frame(frames::DATA, frames::END_STREAM, 1, &[0; 5]);
+
+    raw.send(&[frames::grpc_head(1, COLLECT), data[..11].to_vec()].concat()).await;
+    let closing = raw.until(|frame| frame.kind == frames::GOAWAY);
+    tokio::time::timeout(Duration::from_millis(400), closing).await.expect_err("the connection stays open");
+    raw.send(&data[11..]).await;
+    let end = raw.until(|frame| frame.flags & frames::END_STREAM != 0 && frame.stream == 1).await;
+
+    assert_eq!(end.expect("the reply has an end").kind, frames::HEADERS);
+    assert_eq!(gateway.metric("portico_header_timeouts_total").await, 0.0);
+}
+
+#[tokio::test]
 async fn idle_connections_are_closed() {
     let backend = backend::start().await;
     let gateway = limited(&backend, "idle_timeout: 150ms").await;

@@ -12,6 +12,7 @@ mod headers;
 mod inspect;
 mod lifecycle;
 mod limits;
+mod local;
 mod matrix;
 mod native;
 mod rest;

@@ -1,20 +1,14 @@
-//! Native gRPC beyond what every kind of method does: framing, heads, unknown methods and services of the gateway's own.
+//! Native gRPC beyond what every kind of method does: framing, heads and unknown methods.
 
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
-use portico::pb::google::protobuf::FileDescriptorProto;
-use portico::pb::grpc::health::v1::{HealthCheckRequest, HealthCheckResponse};
-use portico::pb::grpc::reflection::v1::server_reflection_request::MessageRequest;
-use portico::pb::grpc::reflection::v1::server_reflection_response::MessageResponse;
-use portico::pb::grpc::reflection::v1::{ServerReflectionRequest, ServerReflectionResponse};
-use prost::Message;
 
-use crate::support::backend::pb::{Behaviour, ECHO_SET, Header, SayReply, SayRequest};
+use crate::support::backend::pb::{Behaviour, Header, SayReply, SayRequest};
 use crate::support::backend::{self, act, scripted};
 use crate::support::client::{Client, Version, request};
 use crate::support::gateway::{TestGateway, upstream};
-use crate::support::grpc::{Answer, COLLECT, CONVERSE, REPEAT, Raw, SAY, framed, soon};
+use crate::support::grpc::{Answer, COLLECT, CONVERSE, REPEAT, Raw, SAY, framed};
 
 fn say(text: &str) -> SayRequest {
     SayRequest { text: text.into(), ..SayRequest::default() }
@@ -156,6 +150,19 @@ async fn methods_that_no_schema_knows_go_to_the_only_upstream() {
 }
 
 #[tokio::test]
+async fn policies_hold_for_methods_that_no_schema_knows() {
+    let backend = scripted::start(vec![act::reply(&reply(&"long".repeat(10)))]).await;
+    let policy = "policies: [ { match: other.v1.Thing/Do, limits: { response_message: 16B } } ]\n";
+    let gateway = TestGateway::start(&(known(&[("echo", backend.address, "")]) + policy)).await;
+    let mut client = Raw::connect(gateway.address).await;
+
+    let answer = client.call("/other.v1.Thing/Do", &[], framed(&say(""))).await;
+
+    assert_eq!(answer.code(), 8);
+    assert!(answer.message().contains("limit of 16"), "{}", answer.message());
+}
+
+#[tokio::test]
 async fn methods_that_no_schema_knows_need_a_pattern_among_several_upstreams() {
     let first = scripted::start(vec![act::reply(&reply("first"))]).await;
     let second = scripted::start(vec![act::reply(&reply("second"))]).await;
@@ -281,6 +288,71 @@ async fn gateway_headers_are_made_and_those_of_the_client_are_not_believed() {
     assert_eq!(seen(&answer, "x-request-id"), [answer.headers["x-request-id"].to_str().unwrap()]);
     let traceparent = seen(&answer, "traceparent").remove(0);
     assert!(traceparent.starts_with("00-") && traceparent.len() == 55, "{traceparent}");
+    assert_eq!(answer.headers["traceparent"], traceparent);
+}
+
+#[tokio::test]
+async fn what_belongs_to_the_edge_does_not_reach_services() {
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+    let mut client = Raw::connect(gateway.address).await;
+    let sent = [
+        ("forwarded", "for=6.6.6.6"),
+        ("x-forwarded-port", "1"),
+        ("x-envoy-original-path", "/"),
+        ("x-envoy-internal", "true"),
+        ("x-server-timeout", "7"),
+        ("request-timeout", "7"),
+    ];
+
+    let answer = client.call(SAY, &sent, framed(&say(""))).await;
+
+    for (name, _) in sent {
+        assert_eq!(seen(&answer, name), [""; 0], "{name}");
+    }
+    assert!(seen(&answer, "grpc-timeout")[0].starts_with('6'), "{:?}", seen(&answer, "grpc-timeout"));
+}
+
+#[tokio::test]
+async fn every_reply_says_which_trace_it_belongs_to() {
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+    let mut client = Raw::connect(gateway.address).await;
+
+    for (path, body) in [
+        (SAY, framed(&say(""))),
+        (SAY, bytes::Bytes::new()),
+        ("/nobody.Here/Do", bytes::Bytes::new()),
+        ("/grpc.health.v1.Health/Check", framed(&())),
+    ] {
+        let answer = client.call(path, &[("traceparent", PARENT)], body).await;
+        assert_eq!(answer.headers["traceparent"], PARENT, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_reaches_the_client_once() {
+    let twice = [("grpc-status", "5"), ("grpc-message", "first"), ("grpc-status", "0"), ("grpc-message", "second")];
+    let head = [&[("content-type", "application/grpc")][..], &twice].concat();
+    let trailers = act::Step::Trailers(act::entries(&twice));
+    let script = vec![
+        vec![act::Step::Read, act::Step::HeadAndEnd(200, act::entries(&head))],
+        vec![act::Step::Read, act::grpc_head(&[]), trailers.clone()],
+        vec![act::Step::Read, act::Step::Head(200, act::entries(&head)), act::Step::Data(framed(&reply(""))), trailers],
+    ];
+    let backend = scripted::start(script).await;
+    let gateway = TestGateway::start(&known(&[("echo", backend.address, "")])).await;
+    let mut client = Raw::connect(gateway.address).await;
+
+    for _ in 0..3 {
+        let answer = client.call(REPEAT, &[], framed(&say(""))).await;
+
+        for (name, expected) in &twice[..2] {
+            let values = [&answer.headers, &answer.trailers].map(|map| map.get_all(*name).iter().collect::<Vec<_>>());
+            assert_eq!(values.concat(), [expected], "{answer:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -315,146 +387,6 @@ async fn trusted_proxies_are_believed_and_the_authority_is_as_configured() {
     assert_eq!(answer.headers["x-request-id"], "mine-1");
     assert!(seen(&answer, "traceparent")[0].starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
     assert_eq!(seen(&answer, "tracestate"), ["a=b"]);
-}
-
-/// Sends these requests on one reflection stream.
-async fn reflect(client: &mut Raw, version: &str, requests: Vec<MessageRequest>) -> Vec<MessageResponse> {
-    let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
-    let frames = requests
-        .into_iter()
-        .map(|request| framed(&ServerReflectionRequest { host: String::new(), message_request: Some(request) }));
-    let answer = client.call(&path, &[], frames.collect::<Vec<_>>().concat()).await;
-    assert_eq!(answer.code(), 0, "{answer:?}");
-    let replies = answer.messages::<ServerReflectionResponse>().into_iter();
-    replies.map(|reply| reply.message_response.expect("an answer to each request")).collect()
-}
-
-/// A set with one file that declares `extra.v1.Extra` and carries an option which no code here knows.
-fn extra_set() -> (Vec<u8>, Vec<u8>) {
-    let method = [b"\x0a\x02Do".as_slice(), b"\x12\x11.extra.v1.Message", b"\x1a\x11.extra.v1.Message"].concat();
-    let mut service = b"\x0a\x05Extra\x12".to_vec();
-    service.push(method.len().try_into().expect("short"));
-    service.extend(method);
-    let mut file = b"\x0a\x0bextra.proto\x12\x08extra.v1\x22\x09\x0a\x07Message\x32".to_vec();
-    file.push(service.len().try_into().expect("short"));
-    file.extend(service);
-    // FileOptions with the unknown field 50000, then the syntax.
-    file.extend(b"\x42\x04\x80\xb5\x18\x07\x62\x06proto3");
-    let mut set = b"\x0a".to_vec();
-    set.push(file.len().try_into().expect("short"));
-    set.extend(&file);
-    (set, file)
-}
-
-#[tokio::test]
-async fn reflection_speaks_for_all_upstreams_from_their_own_bytes() {
-    let (extra, extra_file) = extra_set();
-    let first = backend::start().await;
-    let second = backend::start_with(backend::Options { descriptors: extra, ..backend::Options::default() }).await;
-    let yaml = upstream("first", first.address).replace(" ]\n", ", ")
-        + upstream("second", second.address).trim_start_matches("upstreams: [");
-    let gateway = TestGateway::start(&yaml).await;
-    gateway.ready().await;
-    let mut client = Raw::connect(gateway.address).await;
-
-    for version in ["v1", "v1alpha"] {
-        let requests = vec![
-            MessageRequest::ListServices(String::new()),
-            MessageRequest::FileContainingSymbol("extra.v1.Extra.Do".into()),
-            MessageRequest::FileContainingSymbol("portico.test.v1.Behaviour".into()),
-            MessageRequest::FileByFilename("extra.proto".into()),
-            MessageRequest::FileContainingSymbol("nobody.Here".into()),
-        ];
-        let replies = reflect(&mut client, version, requests).await;
-
-        let [MessageResponse::ListServicesResponse(services), symbol, echo, name, unknown] = &*replies else {
-            panic!("{replies:?}")
-        };
-        let names: Vec<_> = services.service.iter().map(|service| &*service.name).collect();
-        for expected in ["portico.test.v1.Echo", "extra.v1.Extra"] {
-            assert!(names.contains(&expected), "{names:?}");
-        }
-        assert_eq!((files(symbol), files(name)), (vec![extra_file.clone()], vec![extra_file.clone()]));
-        let echo = files(echo);
-        assert!(ECHO_SET.windows(echo[0].len()).any(|window| window == echo[0]), "not the original bytes");
-        assert_eq!(FileDescriptorProto::decode(&*echo[0]).unwrap().package.as_deref(), Some("portico.test.v1"));
-        assert!(matches!(unknown, MessageResponse::ErrorResponse(error) if error.error_code == 5), "{unknown:?}");
-    }
-}
-
-fn files(reply: &MessageResponse) -> Vec<Vec<u8>> {
-    let files = match reply {
-        MessageResponse::FileDescriptorResponse(files) => Some(&files.file_descriptor_proto),
-        _ => None,
-    };
-    files.expect("files were asked for").iter().map(|file| file.to_vec()).collect()
-}
-
-fn check(service: &str) -> bytes::Bytes {
-    framed(&HealthCheckRequest { service: service.into() })
-}
-
-#[tokio::test]
-async fn health_speaks_for_the_gateway_and_each_service() {
-    let backend = backend::start().await;
-    let gateway = TestGateway::over(backend.address).await;
-    let mut client = Raw::connect(gateway.address).await;
-
-    for service in ["", "portico.test.v1.Echo"] {
-        let answer = client.call("/grpc.health.v1.Health/Check", &[], check(service)).await;
-        assert_eq!((answer.code(), answer.messages::<HealthCheckResponse>()[0].status), (0, 1), "{service:?}");
-
-        let mut watch = client.begin("/grpc.health.v1.Health/Watch", &[], false).await;
-        watch.send(check(service), true);
-        let (_, mut body, _request) = watch.head().await.unwrap();
-        let first = soon(body.data()).await.unwrap().unwrap();
-        assert_eq!(&*first, b"\0\0\0\0\x02\x08\x01", "{service:?}");
-    }
-    let unknown = client.call("/grpc.health.v1.Health/Check", &[], check("no.Such")).await;
-    assert_eq!(unknown.code(), 5, "{unknown:?}");
-    let mut watch = client.begin("/grpc.health.v1.Health/Watch", &[], false).await;
-    watch.send(check("no.Such"), true);
-    let (_, mut body, _request) = watch.head().await.unwrap();
-    assert_eq!(&*soon(body.data()).await.unwrap().unwrap(), b"\0\0\0\0\x02\x08\x03");
-}
-
-#[tokio::test]
-async fn health_keeps_deadlines_and_counts_messages() {
-    let backend = backend::start().await;
-    let gateway = TestGateway::over(backend.address).await;
-    let mut client = Raw::connect(gateway.address).await;
-
-    let two = client.call("/grpc.health.v1.Health/Check", &[], [check(""), check("")].concat()).await;
-    let none = client.call("/grpc.health.v1.Health/Check", &[], "").await;
-    let large = client.call("/grpc.health.v1.Health/Check", &[], check(&"x".repeat(70_000))).await;
-    let watch = client.call("/grpc.health.v1.Health/Watch", &[("grpc-timeout", "100m")], check("")).await;
-    let open = client.begin("/grpc.health.v1.Health/Check", &[("grpc-timeout", "100m")], false).await;
-    let open = open.answer().await.unwrap();
-
-    assert_eq!((two.code(), none.code(), large.code()), (12, 12, 8), "{two:?} {none:?} {large:?}");
-    assert_eq!((watch.code(), open.code()), (4, 4), "{watch:?} {open:?}");
-}
-
-#[tokio::test]
-async fn reflection_and_health_can_be_turned_off() {
-    let first = backend::start().await;
-    let second =
-        backend::start_with(backend::Options { descriptors: extra_set().0, ..backend::Options::default() }).await;
-    let yaml = upstream("first", first.address).replace(" ]\n", ", ")
-        + upstream("second", second.address).trim_start_matches("upstreams: [")
-        + "serve: { reflection: false, health: false }\n";
-    let gateway = TestGateway::start(&yaml).await;
-    gateway.ready().await;
-    let mut client = Raw::connect(gateway.address).await;
-
-    let paths = [
-        "/grpc.health.v1.Health/Check",
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-    ];
-    for path in paths {
-        assert_eq!(client.call(path, &[], check("")).await.code(), 12, "{path}");
-    }
 }
 
 #[tokio::test]

@@ -226,7 +226,7 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
                 }
                 Ok(())
             }
-            raw => self.element(field, raw, index),
+            Raw::Bits(_) | Raw::Bytes(_) => self.element(field, raw, index),
         }
     }
 
@@ -354,13 +354,13 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
             Shape::Map => self.out.bytes(b"{}"),
             Shape::Single => {
                 let raw = self.default_raw(field);
-                let written = match field.kind {
-                    Kind::Message(id) | Kind::Group(id) => {
+                let written = match field.kind.message() {
+                    Some(id) => {
                         let form = well_known::absent(self.plans.message(id).well_known);
                         self.out.bytes(form.as_bytes());
                         Ok(())
                     }
-                    _ => self.value(field, raw),
+                    None => self.value(field, raw),
                 };
                 debug_assert!(written.is_ok(), "defaults are always sound");
             }

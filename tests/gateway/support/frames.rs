@@ -128,7 +128,8 @@ impl Raw {
     }
 }
 
-async fn farewell(stream: &mut (impl AsyncRead + Unpin)) -> Option<u32> {
+/// The code of the last GOAWAY before the connection closes.
+pub(crate) async fn farewell(stream: &mut (impl AsyncRead + Unpin)) -> Option<u32> {
     let mut code = None;
     while let Some(frame) = read_frame(stream).await {
         if frame.kind == GOAWAY {
