@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 use portico::cli::{self, Command};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let outcome = cli::parse(std::env::args_os()).and_then(|command| match command {
         Command::Demo(demo) => portico::serve::demo(demo),
