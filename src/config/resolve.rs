@@ -181,7 +181,7 @@ fn existing_file(path: &Located<String>, base: &Path, report: &mut Report<'_>) -
 
 /// What keeps this path from being read as a file.
 ///
-/// Pipes are none: each start reads its files again, and a pipe gives its content once.
+/// Pipes and devices are none: reading one may have no end.
 pub(super) fn no_file(path: &Path) -> Option<String> {
     let shown = path.display();
     match fs::metadata(path) {
