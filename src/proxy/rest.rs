@@ -43,7 +43,7 @@ pub(crate) async fn adapt_in(
     let content = collect(&parts.headers, &mut body, limit, timer).await?;
     call.trail.request_bytes = content.len() as u64;
     let media = media_type(&parts.headers);
-    let form = !content.is_empty() && accepts(plan, &parts.headers, media)?;
+    let form = !content.is_empty() && accepts(plan, &parts.headers, media, &content)?;
     let mut message = BytesMut::with_capacity(PREFIX + content.len() + 64);
     message.put_bytes(0, PREFIX);
     let input = Input {
@@ -106,7 +106,7 @@ fn media_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Whether a body of that type can be read: `Ok(true)` as a form, `Ok(false)` as JSON or as raw bytes.
-fn accepts(plan: &Transcoding, headers: &HeaderMap, media: Option<&str>) -> Result<bool, Error> {
+fn accepts(plan: &Transcoding, headers: &HeaderMap, media: Option<&str>, content: &[u8]) -> Result<bool, Error> {
     if let Some(coding) =
         headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
@@ -128,15 +128,19 @@ fn accepts(plan: &Transcoding, headers: &HeaderMap, media: Option<&str>) -> Resu
     if is("application/json") || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json")) {
         return Ok(false);
     }
-    let hint = if is("application/x-www-form-urlencoded") {
-        "; curl sends this type by default, add -H 'content-type: application/json'"
+    let is_form = is("application/x-www-form-urlencoded");
+    let looks_like_json = matches!(content.trim_ascii_start().first(), Some(b'{' | b'[' | b'"'));
+    if is_form && !looks_like_json {
+        return Ok(true);
+    }
+    let message = if is_form {
+        format!(
+            "the body looks like JSON but its content type is {essence:?}, which curl sends by default; add -H 'content-type: application/json'"
+        )
     } else {
-        ""
+        format!("content type {essence:?} is not taken here, send application/json")
     };
-    Err(Error::new(
-        Reason::UnsupportedMediaType,
-        format!("content type {essence:?} is not taken here, send application/json{hint}"),
-    ))
+    Err(Error::new(Reason::UnsupportedMediaType, message))
 }
 
 fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
