@@ -18,7 +18,8 @@ use super::reply;
 use super::timer::Timer;
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
-use crate::grpc::frame::{self, PREFIX, Scanner};
+use crate::grpc::frame::{self, PREFIX};
+use crate::grpc::messages::Messages;
 use crate::policy::headers;
 use crate::snapshot::Transcoding;
 use crate::transcode::{self, Input};
@@ -194,9 +195,8 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
         return Err(no_message(upstream));
     }
     let limit = call.settings().max_response_message;
-    let mut scanner = Scanner::new(limit);
-    let mut frames = BytesMut::new();
-    let mut only = Bytes::new();
+    let mut messages = Messages::new(limit);
+    let mut only = None;
     let trailers = poll_fn(|cx| {
         // A reply may begin before the whole request was sent.
         if let Poll::Ready(Err(error)) = pump.poll(cx) {
@@ -205,16 +205,12 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
         loop {
             match body.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => {
-                    scanner.scan(&data).map_err(reply_frame_error)?;
-                    if scanner.messages() > 1 {
-                        return Poll::Ready(Err(several_replies(upstream)));
-                    }
                     body.flow_control().release_capacity(data.len()).ok();
-                    if only.is_empty() && frames.is_empty() {
-                        only = data;
-                    } else {
-                        frames.extend_from_slice(&std::mem::take(&mut only));
-                        frames.extend_from_slice(&data);
+                    messages.push(data);
+                    while let Some(message) = messages.take().map_err(reply_frame_error)? {
+                        if only.replace(message).is_some() {
+                            return Poll::Ready(Err(several_replies(upstream)));
+                        }
                     }
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(forward::broken(upstream, &error, &timer))),
@@ -233,12 +229,9 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
     let upstream = call.upstream_name();
     forward::trailers_status(upstream, &trailers, &timer)
         .map_err(|error| error.with_initial_metadata(&head.headers))?;
-    scanner.finish().map_err(reply_frame_error)?;
-    if scanner.messages() == 0 {
-        return Err(no_message(upstream));
-    }
-    let frame = if frames.is_empty() { only } else { frames.freeze() };
-    if frame[0] != 0 {
+    messages.finish().map_err(reply_frame_error)?;
+    let message = only.ok_or_else(|| no_message(upstream))?;
+    if message.compressed {
         return Err(Error::new(
             Reason::UpstreamProtocol,
             format!("upstream {upstream} compressed its reply without having been asked to"),
@@ -246,7 +239,7 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
     }
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
     headers::rest_reply(&head.headers, &mut headers);
-    let (content_type, content) = write(call, plan, &frame.slice(PREFIX..))?;
+    let (content_type, content) = write(call, plan, &message.bytes)?;
     headers.insert(CONTENT_TYPE, content_type);
     let mut public = HeaderMap::new();
     headers::rest_reply(&trailers, &mut public);
