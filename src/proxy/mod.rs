@@ -10,6 +10,7 @@ pub mod body;
 mod call;
 mod date;
 mod deadline;
+mod exchange;
 mod forward;
 mod local;
 mod native;

@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderValue, Method, Response, request};
 
 use super::body::ReplyBody;
 use super::call::{Call, Trailers};
+use super::exchange::{reply_frame_error, several_replies};
 use super::forward::{self, Incoming, Outgoing};
-use super::native::{reply_frame_error, several_replies};
 use super::pump::Source;
 use super::reply;
 use super::timer::Timer;
