@@ -11,6 +11,7 @@ use http_body::{Frame, SizeHint};
 use super::call::Call;
 use super::local::LocalBody;
 use super::native::NativeBody;
+use super::stream::StreamBody;
 use crate::body::Part;
 
 /// The body of a reply. Dropping it before its end cancels the call.
@@ -22,6 +23,7 @@ enum Kind {
     Whole { data: Option<Bytes>, trailers: Option<HeaderMap>, call: Option<Box<Call>> },
     Native(Box<NativeBody>),
     Local(Box<LocalBody>),
+    Stream(Box<StreamBody>),
 }
 
 /// The reply broke off: over HTTP/2 its stream is reset with this code, over HTTP/1.1 the connection ends without
@@ -53,6 +55,10 @@ impl ReplyBody {
         Self(Kind::Local(body))
     }
 
+    pub(crate) fn stream(body: Box<StreamBody>) -> Self {
+        Self(Kind::Stream(body))
+    }
+
     /// The next piece, `None` at the end.
     ///
     /// # Errors
@@ -66,6 +72,7 @@ impl ReplyBody {
             }
             Kind::Native(body) => body.poll_part(cx),
             Kind::Local(body) => body.poll_part(cx),
+            Kind::Stream(body) => body.poll_part(cx),
         }
     }
 
@@ -75,6 +82,7 @@ impl ReplyBody {
     pub fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
             Kind::Native(body) => body.poll_aside(cx),
+            Kind::Stream(body) => body.poll_aside(cx),
             Kind::Whole { .. } | Kind::Local(_) => Poll::Pending,
         }
     }
@@ -84,6 +92,7 @@ impl ReplyBody {
         match &self.0 {
             Kind::Whole { data, trailers, .. } => data.is_none() && trailers.is_none(),
             Kind::Native(body) => body.is_end(),
+            Kind::Stream(body) => body.is_end(),
             Kind::Local(_) => false,
         }
     }
@@ -92,7 +101,7 @@ impl ReplyBody {
     pub fn length(&self) -> Option<u64> {
         match &self.0 {
             Kind::Whole { data, .. } => Some(data.as_ref().map_or(0, |data| data.len() as u64)),
-            Kind::Native(_) | Kind::Local(_) => None,
+            Kind::Native(_) | Kind::Local(_) | Kind::Stream(_) => None,
         }
     }
 
@@ -136,7 +145,9 @@ impl http_body::Body for ReplyBody {
             Kind::Whole { data, trailers: None, .. } => {
                 SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
             }
-            Kind::Whole { trailers: Some(_), .. } | Kind::Native(_) | Kind::Local(_) => SizeHint::default(),
+            Kind::Whole { trailers: Some(_), .. } | Kind::Native(_) | Kind::Local(_) | Kind::Stream(_) => {
+                SizeHint::default()
+            }
         }
     }
 }

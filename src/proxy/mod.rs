@@ -11,6 +11,7 @@ mod call;
 mod date;
 mod deadline;
 mod exchange;
+mod form;
 mod forward;
 mod local;
 mod native;
@@ -20,6 +21,7 @@ pub mod rehearsal;
 mod reply;
 mod resolve;
 mod rest;
+mod stream;
 mod timer;
 mod unanswered;
 pub mod worker;
@@ -35,6 +37,7 @@ use crate::error::{Error, Reason};
 use crate::snapshot::Transcoding;
 use body::ReplyBody;
 use call::{Call, Target};
+use form::Form;
 use forward::{Incoming, Outgoing};
 use resolve::Route;
 use timer::Timer;
@@ -92,6 +95,9 @@ impl Proxy {
             Ok(route) => route,
             Err(error) => return reply::error(call, &error),
         };
+        let is_rest = matches!(route, Route::Rest { .. });
+        let streams = is_rest && call.method().is_some_and(|method| method.server_streaming);
+        let form = streams.then(|| Form::wanted(&parts.headers));
         match route {
             Route::Local(service) => match call.deadline(&parts) {
                 Ok(deadline) => local::answer(call, service, body, deadline, &self.worker),
@@ -100,7 +106,10 @@ impl Proxy {
             Route::Options(allow) => reply::options(call, allow),
             route @ (Route::Grpc | Route::Rest { .. }) => match self.forward(&mut call, route, parts, body).await {
                 Ok(Answered::Native(incoming)) => native::adapt_out(call, incoming),
-                Ok(Answered::Rest(plan, incoming)) => rest::adapt_out(call, plan, incoming).await,
+                Ok(Answered::Rest(plan, incoming)) => match form {
+                    Some(form) => stream::adapt_out(call, &plan.reply, form, incoming).await,
+                    None => rest::adapt_out(call, plan, incoming).await,
+                },
                 Err(error) => reply::error(call, &error),
             },
         }

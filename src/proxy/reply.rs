@@ -121,7 +121,7 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
 }
 
 /// `google.rpc.Status` as JSON.
-fn status_json(call: &Call, error: &Error) -> Bytes {
+pub(super) fn status_json(call: &Call, error: &Error) -> Bytes {
     let details = match error.upstream() {
         Some(upstream) => upstream_details(upstream.details.as_deref()),
         None => own_details(error),

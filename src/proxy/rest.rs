@@ -1,4 +1,4 @@
-//! REST, unary: path, query and body become one message; one message becomes a JSON reply.
+//! REST, in and unary out: path, query and body become one message; one message becomes a JSON reply.
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -144,7 +144,7 @@ fn accepts(plan: &Transcoding, headers: &HeaderMap, media: Option<&str>, content
     Err(Error::new(Reason::UnsupportedMediaType, message))
 }
 
-fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
+pub(super) fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
     match error.fault {
         transcode::Fault::Client => Error::invalid(error.field.clone(), error.describe()),
         transcode::Fault::TooLarge => {
@@ -232,10 +232,7 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
     messages.finish().map_err(reply_frame_error)?;
     let message = only.ok_or_else(|| no_message(upstream))?;
     if message.compressed {
-        return Err(Error::new(
-            Reason::UpstreamProtocol,
-            format!("upstream {upstream} compressed its reply without having been asked to"),
-        ));
+        return Err(compressed(upstream));
     }
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
     headers::rest_reply(&head.headers, &mut headers);
@@ -244,6 +241,13 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
     let mut public = HeaderMap::new();
     headers::rest_reply(&trailers, &mut public);
     Ok(Answer { headers, content, trailers: Some(public).filter(|trailers| !trailers.is_empty()) })
+}
+
+pub(super) fn compressed(upstream: &str) -> Error {
+    Error::new(
+        Reason::UpstreamProtocol,
+        format!("upstream {upstream} compressed its reply without having been asked to"),
+    )
 }
 
 fn no_message(upstream: &str) -> Error {

@@ -20,5 +20,6 @@ mod routes;
 mod schemas;
 mod scripted_smoke;
 mod smoke;
+mod streams;
 mod support;
 mod upstreams;
