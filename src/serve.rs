@@ -1,6 +1,7 @@
 //! The commands that serve: `run` and `demo`.
 
 use std::io::{self, Write as _};
+use std::iter::once;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::time::Duration;
 
@@ -54,12 +55,14 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
         listener.next_free_port = demo.overrides.listen.is_none();
     }
     config.next_free_admin_port = demo.overrides.admin.is_none();
-    let wanted: Vec<_> = config.listeners.iter().map(|listener| listener.address).chain(config.admin).collect();
+    let listeners = config.listeners.iter().map(|listener| listener.address);
+    let wanted: Vec<_> = once(SERVICE).chain(listeners).chain(config.admin).collect();
     let gateway = Gateway::start(config, control.handle()).map_err(wrong)?;
     control.block_on(learn(&gateway));
     tell(&format!("the library service listens on {service}"))?;
     announce(&gateway)?;
-    for (wanted, found) in wanted.iter().zip(gateway.addresses().iter().copied().chain(gateway.admin())) {
+    let found = once(service).chain(gateway.addresses().iter().copied()).chain(gateway.admin());
+    for (wanted, found) in wanted.iter().zip(found) {
         if wanted.port() != 0 && wanted.port() != found.port() {
             tell(&format!("port {} is taken, so it is {} instead", wanted.port(), found.port()))?;
         }

@@ -204,6 +204,8 @@ fn usage_errors_say_what_would_be_right() {
 fn missing_files_are_wrong_configuration() {
     let cases = [
         ("--upstream a:1 --descriptor-set none.binpb", "--descriptor-set: the file none.binpb does not exist"),
+        ("--upstream a:1 --descriptor-set src", "--descriptor-set: src is a folder, not a file"),
+        ("--upstream a:1 --proto /dev/null", "--proto: /dev/null is a pipe or a device, not a file"),
         (
             "--upstream a:1 --proto none.proto --include none",
             "--proto: the file none.proto does not exist\n--include: the folder none does not exist",

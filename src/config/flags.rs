@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::problem::{Errors, Place, Problem};
+use super::resolve::no_file;
 use super::{
     AccessLog, Config, Connections, DEFAULT_ADMIN, DEFAULT_LISTEN, Listener, LogFormat, MethodSettings, SchemaSource,
     Serve, Telemetry, Upstream, pattern,
@@ -48,13 +49,12 @@ impl Config {
         }
         match schema {
             SchemaSource::Reflection => {}
-            SchemaSource::DescriptorSet(file) if file.is_file() => {}
             SchemaSource::DescriptorSet(file) => {
-                problem("--descriptor-set", format!("the file {} does not exist", file.display()));
+                no_file(file).into_iter().for_each(|message| problem("--descriptor-set", message));
             }
             SchemaSource::Proto { files, include } => {
-                for file in files.iter().filter(|file| !file.is_file()) {
-                    problem("--proto", format!("the file {} does not exist", file.display()));
+                for message in files.iter().filter_map(|file| no_file(file)) {
+                    problem("--proto", message);
                 }
                 for folder in include.iter().filter(|folder| !folder.is_dir()) {
                     problem("--include", format!("the folder {} does not exist", folder.display()));

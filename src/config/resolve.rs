@@ -12,6 +12,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::config::file::{AccessLog as RawAccessLog, Admin, File, Serve as RawServe, Telemetry as RawTelemetry};
 use crate::config::problem::Place;
@@ -172,12 +173,24 @@ fn choose<T: Copy>(word: Located<String>, choices: &[(&str, T)], report: &mut Re
 /// A file that must be there, relative to the configuration's folder.
 fn existing_file(path: &Located<String>, base: &Path, report: &mut Report<'_>) -> PathBuf {
     let file = base.join(&path.value);
-    if file.is_dir() {
-        report.problem(&path.at, format!("{} is a folder, not a file", file.display()));
-    } else if !file.is_file() {
-        report.problem(&path.at, format!("the file {} does not exist", file.display()));
+    if let Some(problem) = no_file(&file) {
+        report.problem(&path.at, problem);
     }
     file
+}
+
+/// What keeps this path from being read as a file.
+///
+/// Pipes and devices are none: reading one may have no end.
+pub(super) fn no_file(path: &Path) -> Option<String> {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => None,
+        Ok(found) if found.is_dir() => Some(format!("{shown} is a folder, not a file")),
+        Ok(_) => Some(format!("{shown} is a pipe or a device, not a file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!("the file {shown} does not exist")),
+        Err(error) => Some(format!("the file {shown} cannot be found: {error}")),
+    }
 }
 
 /// A folder that must be there, relative to the configuration's folder.

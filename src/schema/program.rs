@@ -1,6 +1,7 @@
 //! A program of the operator that compiles sources, found on the search path and run with a bound on its time.
 //!
-//! It knows no program in particular. **Invariant**: nothing that [`run`] started is left running.
+//! It knows no program in particular. **Invariant**: the program that [`run`] started is not left running; what that
+//! starts itself is its own affair, protoc and buf start nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _};

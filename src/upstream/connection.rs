@@ -40,9 +40,14 @@ impl Connection {
         self.active.get()
     }
 
+    /// Streams that the peer allows at once; it may change its mind at any time.
+    pub(super) fn allowed_streams(&self) -> usize {
+        self.sender.current_max_send_streams()
+    }
+
     /// Whether the peer allows one more stream.
     pub(super) fn has_room(&self) -> bool {
-        !self.closed.get() && self.active.get() < self.sender.current_max_send_streams()
+        !self.closed.get() && self.active.get() < self.allowed_streams()
     }
 
     /// Whether slow readers take so much of the window that a call is better off on another connection.

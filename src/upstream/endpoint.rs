@@ -12,7 +12,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::rc::Rc;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use http::uri::Authority;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{self, Connection, Lease};
+use super::connection::{self, Connection, End, Lease};
 use crate::config;
 use crate::runtime;
 use crate::telemetry::metrics::{EndpointMetrics, WorkerMetrics};
@@ -36,7 +38,8 @@ pub struct Endpoint {
     connections: RefCell<Vec<Rc<Connection>>>,
     dial: RefCell<Dial>,
     failures: Cell<u32>,
-    /// A connection came, went or failed to come, or a stream ended while calls were waiting.
+    /// A connection came, went or failed to come, its peer allows more streams, or a stream ended while calls were
+    /// waiting.
     changed: Notify,
     metrics: Arc<EndpointMetrics>,
 }
@@ -185,9 +188,13 @@ impl Endpoint {
                 let counted = self.metrics.open();
                 self.connections.borrow_mut().push(Rc::clone(&connection));
                 let endpoint = Rc::clone(&self);
+                // Not kept alive from here: h2 closes a connection when nobody can send on it any more.
+                let connection = Rc::downgrade(&connection);
                 runtime::spawn("upstream connection", async move {
-                    let end = driver.await;
-                    connection.close();
+                    let end = endpoint.drive(driver, &connection).await;
+                    if let Some(connection) = connection.upgrade() {
+                        connection.close();
+                    }
                     drop(counted);
                     endpoint.changed.notify_waiters();
                     tracing::debug!(upstream = %endpoint.upstream, endpoint = %endpoint.address, end = %end, "upstream connection ended");
@@ -206,6 +213,22 @@ impl Endpoint {
             }
         };
         self.changed.notify_waiters();
+    }
+
+    /// Drives a connection to its end, and tells the calls that wait whenever its peer allows more streams.
+    async fn drive(&self, driver: impl Future<Output = End>, connection: &Weak<Connection>) -> End {
+        let mut driver = pin!(driver);
+        let mut allowed = usize::MAX;
+        poll_fn(|cx| {
+            let polled = driver.as_mut().poll(cx);
+            let before = allowed;
+            allowed = connection.upgrade().map_or(0, |connection| connection.allowed_streams());
+            if allowed > before {
+                self.changed.notify_waiters();
+            }
+            polled
+        })
+        .await
     }
 
     /// A stream ended: one call that waits for room may look again.

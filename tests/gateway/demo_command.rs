@@ -16,6 +16,7 @@ use crate::support::process::Portico;
 /// A running demo and the calls that it printed.
 struct Demo {
     portico: Portico,
+    service: SocketAddr,
     listener: SocketAddr,
     admin: SocketAddr,
     calls: Vec<String>,
@@ -23,12 +24,13 @@ struct Demo {
 
 async fn demo(flags: &[&str]) -> Demo {
     let mut portico = Portico::start(&[&["demo"], flags].concat());
+    let service = portico.address("the library service listens on ").await;
     let listener = portico.address("portico listens on http://").await;
     let admin = portico.address("admin listens on http://").await;
     portico.line("Ctrl-C ends the demo").await;
     let is_call = |line: &&String| line.starts_with("curl ") || line.starts_with("grpcurl ");
     let calls = portico.seen.iter().filter(is_call).cloned().collect();
-    Demo { portico, listener, admin, calls }
+    Demo { portico, service, listener, admin, calls }
 }
 
 /// Runs a printed line as a shell does; the status of the reply and its body.
@@ -148,13 +150,15 @@ where
 #[tokio::test]
 async fn the_next_free_ports_are_taken_and_said() {
     // Busy by whoever runs on this machine, or by these.
-    let _busy = [8080, 9901].map(|port| TcpListener::bind(("127.0.0.1", port)));
+    let _busy = [50051, 8080, 9901].map(|port| TcpListener::bind(("127.0.0.1", port)));
 
     let demo = demo(&[]).await;
 
+    assert!((50052..=50071).contains(&demo.service.port()), "{}", demo.service);
     assert!((8081..=8100).contains(&demo.listener.port()), "{}", demo.listener);
     assert!((9902..=9921).contains(&demo.admin.port()), "{}", demo.admin);
-    for (wanted, found) in [(8080, demo.listener.port()), (9901, demo.admin.port())] {
+    let found = [demo.service, demo.listener, demo.admin].map(|address| address.port());
+    for (wanted, found) in [50051, 8080, 9901].into_iter().zip(found) {
         let sentence = format!("port {wanted} is taken, so it is {found} instead");
         assert!(demo.portico.seen.contains(&sentence), "{:?}", demo.portico.seen);
     }

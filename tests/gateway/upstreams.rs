@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use h2::Reason;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::support::backend::act::{self, Step};
@@ -11,6 +13,7 @@ use crate::support::backend::pb::{Behaviour, SayReply, SayRequest};
 use crate::support::backend::raw::Manner;
 use crate::support::backend::scripted::{self, Scripted, Settings};
 use crate::support::backend::{self, Options};
+use crate::support::frames;
 use crate::support::gateway::TestGateway;
 use crate::support::grpc::{Answer, REPEAT, Raw, SAY, framed, rest, soon};
 
@@ -454,4 +457,35 @@ async fn stalled_streams_of_tiny_messages_slow_nobody_on_their_connection() {
 
     assert_eq!((answer.code(), answer.messages::<SayReply>().len()), (0, 100_000));
     assert_eq!(backend.tally.counts().connections, 1, "one connection served them all");
+}
+
+/// The next connection of a gateway, of which the preface was read.
+async fn accept(listener: &TcpListener) -> frames::Raw {
+    let (mut stream, _) = soon(listener.accept()).await.expect("the gateway speaks HTTP/2");
+    let mut preface = [0; frames::PREFACE.len()];
+    soon(stream.read_exact(&mut preface)).await.expect("the gateway speaks HTTP/2");
+    frames::Raw { stream }
+}
+
+fn max_concurrent_streams(most: u8) -> Vec<u8> {
+    frames::frame(frames::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, most])
+}
+
+#[tokio::test]
+async fn a_call_that_waits_goes_on_when_the_upstream_allows_more_streams() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connections = ", connections: { max_per_endpoint: 1 }";
+    let (_gateway, client) = over(&[listener.local_addr().unwrap()], connections).await;
+
+    let _running = client.clone().begin(SAY, &[], false).await;
+    let mut upstream = accept(&listener).await;
+    upstream.send(&max_concurrent_streams(1)).await;
+    upstream.until(|frame| frame.kind == frames::HEADERS).await.expect("the first call comes");
+    let _waiting = client.clone().begin(SAY, &[], false).await;
+    // Answered by the gateway itself, after it has taken up the call before.
+    let health = client.clone().call("/grpc.health.v1.Health/Check", &[], framed(&())).await;
+    upstream.send(&max_concurrent_streams(2)).await;
+
+    assert_eq!(health.code(), 0, "{health:?}");
+    upstream.until(|frame| frame.kind == frames::HEADERS).await.expect("the second call comes");
 }
