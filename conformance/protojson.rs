@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 
 use crate::schema::{Schema, Syntax};
 
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 400;
 /// Messages of each schema, in each of the four forms.
 const MESSAGES: usize = 20;
 /// Differences that a failing run shows of each kind.
@@ -41,6 +41,10 @@ const KNOWN: &[Known] = &[
     // Of the language, not of JSON: Go has no closed enums.
     Known { we_refuse: true, said: "the name or number of a declared enum value" },
     Known { we_refuse: false, said: "a closed enum has an unknown number" },
+    // A name that stands first or last with `null`.
+    Known { we_refuse: false, said: "duplicate field" },
+    // A part of a path that starts with a digit, which is no field but may be the key of a map.
+    Known { we_refuse: false, said: "FieldMask.paths contains invalid path" },
     Known { we_refuse: false, said: "none of the oneof fields is set" },
     Known { we_refuse: false, said: "invalid UTF-8" },
     // Varints with more than 64 bits.
@@ -103,7 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     judge.child.kill()?;
     judge.child.wait()?;
-    tally.report()
+    tally.report(seeds)
 }
 
 fn check_text(
@@ -187,7 +191,7 @@ impl Tally {
         }
     }
 
-    fn report(&self) -> Result<(), Box<dyn Error>> {
+    fn report(&self, seeds: u64) -> Result<(), Box<dyn Error>> {
         println!("protojson: {} taken and {} refused by both", self.taken, self.refused);
         for (known, count) in KNOWN.iter().zip(&self.known) {
             let who = if known.we_refuse { "Portico" } else { "protojson" };
@@ -199,7 +203,7 @@ impl Tally {
                 println!("    {case}");
             }
         }
-        let missing = KNOWN.iter().zip(&self.known).find(|(_, count)| **count == 0);
+        let missing = KNOWN.iter().zip(&self.known).find(|(_, count)| **count == 0 && seeds >= SEEDS);
         match missing {
             _ if !self.differences.is_empty() => Err("Portico and protojson differ".into()),
             Some((known, _)) => Err(format!("listed and never met: {}", known.said).into()),

@@ -97,7 +97,8 @@ fn value_difference(one: &Value, other: &Value) -> Option<String> {
             }
             return one.iter().find_map(different);
         }
-        // `null` for a map.
+        // `null` for a map or for a list of `Value`; the latter becomes a message there, which is no list.
+        (Value::List(list), Value::Message(_)) => list.is_empty(),
         (Value::Map(map), Value::List(list)) | (Value::List(list), Value::Map(map)) => {
             map.is_empty() && list.is_empty()
         }

@@ -260,7 +260,7 @@ impl Schema {
                     if field.oneof.is_none() && !is_message && !self.is_closed(field.kind) {
                         features.field_presence = Some(pb::feature_set::FieldPresence::Implicit.into());
                     }
-                    if is_message && field.number % 3 == 0 {
+                    if is_message && field.number.is_multiple_of(3) {
                         features.message_encoding = Some(pb::feature_set::MessageEncoding::Delimited.into());
                     }
                 }
@@ -339,7 +339,7 @@ impl Schema {
         matches!(field.kind, Kind::Group(_))
             || (self.syntax == Syntax::Edition2023
                 && field.shape == Shape::Plain
-                && field.number % 3 == 0
+                && field.number.is_multiple_of(3)
                 && matches!(field.kind, Kind::Message(_)))
     }
 }

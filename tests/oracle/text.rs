@@ -1,5 +1,7 @@
 //! Random JSON texts of a message, spelled in every way that the mapping allows, and now and then in one that it does not.
 
+#![allow(clippy::cast_possible_truncation, reason = "random bits are cut off on purpose")]
+
 use std::fmt::Write as _;
 
 use fastrand::Rng;

@@ -1,6 +1,8 @@
 //! Random wire bytes of a message, as a serializer writes them and as only a perverse one would: fields in any order and
 //! several times, packed or not against the declaration, long varints, fields that nobody knows.
 
+#![allow(clippy::cast_possible_truncation, reason = "random bits are cut off on purpose")]
+
 use fastrand::Rng;
 use portico::pb::google::protobuf::field_descriptor_proto::Type;
 
