@@ -48,5 +48,8 @@ pub fn config(input: &[u8]) {
 /// The repository: this file is compiled in two packages.
 fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if package.ends_with("fuzz") { package.parent().expect("the folder is in the repository") } else { package }
+    match env!("CARGO_PKG_NAME") {
+        "portico-fuzz" => package.parent().expect("the folder is in the repository"),
+        _ => package,
+    }
 }

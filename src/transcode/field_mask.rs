@@ -60,6 +60,8 @@ mod tests {
             ("a.bC.d", Some("a.b_c.d")),
             ("f1", Some("f1")),
             ("display_name", None),
+            ("a..b", None),
+            ("a.", None),
             ("a-b", None),
             ("", None),
             ("a b", None),
