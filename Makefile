@@ -29,10 +29,11 @@ deny: ## licences, duplicates and origins of the dependencies
 	@tools/install.sh cc cargo cargo-deny
 	cargo deny --locked check -D unmatched-skip -D unnecessary-skip bans licenses sources
 
-conformance: ## protobuf's suite for JSON; gRPC interop and h2spec through the gateway; editions by protoc and buf
+conformance: ## protobuf's suite for JSON; Go's protojson; gRPC interop and h2spec through the gateway; editions
 	@tools/install.sh cc cargo go npm python3 python3-venv
 	cargo build --locked
 	conformance/protobuf.sh
+	conformance/protojson.sh
 	conformance/interop.sh
 	conformance/h2spec.sh
 	conformance/editions.sh
@@ -42,9 +43,13 @@ third-party: ## real calls to OpenFGA through the gateway, by reflection alone; 
 	cargo build --locked
 	conformance/third_party.sh
 
+fuzz: ## every fuzz target for FUZZ_SECONDS (60); SAVE=1 keeps what was found; minutes to build the first time
+	@tools/install.sh cc cargo cargo-fuzz
+	fuzz/run.sh
+
 bench: ## Portico beside Envoy; BENCH="--loads grpc-get --rounds 1" passes options to bench/compare.py
 	bench/setup.sh
 	cargo build --locked --profile dist
 	bench/compare.py --gateways envoy,portico $(BENCH)
 
-.PHONY: help test check fmt lint doc deny conformance third-party bench
+.PHONY: help test check fmt lint doc deny conformance third-party fuzz bench

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs each named program that is absent, as root or through sudo, and says what it cannot install.
 #
-#   tools/install.sh PROGRAM…     cc cargo cargo-deny go h2load haproxy nginx npm protoc python3 python3-venv
+#   tools/install.sh PROGRAM…     cc cargo cargo-deny cargo-fuzz go h2load haproxy nginx npm protoc python3 python3-venv
 
 set -euo pipefail
 
 CARGO_DENY=0.20.2
+CARGO_FUZZ=0.13.2
 
 fail() {
   echo "$*" >&2
@@ -40,6 +41,8 @@ for program in "$@"; do
     cargo) command -v cargo >/dev/null || fail "please install Rust, see rust-version in Cargo.toml" ;;
     go) command -v go >/dev/null || fail "please install Go, see conformance/go.mod for the version" ;;
     cargo-deny) ;;
+    # libFuzzer is C++.
+    cargo-fuzz) need c++ g++ ;;
     *) fail "tools/install.sh does not know $program" ;;
   esac
 done
@@ -48,4 +51,8 @@ done
 # Built without optimization: it runs for seconds, and building it well takes longer than that.
 if [[ " $* " == *" cargo-deny "* ]] && ! cargo deny --version >/dev/null 2>&1; then
   cargo install --locked "cargo-deny@$CARGO_DENY" --no-default-features --profile dev --config profile.dev.debug=false
+fi
+
+if [[ " $* " == *" cargo-fuzz "* ]] && ! cargo fuzz --version >/dev/null 2>&1; then
+  cargo install --locked "cargo-fuzz@$CARGO_FUZZ" --profile dev --config profile.dev.debug=false
 fi

@@ -44,7 +44,9 @@ pub(super) fn is_proto_form(path: &str) -> bool {
 }
 
 fn is_path(path: &str) -> bool {
-    !path.is_empty() && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.')
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    path.split('.').all(is_name)
 }
 
 #[cfg(test)]
@@ -58,6 +60,8 @@ mod tests {
             ("a.bC.d", Some("a.b_c.d")),
             ("f1", Some("f1")),
             ("display_name", None),
+            ("a..b", None),
+            ("a.", None),
             ("a-b", None),
             ("", None),
             ("a b", None),

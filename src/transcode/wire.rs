@@ -86,17 +86,6 @@ pub(super) enum Raw<'m> {
     Bytes(&'m [u8]),
 }
 
-impl Raw<'_> {
-    /// Whether it is zero or empty.
-    #[inline]
-    pub(super) fn is_default(self) -> bool {
-        match self {
-            Self::Bits(bits) => bits == 0,
-            Self::Bytes(bytes) => bytes.is_empty(),
-        }
-    }
-}
-
 /// Field number and wire type of the value that follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {

@@ -89,7 +89,8 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     fn twice(&mut self, pass: impl Fn(&mut Self) -> Step) -> Result<()> {
         let (start, plans) = (self.out.len(), self.plans);
         let mut result = pass(self);
-        if matches!(result, Err(Stop::Irregular)) {
+        // What is wrong may be of a value that another one replaces further on: the thorough pass has the last word.
+        if result.is_err() {
             self.out.rewind(start);
             (self.plans, self.depth, self.thorough) = (plans, 0, true);
             result = pass(self);
@@ -168,7 +169,7 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
                     if !seen.insert(index) || field.oneof.is_some_and(|oneof| !seen.insert(oneof as usize)) {
                         return Err(Stop::Irregular);
                     }
-                    if field.implicit && raw.is_default() && !self.options.emit_defaults {
+                    if field.implicit && field.is_default(raw) && !self.options.emit_defaults {
                         continue;
                     }
                     self.out.bytes(field.key(self.options.preserve_proto_names));

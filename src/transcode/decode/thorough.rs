@@ -96,7 +96,7 @@ impl<'a> Decoder<'a, '_, '_> {
         match field.shape {
             Shape::Single => {
                 let Some(last) = records.last() else { return Ok(false) };
-                let omitted = field.implicit && last.raw.is_default() && !self.options.emit_defaults;
+                let omitted = field.implicit && field.is_default(last.raw) && !self.options.emit_defaults;
                 if omitted && absent == Absent::Omitted {
                     return Ok(false);
                 }

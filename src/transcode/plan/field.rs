@@ -1,7 +1,7 @@
 //! What is known of one field.
 
 use crate::schema::{Cardinality, Field, Kind, Message, Schema};
-use crate::transcode::wire::{Tag, WireType};
+use crate::transcode::wire::{Raw, Tag, WireType};
 
 /// What both directions need to know of a field.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl FieldPlan {
             Cardinality::Map => Shape::Map,
         };
         let null_is_value = match field.kind {
-            Kind::Message(id) => &*schema.message(id).name == "google.protobuf.Value",
+            Kind::Message(id) | Kind::Group(id) => &*schema.message(id).name == "google.protobuf.Value",
             Kind::Enum(id) => &*schema.enumeration(id).name == "google.protobuf.NullValue",
             _ => false,
         };
@@ -113,6 +113,18 @@ impl FieldPlan {
     /// Whether the field is declared outside its message.
     pub(in crate::transcode) fn is_extension(&self) -> bool {
         self.json_key().get(1) == Some(&b'[')
+    }
+
+    /// Whether a value on the wire is zero or empty. Of a varint that is longer than the type, the upper half is dropped.
+    #[inline]
+    pub(in crate::transcode) fn is_default(&self, raw: Raw<'_>) -> bool {
+        match raw {
+            Raw::Bits(0) => true,
+            Raw::Bits(bits) => {
+                bits << 32 == 0 && matches!(self.kind, Kind::Int32 | Kind::Uint32 | Kind::Sint32 | Kind::Enum(_))
+            }
+            Raw::Bytes(bytes) => bytes.is_empty(),
+        }
     }
 
     /// Whether many values may stand.

@@ -279,3 +279,22 @@ fn items_of_a_message_set_come_in_any_form() {
     let twice = wire().group(1, &item(1)).group(1, &item(2)).0;
     assert_eq!(to_json_with(proto2(), "old.Set", &twice, PLAIN).unwrap(), r#"{"[old.Member.member]":{"value":2}}"#);
 }
+
+#[test]
+fn varint_whose_lower_half_is_zero_is_the_default_of_a_short_type() {
+    // `f_int32`, `f_uint32`, `f_sint32` and `f_color`, each 2^32.
+    let wire = b"\x18\x80\x80\x80\x80\x10\x28\x80\x80\x80\x80\x10\x38\x80\x80\x80\x80\x10\x80\x01\x80\x80\x80\x80\x10";
+
+    assert_eq!(to_json(wire).unwrap(), "{}");
+    assert_eq!(to_json(b"\x20\x80\x80\x80\x80\x10").unwrap(), r#"{"fInt64":"4294967296"}"#);
+    assert_eq!(to_json(b"\x68\x80\x80\x80\x80\x10").unwrap(), r#"{"fBool":true}"#);
+}
+
+#[test]
+fn value_without_a_form_is_no_error_when_another_one_replaces_it() {
+    // `w_time` of 2^42 - 1 seconds, then of one.
+    let (far, near) = (&b"\x8a\x05\x07\x08\xff\xff\xff\xff\xff\x7f"[..], &b"\x8a\x05\x02\x08\x01"[..]);
+
+    assert!(to_json(far).is_err());
+    assert_eq!(to_json(&[far, near].concat()).unwrap(), r#"{"wTime":"1970-01-01T00:00:01Z"}"#);
+}
