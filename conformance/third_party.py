@@ -72,7 +72,6 @@ CALLS = [
 REFUSALS = [
     ("refuses a body that is no JSON", "POST", "/stores", b'{"name', 400),
     ("refuses an unknown field", "POST", "/stores", {"nam": "demo"}, 400),
-    ("refuses a stream, which REST does not carry yet", "POST", "/stores/{store}/streamed-list-objects", {"type": "document"}, 501),
     ("refuses a path that nobody serves", "GET", "/nothing", None, 404),
     ("refuses a method that the path does not have", "PATCH", "/stores", {}, 405),
 ]

@@ -33,12 +33,14 @@ fn messages(reply: &Reply) -> Vec<Value> {
     match reply.headers["content-type"].to_str().expect("a content type is text") {
         "application/json" => reply.json().as_array().expect("an array").clone(),
         "application/x-ndjson" => text.lines().map(parse).collect(),
-        "application/json-seq" => text.split_terminator('\n').map(|line| parse(&line[1..])).collect(),
-        "text/event-stream" => {
+        "application/json-seq" => {
+            text.split_terminator('\n').map(|line| parse(line.trim_start_matches('\u{1e}'))).collect()
+        }
+        form => {
+            assert_eq!(form, "text/event-stream");
             let events = text.split_terminator("\n\n").filter(|event| *event != "event: end\ndata: {}");
             events.filter_map(|event| event.split_once("data: ")).map(|(_, data)| parse(data)).collect()
         }
-        other => panic!("{other} is not a form"),
     }
 }
 
