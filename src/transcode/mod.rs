@@ -36,6 +36,7 @@ mod suggest;
 mod tests;
 mod time;
 mod wire;
+mod words;
 
 pub use crate::schema::http_rule::BodyRule;
 pub use error::{Error, Fault, Position};

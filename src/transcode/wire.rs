@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use super::words;
 use crate::schema::Kind;
 
 /// How a value is laid out.
@@ -209,7 +210,13 @@ impl<'m> Cursor<'m> {
                 self.rest = rest;
                 Ok(u64::from(*first))
             }
-            _ => self.long_varint(),
+            _ => match words::from_varint(words::load(self.rest, 0)) {
+                Some((length, value)) if length <= self.rest.len() => {
+                    self.rest = self.rest.get(length..).unwrap_or_default();
+                    Ok(value)
+                }
+                _ => self.long_varint(),
+            },
         }
     }
 

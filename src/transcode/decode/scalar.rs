@@ -31,14 +31,16 @@ impl<'a> Decoder<'a, '_, '_> {
     }
 
     fn string(&mut self, field: &FieldPlan, bytes: &[u8]) -> Step {
-        if bytes.is_ascii() || simdutf8::basic::from_utf8(bytes).is_ok() {
-            write_string(self.out, bytes);
-        } else if field.utf8 {
-            return Err(fail("invalid UTF-8 in a string"));
-        } else {
-            // proto2 promises nothing about the bytes, JSON does.
-            write_string(self.out, String::from_utf8_lossy(bytes).as_bytes());
+        let start = self.out.len();
+        if write_string(self.out, bytes) || simdutf8::basic::from_utf8(bytes).is_ok() {
+            return Ok(());
         }
+        if field.utf8 {
+            return Err(fail("invalid UTF-8 in a string"));
+        }
+        // proto2 promises nothing about the bytes, JSON does.
+        self.out.rewind(start);
+        write_string(self.out, String::from_utf8_lossy(bytes).as_bytes());
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use super::{Encoder, Lead};
 use crate::schema::{EnumId, Kind};
 use crate::transcode::bindings::Overlay;
 use crate::transcode::error::Result;
-use crate::transcode::number::{self, Integer, NotNumber};
+use crate::transcode::number::{self, NotNumber};
 use crate::transcode::out::Out;
 use crate::transcode::plan::{EnumPlan, FieldPlan, MessagePlan};
 use crate::transcode::wire::WireType;
@@ -85,7 +85,7 @@ impl<'a> Encoder<'a, '_, '_> {
             self.out.tag(field.tag);
             let run = self.out.begin();
             let out = &mut *self.out;
-            self.lexer.unescape(|bytes| out.bytes(bytes))?;
+            self.lexer.unescape(|word, length| out.word(word, length))?;
             self.out.end(run);
             return Ok(());
         };
@@ -120,18 +120,12 @@ impl<'a> Encoder<'a, '_, '_> {
     #[inline]
     fn float(&mut self, kind: Kind) -> Result<u64> {
         let start = self.lexer;
-        match self.lexer.plain_integer() {
-            // Exact in either type; the sign is put on last, so that -0 keeps it.
-            Some(Integer { negative, magnitude }) if magnitude < 1 << 24 => {
-                let value = magnitude as f32;
-                let value = if negative { -value } else { value };
-                Ok(if kind == Kind::Double { f64::from(value).to_bits() } else { u64::from(value.to_bits()) })
-            }
-            _ => {
-                self.lexer = start;
-                self.number(kind)
-            }
+        if let Some((decimal, token)) = self.lexer.plain_decimal() {
+            let exact = if kind == Kind::Double { decimal.exact() } else { None };
+            let bits = exact.map_or_else(|| number::bits(kind, token), |value| Ok(value.to_bits()));
+            return bits.map_err(|_| start.expected(number::description(kind)));
         }
+        self.number(kind)
     }
 
     /// A number in any notation, in quotes or not.
