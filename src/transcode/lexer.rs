@@ -206,26 +206,16 @@ impl<'a> Lexer<'a> {
         })
     }
 
-    /// An integer without fraction or exponent that fits; `None`, with nothing consumed, for everything else.
+    /// An integer without fraction or exponent, alone or in quotes, as 64-bit ones usually come; `None`, with nothing
+    /// consumed, for everything else.
     #[inline]
     pub(super) fn plain_integer(&mut self) -> Option<Integer> {
-        self.peek();
-        let (integer, end) = number::plain_integer(self.bytes, self.at)?;
-        self.at = end;
-        Some(integer)
-    }
-
-    /// The same in quotes, as 64-bit integers usually come.
-    #[inline]
-    pub(super) fn quoted_plain_integer(&mut self) -> Option<Integer> {
-        if self.peek() != b'"' {
+        let quotes = usize::from(self.peek() == b'"');
+        let (integer, end) = number::plain_integer(self.bytes, self.at + quotes)?;
+        if quotes == 1 && self.bytes.get(end) != Some(&b'"') {
             return None;
         }
-        let (integer, end) = number::plain_integer(self.bytes, self.at + 1)?;
-        if self.bytes.get(end) != Some(&b'"') {
-            return None;
-        }
-        self.at = end + 1;
+        self.at = end + quotes;
         Some(integer)
     }
 
@@ -475,13 +465,12 @@ mod tests {
 
         assert_eq!(plain("-12,"), Some((true, 12)));
         assert_eq!(plain("0"), Some((false, 0)));
-        for text in ["01", "1.0", "1e2", "1234567890123456789", "-", "\"1\"", "x"] {
+        for text in ["01", "1.0", "1e2", "1234567890123456789", "-", "x"] {
             assert_eq!(plain(text), None, "{text}");
         }
-        let quoted = |text: &str| Lexer::new(text).quoted_plain_integer().map(|integer| integer.magnitude);
-        assert_eq!(quoted(" \"12\""), Some(12));
-        for text in ["12", "\"\"", "\" 12\"", "\"12 \"", "\"12", "\"1.0\"", "\""] {
-            assert_eq!(quoted(text), None, "{text}");
+        assert_eq!(plain(" \"12\""), Some((false, 12)));
+        for text in ["\"\"", "\" 12\"", "\"12 \"", "\"12", "\"1.0\"", "\"", "12\"", "\"\"12"] {
+            assert_eq!(plain(text).filter(|_| text.starts_with('"')), None, "{text}");
         }
     }
 }

@@ -63,7 +63,7 @@ fn digits(text: &[u8], mut at: usize) -> usize {
 }
 
 /// The integer without fraction or exponent at `at`, and where it ends; `None` for everything else.
-#[inline]
+#[inline(always)]
 pub(super) fn plain_integer(text: &[u8], at: usize) -> Option<(Integer, usize)> {
     let negative = text.get(at) == Some(&b'-');
     let (magnitude, end) = plain_digits(text, at + usize::from(negative), 0)?;
@@ -82,7 +82,7 @@ pub(super) struct Decimal {
 }
 
 /// The number without exponent at `at`, and where it ends; `None` for everything else, also for more than 18 digits.
-#[inline]
+#[inline(always)]
 pub(super) fn plain_decimal(text: &[u8], at: usize) -> Option<(Decimal, usize)> {
     let negative = text.get(at) == Some(&b'-');
     let start = at + usize::from(negative);
@@ -125,7 +125,7 @@ impl Decimal {
 const MAX_DIGITS: usize = 18;
 
 /// The digits at `start`, appended to `magnitude`, and where they end; `None` if there are none or too many.
-#[inline]
+#[inline(always)]
 fn plain_digits(text: &[u8], start: usize, mut magnitude: u64) -> Option<(u64, usize)> {
     const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
     let mut at = start;

@@ -110,8 +110,7 @@ impl<'a> Encoder<'a, '_, '_> {
     #[inline]
     fn integer(&mut self, kind: Kind) -> Result<u64> {
         let start = self.lexer;
-        let plain = self.lexer.plain_integer().or_else(|| self.lexer.quoted_plain_integer());
-        if let Some(integer) = plain {
+        if let Some(integer) = self.lexer.plain_integer() {
             return number::integer_bits(kind, integer).map_err(|_| start.expected(number::description(kind)));
         }
         self.number(kind)
