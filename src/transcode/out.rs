@@ -115,10 +115,13 @@ impl<'b> Out<'b> {
     /// Appends a varint.
     #[inline]
     pub(super) fn varint(&mut self, value: u64) {
+        let window = self.window(8);
         if value < 0x80 {
-            self.byte((value & 0x7f) as u8);
+            window[0] = (value & 0x7f) as u8;
+            self.at += 1;
         } else if let Some((length, word)) = words::to_varint(value) {
-            self.word(word, length);
+            window.copy_from_slice(&word.to_le_bytes());
+            self.at += length;
         } else {
             self.long_varint(value);
         }

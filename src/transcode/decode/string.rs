@@ -9,28 +9,23 @@ pub(in crate::transcode) fn write_string(out: &mut Out<'_>, text: &[u8]) -> bool
     out.byte(b'"');
     let (mut at, mut all) = (0, 0);
     loop {
-        if all & HIGH == 0 {
-            while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk).filter(|block| words::is_plain_ascii(block)) {
+        // What a load finds behind the end are zeros, which count as special.
+        let word = words::load(text, at);
+        let length = words::before(words::special(word));
+        out.word(word, length);
+        at += length;
+        all |= word;
+        if length < 8 {
+            let Some(&byte) = text.get(at) else { break };
+            escape(out, byte);
+            at += 1;
+        } else if all & HIGH == 0 {
+            while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk).filter(|block| words::is_plain_ascii(block))
+            {
                 out.bytes(block);
                 at += block.len();
             }
         }
-        // What the loads find behind the end are zeros, which count as special.
-        let mut word = words::load(text, at);
-        let mut length = words::before(words::special(word));
-        all |= word;
-        while length == 8 {
-            out.word(word, 8);
-            at += 8;
-            word = words::load(text, at);
-            length = words::before(words::special(word));
-            all |= word;
-        }
-        out.word(word, length);
-        at += length;
-        let Some(&byte) = text.get(at) else { break };
-        escape(out, byte);
-        at += 1;
     }
     out.byte(b'"');
     all & HIGH == 0

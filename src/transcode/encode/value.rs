@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64_simd::AsOut as _;
 
 use super::{Encoder, Lead};
 use crate::schema::{EnumId, Kind};
@@ -109,20 +110,23 @@ impl<'a> Encoder<'a, '_, '_> {
 
     #[inline]
     fn integer(&mut self, kind: Kind) -> Result<u64> {
-        let start = self.lexer;
+        self.lexer.peek();
+        let at = self.lexer.offset();
         if let Some(integer) = self.lexer.plain_integer() {
-            return number::integer_bits(kind, integer).map_err(|_| start.expected(number::description(kind)));
+            let bits = number::integer_bits(kind, integer);
+            return bits.map_err(|_| self.lexer.expected_at(at, number::description(kind)));
         }
         self.number(kind)
     }
 
     #[inline]
     fn float(&mut self, kind: Kind) -> Result<u64> {
-        let start = self.lexer;
+        self.lexer.peek();
+        let at = self.lexer.offset();
         if let Some((decimal, token)) = self.lexer.plain_decimal() {
             let exact = if kind == Kind::Double { decimal.exact() } else { None };
             let bits = exact.map_or_else(|| number::bits(kind, token), |value| Ok(value.to_bits()));
-            return bits.map_err(|_| start.expected(number::description(kind)));
+            return bits.map_err(|_| self.lexer.expected_at(at, number::description(kind)));
         }
         self.number(kind)
     }
@@ -190,13 +194,19 @@ pub(super) fn write_base64(out: &mut Out<'_>, field: &FieldPlan, lead: Lead, tex
     if digits.len() % 4 == 1 || padding > 2 || (padding > 0 && !text.len().is_multiple_of(4)) {
         return false;
     }
-    let engine = if memchr::memchr2(b'-', b'_', digits.as_bytes()).is_some() { &URL_SAFE } else { &STANDARD };
-    let length = digits.len() / 4 * 3 + digits.len() % 4 * 3 / 4;
+    let (blocks, engine) = if memchr::memchr2(b'-', b'_', digits.as_bytes()).is_some() {
+        (base64_simd::URL_SAFE_NO_PAD, &URL_SAFE)
+    } else {
+        (base64_simd::STANDARD_NO_PAD, &STANDARD)
+    };
+    let (whole, rest) = digits.as_bytes().split_at(digits.len() / 4 * 4);
+    let length = whole.len() / 4 * 3 + rest.len() * 3 / 4;
     let start = out.len();
     out.tag(field.tag);
     out.varint(length as u64);
-    let window = out.window(length);
-    if engine.decode_slice_unchecked(digits, window) != Ok(length) {
+    let (front, back) = out.window(length).split_at_mut(whole.len() / 4 * 3);
+    let sound = blocks.decode(whole, front.as_out()).is_ok() && engine.decode_slice_unchecked(rest, back).is_ok();
+    if !sound {
         out.rewind(start);
         return false;
     }
@@ -221,7 +231,7 @@ fn number_of(bits: u64) -> i32 {
     ((bits & 0xffff_ffff) as u32).cast_signed()
 }
 
-/// Bits after the last whole byte are dropped, as protobuf's own parsers do.
+/// For the last digits alone: bits after the last whole byte are dropped, as protobuf's own parsers do.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
     .with_decode_allow_trailing_bits(true);
