@@ -4,6 +4,7 @@
 //! (<https://github.com/grpc/grpc/blob/v1.76.0/doc/PROTOCOL-HTTP2.md>). No sockets, no schema, no policy.
 
 pub mod frame;
+pub mod messages;
 pub mod metadata;
 pub mod status;
 pub mod timeout;

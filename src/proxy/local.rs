@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use prost::Message as _;
@@ -22,7 +22,8 @@ use crate::body::{Part, RequestBody};
 use crate::config::Serve;
 use crate::error::{Error, Reason};
 use crate::grpc;
-use crate::grpc::frame::{self, PREFIX, Scanner};
+use crate::grpc::frame::{self, PREFIX};
+use crate::grpc::messages::Messages;
 use crate::grpc::status::{self, Code};
 use crate::pb::grpc::health::v1::health_check_response::ServingStatus;
 use crate::pb::grpc::health::v1::{HealthCheckRequest, HealthCheckResponse};
@@ -78,8 +79,7 @@ pub(crate) fn answer(
         body,
         timer,
         worker: Rc::clone(worker),
-        scanner: Scanner::new(MAX_REQUEST),
-        pending: BytesMut::new(),
+        messages: Messages::new(MAX_REQUEST),
         asked: None,
         state: State::Asking,
     };
@@ -108,9 +108,7 @@ pub(crate) struct LocalBody {
     body: RequestBody,
     timer: Timer,
     worker: Rc<Worker>,
-    scanner: Scanner,
-    /// Request bytes that are no whole message yet.
-    pending: BytesMut,
+    messages: Messages,
     /// The one request of a health method, until the client has said that there is no other.
     asked: Option<Bytes>,
     state: State,
@@ -194,12 +192,18 @@ impl LocalBody {
     /// The next whole request message.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         loop {
-            if let Some(message) = self.take_message()? {
-                return Poll::Ready(Ok(Some(message)));
+            if let Some(message) = self.messages.take().map_err(pump::request_frame_error)? {
+                if message.compressed {
+                    return Poll::Ready(Err(Error::new(
+                        Reason::InvalidFrame,
+                        "compressed requests are not taken here",
+                    )));
+                }
+                return Poll::Ready(Ok(Some(message.bytes)));
             }
             match ready!(self.body.poll_data(cx)) {
                 None => {
-                    let end = self.scanner.finish();
+                    let end = self.messages.finish();
                     return Poll::Ready(end.map(|()| None).map_err(pump::request_frame_error));
                 }
                 Some(Err(broken)) => return Poll::Ready(Err(broken.into())),
@@ -207,24 +211,10 @@ impl LocalBody {
                     self.timer.touch();
                     self.body.release(data.len());
                     self.call.trail.request_bytes += data.len() as u64;
-                    self.scanner.scan(&data).map_err(pump::request_frame_error)?;
-                    self.pending.extend_from_slice(&data);
+                    self.messages.push(data);
                 }
             }
         }
-    }
-
-    fn take_message(&mut self) -> Result<Option<Bytes>, Error> {
-        let Some(&[flag, a, b, c, d]) = self.pending.first_chunk::<PREFIX>() else { return Ok(None) };
-        let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        if self.pending.len() < PREFIX + length {
-            return Ok(None);
-        }
-        if flag != 0 {
-            return Err(Error::new(Reason::InvalidFrame, "compressed requests are not taken here"));
-        }
-        self.pending.advance(PREFIX);
-        Ok(Some(self.pending.split_to(length).freeze()))
     }
 
     fn reply(&mut self, message: &[u8]) -> Result<Bytes, Error> {

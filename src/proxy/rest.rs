@@ -18,7 +18,8 @@ use super::reply;
 use super::timer::Timer;
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
-use crate::grpc::frame::{self, PREFIX, Scanner};
+use crate::grpc::frame::{self, PREFIX};
+use crate::grpc::messages::Messages;
 use crate::policy::headers;
 use crate::snapshot::Transcoding;
 use crate::transcode::{self, Input};
@@ -43,7 +44,7 @@ pub(crate) async fn adapt_in(
     let content = collect(&parts.headers, &mut body, limit, timer).await?;
     call.trail.request_bytes = content.len() as u64;
     let media = media_type(&parts.headers);
-    let form = !content.is_empty() && accepts(plan, &parts.headers, media)?;
+    let form = !content.is_empty() && accepts(plan, &parts.headers, media, &content)?;
     let mut message = BytesMut::with_capacity(PREFIX + content.len() + 64);
     message.put_bytes(0, PREFIX);
     let input = Input {
@@ -106,7 +107,7 @@ fn media_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Whether a body of that type can be read: `Ok(true)` as a form, `Ok(false)` as JSON or as raw bytes.
-fn accepts(plan: &Transcoding, headers: &HeaderMap, media: Option<&str>) -> Result<bool, Error> {
+fn accepts(plan: &Transcoding, headers: &HeaderMap, media: Option<&str>, content: &[u8]) -> Result<bool, Error> {
     if let Some(coding) =
         headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
@@ -128,15 +129,19 @@ fn accepts(plan: &Transcoding, headers: &HeaderMap, media: Option<&str>) -> Resu
     if is("application/json") || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json")) {
         return Ok(false);
     }
-    let hint = if is("application/x-www-form-urlencoded") {
-        "; curl sends this type by default, add -H 'content-type: application/json'"
+    let is_form = is("application/x-www-form-urlencoded");
+    let looks_like_json = matches!(content.trim_ascii_start().first(), Some(b'{' | b'[' | b'"'));
+    if is_form && !looks_like_json {
+        return Ok(true);
+    }
+    let message = if is_form {
+        format!(
+            "the body looks like JSON but its content type is {essence:?}, which curl sends by default; add -H 'content-type: application/json'"
+        )
     } else {
-        ""
+        format!("content type {essence:?} is not taken here, send application/json")
     };
-    Err(Error::new(
-        Reason::UnsupportedMediaType,
-        format!("content type {essence:?} is not taken here, send application/json{hint}"),
-    ))
+    Err(Error::new(Reason::UnsupportedMediaType, message))
 }
 
 fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
@@ -190,9 +195,8 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
         return Err(no_message(upstream));
     }
     let limit = call.settings().max_response_message;
-    let mut scanner = Scanner::new(limit);
-    let mut frames = BytesMut::new();
-    let mut only = Bytes::new();
+    let mut messages = Messages::new(limit);
+    let mut only = None;
     let trailers = poll_fn(|cx| {
         // A reply may begin before the whole request was sent.
         if let Poll::Ready(Err(error)) = pump.poll(cx) {
@@ -201,16 +205,12 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
         loop {
             match body.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => {
-                    scanner.scan(&data).map_err(reply_frame_error)?;
-                    if scanner.messages() > 1 {
-                        return Poll::Ready(Err(several_replies(upstream)));
-                    }
                     body.flow_control().release_capacity(data.len()).ok();
-                    if only.is_empty() && frames.is_empty() {
-                        only = data;
-                    } else {
-                        frames.extend_from_slice(&std::mem::take(&mut only));
-                        frames.extend_from_slice(&data);
+                    messages.push(data);
+                    while let Some(message) = messages.take().map_err(reply_frame_error)? {
+                        if only.replace(message).is_some() {
+                            return Poll::Ready(Err(several_replies(upstream)));
+                        }
                     }
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(forward::broken(upstream, &error, &timer))),
@@ -229,12 +229,9 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
     let upstream = call.upstream_name();
     forward::trailers_status(upstream, &trailers, &timer)
         .map_err(|error| error.with_initial_metadata(&head.headers))?;
-    scanner.finish().map_err(reply_frame_error)?;
-    if scanner.messages() == 0 {
-        return Err(no_message(upstream));
-    }
-    let frame = if frames.is_empty() { only } else { frames.freeze() };
-    if frame[0] != 0 {
+    messages.finish().map_err(reply_frame_error)?;
+    let message = only.ok_or_else(|| no_message(upstream))?;
+    if message.compressed {
         return Err(Error::new(
             Reason::UpstreamProtocol,
             format!("upstream {upstream} compressed its reply without having been asked to"),
@@ -242,7 +239,7 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
     }
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
     headers::rest_reply(&head.headers, &mut headers);
-    let (content_type, content) = write(call, plan, &frame.slice(PREFIX..))?;
+    let (content_type, content) = write(call, plan, &message.bytes)?;
     headers.insert(CONTENT_TYPE, content_type);
     let mut public = HeaderMap::new();
     headers::rest_reply(&trailers, &mut public);

@@ -176,7 +176,7 @@ impl<'c> Building<'c> {
         let Some(rule) = self.rules.of(&method.name).or(method.http.as_ref()) else { return Ok(()) };
         let flattened = http_rule::Binding::flatten(schema, method, rule);
         for broken in flattened.broken {
-            self.note(NoticeKind::LeftOut, upstream, broken.to_string());
+            self.note(NoticeKind::LeftOut, upstream, format!("the HTTP rule of {broken}"));
         }
         for binding in flattened.sound {
             self.add_binding(index, plans, method, binding);
@@ -202,7 +202,9 @@ impl<'c> Building<'c> {
         });
         let plan = match plan {
             Ok(plan) => plan,
-            Err(reason) => return self.note(NoticeKind::LeftOut, upstream, format!("{what}: {reason}")),
+            Err(reason) => {
+                return self.note(NoticeKind::LeftOut, upstream, format!("the HTTP rule of {what}: {reason}"));
+            }
         };
         let inserted = self.router.insert(&binding.method, &binding.template, self.bindings.len());
         match inserted.map_err(|conflict| *conflict.existing) {

@@ -55,6 +55,8 @@ struct Chain {
 pub(super) enum Source {
     Path,
     Query,
+    /// A form body.
+    Form,
 }
 
 /// The field that a value is for.
@@ -140,13 +142,16 @@ impl Bindings {
         };
         let same = self.bytes[old_start..old_end] == self.bytes[start..end];
         self.bytes.truncate(start);
-        match (old_source, source) {
-            (Source::Path, Source::Query) if same => Ok(()),
-            (Source::Path, Source::Query) => Err(Error::client("the query and the path give different values")),
-            (Source::Path, Source::Path) if same => Ok(()),
-            (Source::Path, Source::Path) => Err(Error::client("the path gives two different values")),
-            (Source::Query, _) => Err(Error::client("the parameter is given more than once")),
+        if old_source == Source::Path && same {
+            return Ok(());
         }
+        Err(Error::client(match (old_source, source) {
+            (Source::Path, Source::Path) => "the path gives two different values",
+            (Source::Path, Source::Query) => "the query and the path give different values",
+            (Source::Path, Source::Form) => "the body and the path give different values",
+            (Source::Query, Source::Form) => "the field is given by the query and by the body",
+            (Source::Query | Source::Form, _) => "the parameter is given more than once",
+        }))
     }
 
     fn append_element(&mut self, list: u32, field: &FieldPlan, value: TextValue<'_>) -> Result<()> {
@@ -282,6 +287,21 @@ impl<'a> Overlay<'a> {
             Content::Value { start, end, .. } => Bound::Value(&self.bindings.bytes[start..end]),
             Content::List(_) | Content::Entry { .. } => Bound::List,
         })
+    }
+
+    /// What is set below a field that is a message.
+    pub(super) fn below(self, index: usize) -> Option<Self> {
+        match self.child(index)? {
+            Bound::Branch(overlay) => Some(overlay),
+            Bound::Value(_) | Bound::List => None,
+        }
+    }
+
+    /// The fields that are set, but for the values that the path gives.
+    pub(super) fn beside_path(self) -> impl Iterator<Item = (usize, Bound<'a>)> {
+        let nodes = self.bindings.chain(self.node).map(|child| self.bindings.nodes[child as usize]);
+        let given = nodes.filter(|node| !matches!(node.content, Content::Value { source: Source::Path, .. }));
+        given.filter_map(move |node| Some((node.field as usize, self.child(node.field as usize)?)))
     }
 
     /// Marks the oneofs that are set.

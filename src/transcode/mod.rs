@@ -6,6 +6,7 @@
 //! - `encode` reads JSON text (`lexer`) and writes wire bytes, in one pass.
 //! - `decode` reads wire bytes (`wire`) and writes JSON text, in one pass.
 //! - `request` puts path, `query` and body of one HTTP binding together; `bindings` is what path and query set.
+//! - `values` finds the messages in a stream of JSON text.
 //! - `reply` turns replies into bodies. Both know `http_body`, which is no JSON.
 //!
 //! The mapping is that of <https://protobuf.dev/programming-guides/json/>, the wire format that of
@@ -35,6 +36,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 mod time;
+mod values;
 mod wire;
 mod words;
 
@@ -43,3 +45,4 @@ pub use error::{Error, Fault, Position};
 pub use plan::Plans;
 pub use reply::{ReplyPlan, write_any, write_text};
 pub use request::{Input, RequestPlan};
+pub use values::{Form, Values};

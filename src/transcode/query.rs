@@ -71,7 +71,8 @@ impl Pairs<'_> {
             let message = "the field is given by the body and cannot be a query parameter";
             return Err(Error::client(message).within(&shown_name(name)));
         }
-        let target = Target { root: self.root, fields: &fields, key, source: Source::Query };
+        let source = if self.form { Source::Form } else { Source::Query };
+        let target = Target { root: self.root, fields: &fields, key, source };
         bindings.set(target, TextValue { plans: self.plans, text, ignore_unknown: self.ignore_unknown })
     }
 

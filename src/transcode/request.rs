@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::bindings::{Bindings, Bound, Overlay, Source, Target};
+use super::bindings::{Bindings, Overlay, Source, Target};
 use super::encode::text::TextValue;
 use super::encode::{Encoder, mask};
 use super::error::{Error, REQUIRED, Result};
@@ -131,7 +131,10 @@ impl RequestPlan {
         match self.body {
             Body::None if !input.body.is_empty() => Err(Error::client("the method takes no body")),
             Body::None => root.write(plans, plan, out),
-            _ if input.form && !self.http_body => root.write(plans, plan, out),
+            _ if input.form && !self.http_body => {
+                root.write(plans, plan, out)?;
+                if input.patch { self.write_mask(input, root, out) } else { Ok(()) }
+            }
             Body::Whole if self.http_body => {
                 http_body::write(input.content_type, input.body, out);
                 Ok(())
@@ -195,10 +198,7 @@ impl RequestPlan {
         root.write_rest(plans, plan, &body_only, out)?;
 
         let before = out.len();
-        let overlay = match root.child(index) {
-            Some(Bound::Branch(overlay)) => Some(overlay),
-            Some(Bound::Value(_) | Bound::List) | None => None,
-        };
+        let overlay = root.below(index);
         if self.http_body {
             out.tag(field.tag);
             let run = out.begin();
@@ -218,32 +218,32 @@ impl RequestPlan {
             let other = plan.fields[other].name();
             return Err(Error::client(format!("\"{other}\" of the same oneof is given too")).within(field.name()));
         }
-        if input.patch {
-            self.write_mask(input, root, field, overlay, out)?;
-        }
-        Ok(())
+        if input.patch { self.write_mask(input, root, out) } else { Ok(()) }
     }
 
-    fn write_mask(
-        &self,
-        input: &Input<'_>,
-        root: Overlay<'_>,
-        field: &FieldPlan,
-        overlay: Option<Overlay<'_>>,
-        out: &mut Out<'_>,
-    ) -> Result<()> {
-        let Some(mask) = self.update_mask.filter(|mask| root.child(*mask as usize).is_none()) else { return Ok(()) };
+    /// Fills the mask from the body, unless the client gave one.
+    fn write_mask(&self, input: &Input<'_>, root: Overlay<'_>, out: &mut Out<'_>) -> Result<()> {
+        let (Some(mask), Body::Field(index)) = (self.update_mask, self.body) else { return Ok(()) };
+        let field = &self.plans.message(self.input).fields[index as usize];
         let (Kind::Message(id), Shape::Single) = (field.kind, field.shape) else { return Ok(()) };
         let body = self.plans.message(id);
         let text = std::str::from_utf8(input.body).unwrap_or_default();
-        if body.well_known.is_some() || !text.trim_start().starts_with('{') {
+        let is_object = input.form || text.trim_start().starts_with('{');
+        if root.child(mask as usize).is_some() || body.well_known.is_some() || !is_object {
             return Ok(());
         }
+        let overlay = root.below(index as usize);
         let start = out.len();
         out.tag(self.plans.message(self.input).fields[mask as usize].tag);
         let run = out.begin();
         let empty = out.len();
-        mask::write_paths(&self.plans, body, overlay, text, out)?;
+        match overlay {
+            Some(overlay) if input.form => {
+                mask::write_form_paths(&self.plans, body, overlay, &mut String::new(), out);
+            }
+            _ if input.form => {}
+            overlay => mask::write_paths(&self.plans, body, overlay, text, out)?,
+        }
         if out.len() == empty {
             out.rewind(start);
         } else {

@@ -117,8 +117,8 @@ policies:
         ended.err,
         "error: upstream twin: conflict: service shop.v1.Shop is declared by upstream shop too, which keeps it; say in \
          `services` whose it is\n\
-         error: upstream shop: left out: shop.v1.Shop/Put: `/v1/{nome}`: path variable `nome`: message shop.v1.Item has no \
-         field `nome`\n\
+         error: upstream shop: left out: the HTTP rule of shop.v1.Shop/Put: `/v1/{nome}`: path variable `nome`: message \
+         shop.v1.Item has no field `nome`\n\
          error: upstream shop: conflict: shop.v1.Shop/Watch: GET /v1/{name=items/*} is the same path as \
          GET /v1/{name=items/*} of shop.v1.Shop/Get, which keeps it\n\
          error: http_rules: the selector `shop.v1.Shop.Gett` names no method that is served\n"

@@ -359,6 +359,26 @@ policies:
 }
 
 #[tokio::test]
+async fn forms_are_read_like_queries() {
+    let (_backend, gateway) = start().await;
+    let form = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+
+        let body = "string_value=a+b%26c&int32_value=5&nested.number=7&int32List=1&int32List=2";
+        let reply = with(&mut client, "POST /test/v1/identity", &form, body).await;
+        let wrong = with(&mut client, "POST /test/v1/identity", &form, "int32_value=x").await;
+
+        assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+        let json: Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!((&json["stringValue"], &json["int32Value"]), (&"a b&c".into(), &5.into()));
+        assert_eq!((&json["nested"]["number"], &json["int32List"]), (&"7".into(), &vec![1, 2].into()));
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+        assert!(message(&wrong).starts_with("int32_value: "), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
 async fn only_json_is_taken_for_json() {
     let (_backend, gateway) = start().await;
     for version in Version::BOTH {

@@ -461,9 +461,9 @@ async fn stalled_streams_of_tiny_messages_slow_nobody_on_their_connection() {
 
 /// The next connection of a gateway, of which the preface was read.
 async fn accept(listener: &TcpListener) -> frames::Raw {
-    let (mut stream, _) = soon(listener.accept()).await.unwrap();
+    let (mut stream, _) = soon(listener.accept()).await.expect("the gateway speaks HTTP/2");
     let mut preface = [0; frames::PREFACE.len()];
-    soon(stream.read_exact(&mut preface)).await.unwrap();
+    soon(stream.read_exact(&mut preface)).await.expect("the gateway speaks HTTP/2");
     frames::Raw { stream }
 }
 

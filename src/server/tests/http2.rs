@@ -348,7 +348,8 @@ fn gives_back_the_window_of_bodies_that_nobody_reads() {
         for _ in 0..5 {
             client = client.ready().await.unwrap();
             let (reply, mut body) = client.send_request(post(), false).unwrap();
-            body.send_data(vec![0; 60 << 10].into(), false).unwrap();
+            // Fails when the whole reply is here already.
+            body.send_data(vec![0; 60 << 10].into(), false).ok();
             let reset = poll_fn(|cx| body.poll_reset(cx));
 
             let (reply, reset) = tokio::join!(async { text(reply.await?.into_body()).await }, reset);

@@ -1,7 +1,7 @@
 //! The `update_mask` of a `PATCH` whose client sent none: the fields that its body names.
 //!
 //! AIP-134 (<https://google.aip.dev/134>) lets a service treat a missing mask as "everything", which a client that sends
-//! half a book does not mean. The body is read a second time for this; only such calls pay for it. Fields that the path
+//! half a book does not mean. A JSON body is read a second time for this; only such calls pay for it. Fields that the path
 //! sets say which resource is meant and are left out.
 
 use super::well_known::FIRST_STRING;
@@ -24,6 +24,31 @@ pub(in crate::transcode) fn write_paths<'a>(
 ) -> Result<()> {
     let mut walk = Walk { plans, lexer: Lexer::new(body), path: String::new(), out };
     walk.message(plan, overlay)
+}
+
+/// The same for a form body, which is part of the overlay. `path` is the field of the leaves, empty at first.
+pub(in crate::transcode) fn write_form_paths(
+    plans: &Plans,
+    plan: &MessagePlan,
+    overlay: Overlay<'_>,
+    path: &mut String,
+    out: &mut Out<'_>,
+) {
+    for (index, bound) in overlay.beside_path() {
+        let field = &plan.fields[index];
+        let outer = path.len();
+        if outer > 0 {
+            path.push('.');
+        }
+        path.push_str(field.name());
+        match (bound, field.kind) {
+            (Bound::Branch(below), Kind::Message(id) | Kind::Group(id)) => {
+                write_form_paths(plans, plans.message(id), below, path, out);
+            }
+            (Bound::Branch(_) | Bound::Value(_) | Bound::List, _) => out.delimited(FIRST_STRING, path.as_bytes()),
+        }
+        path.truncate(outer);
+    }
 }
 
 struct Walk<'a, 'o, 'b> {

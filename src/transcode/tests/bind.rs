@@ -282,7 +282,7 @@ fn form_is_read_like_a_query() {
     Case { rule: "book", body: "title=t&author.birth_year=5", query: "page_size=1", ..case }
         .gives(r#"{"page_size":1,"book":{"title":"t","author":{"birth_year":5}}}"#);
     Case { rule: "book", body: "name=other", path: &[("book.name", "n")], ..case }
-        .fails("book.name: the query and the path give different values");
+        .fails("book.name: the body and the path give different values");
     Case { rule: "book", body: "name=n&title=t", path: &[("book.name", "n")], ..case }
         .gives(r#"{"book":{"name":"n","title":"t"}}"#);
     Case { rule: "ids", body: "a=1", ..case }.fails("cannot be given as a form");
@@ -302,6 +302,11 @@ fn patch_without_a_mask_gets_one() {
     assert_eq!(mask(r#"{"tags":["a"],"labels":{"a":"b"},"rating":null}"#).unwrap(), "tags,labels,rating");
     assert_eq!(mask(r#"{"published":"1970-01-01T00:00:00Z","author":{}}"#).unwrap(), "published,author");
     assert_eq!(mask("{}"), None);
+    let form = Case { form: true, path: &[("book.name", "n")], ..case };
+    Case { body: "title=t&author.birth_year=5&tags=a&tags=b&name=n", ..form }
+        .gives(r#"{"book":{"name":"n","title":"t","author":{"birth_year":5},"tags":["a","b"]},"update_mask":"title,author.birthYear,tags"}"#);
+    Case { body: "title=t", query: "update_mask=pages", ..form }
+        .gives(r#"{"book":{"name":"n","title":"t"},"update_mask":"pages"}"#);
     assert_eq!(mask("null"), None);
     Case { body: r#"{"title":"t"}"#, query: "update_mask=pages", ..case }
         .gives(r#"{"update_mask":"pages","book":{"title":"t"}}"#);
