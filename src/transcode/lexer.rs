@@ -136,7 +136,9 @@ impl<'a> Lexer<'a> {
             return Ok(Cow::Borrowed(plain));
         }
         let mut unescaped = Vec::new();
-        self.unescape(|word, length| unescaped.extend_from_slice(word.to_le_bytes().get(..length).unwrap_or_default()))?;
+        self.unescape(|word, length| {
+            unescaped.extend_from_slice(word.to_le_bytes().get(..length).unwrap_or_default())
+        })?;
         // Cut only at ASCII and extended only by whole characters: always UTF-8.
         String::from_utf8(unescaped).map(Cow::Owned).map_err(|_| Error::client("invalid UTF-8 in a string"))
     }
@@ -165,36 +167,51 @@ impl<'a> Lexer<'a> {
         let mut at = self.at + 1;
         loop {
             let word = words::load(self.bytes, at);
-            let length = words::before(words::special(word));
-            write(word, length);
-            at += length;
-            if length == 8 {
-                continue;
-            }
-            match self.bytes.get(at) {
-                Some(b'"') => {
-                    self.at = at + 1;
-                    return Ok(());
+            let mut marks = words::special(word);
+            let mut start = 0;
+            // Short escapes are resolved without loading again.
+            let stop = loop {
+                let place = words::before(marks);
+                write(word >> (8 * start), place - start);
+                let [byte, letter, ..] = if place < 7 { (word >> (8 * place)).to_le_bytes() } else { [0; 8] };
+                match short_escape(letter) {
+                    Some(meant) if byte == b'\\' => write(u64::from(meant), 1),
+                    _ => break place,
                 }
-                Some(b'\\') => {
-                    let letter = self.bytes.get(at + 1).copied().unwrap_or(0);
-                    if let Some(byte) = simple_escape(letter) {
-                        write(u64::from(byte), 1);
-                        at += 2;
-                        continue;
-                    }
-                    let (character, length) = unicode_escape(self.bytes.get(at..).unwrap_or_default()).ok_or_else(|| {
-                        self.at = at;
-                        self.error("not a valid escape in a string".to_owned())
-                    })?;
-                    let mut utf8 = [0; 8];
-                    let bytes = character.encode_utf8(&mut utf8).len();
-                    write(u64::from_le_bytes(utf8), bytes);
-                    at += length;
+                start = place + 2;
+                if start == 8 {
+                    break 8;
                 }
-                _ => return Err(self.broken_string(at)),
+                marks &= u64::MAX << (8 * start);
+            };
+            at += stop;
+            if stop < 8 && self.unescape_one(&mut at, &mut write)? {
+                return Ok(());
             }
         }
+    }
+
+    /// What ended a word: the end of the string, which gives `true`, or an escape of any kind.
+    fn unescape_one(&mut self, at: &mut usize, write: &mut impl FnMut(u64, usize)) -> Result<bool> {
+        match self.bytes.get(*at) {
+            Some(b'"') => {
+                self.at = *at + 1;
+                return Ok(true);
+            }
+            Some(b'\\') => {}
+            _ => return Err(self.broken_string(*at)),
+        }
+        let rest = self.bytes.get(*at..).unwrap_or_default();
+        let short = rest.get(1).and_then(|letter| short_escape(*letter)).map(|meant| (char::from(meant), 2));
+        let (character, length) = short.or_else(|| unicode_escape(rest)).ok_or_else(|| {
+            self.at = *at;
+            self.error("not a valid escape in a string".to_owned())
+        })?;
+        let mut utf8 = [0; 8];
+        let bytes = character.encode_utf8(&mut utf8).len();
+        write(u64::from_le_bytes(utf8), bytes);
+        *at += length;
+        Ok(false)
     }
 
     #[cold]
@@ -347,34 +364,58 @@ impl<'a> Lexer<'a> {
 
 /// What a backslash and a letter stand for.
 #[inline]
-fn simple_escape(letter: u8) -> Option<u8> {
-    Some(match letter {
-        b'"' | b'\\' | b'/' => letter,
-        b'b' => 0x08,
-        b'f' => 0x0c,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        _ => return None,
-    })
+fn short_escape(letter: u8) -> Option<u8> {
+    const MEANT: [u8; 256] = {
+        let mut meant = [0; 256];
+        let pairs = [
+            (b'"', b'"'),
+            (b'\\', b'\\'),
+            (b'/', b'/'),
+            (b'b', 8),
+            (b'f', 12),
+            (b'n', b'\n'),
+            (b'r', b'\r'),
+            (b't', b'\t'),
+        ];
+        let mut index = 0;
+        while index < pairs.len() {
+            meant[pairs[index].0 as usize] = pairs[index].1;
+            index += 1;
+        }
+        meant
+    };
+    Some(MEANT[usize::from(letter)]).filter(|meant| *meant != 0)
 }
 
 /// The character that a `\uXXXX` at the start of `bytes` stands for, and its length. Surrogates must come in pairs.
 fn unicode_escape(bytes: &[u8]) -> Option<(char, usize)> {
-    let digits = |bytes: &[u8], at: usize| bytes.get(at..at + 6).and_then(|unit| unit.strip_prefix(b"\\u")).and_then(code_unit);
-    let first = digits(bytes, 0)?;
+    let first = code_unit(bytes)?;
     if !(0xd800..0xe000).contains(&first) {
         return Some((char::from_u32(first)?, 6));
     }
-    let second = digits(bytes, 6)?;
+    let second = code_unit(bytes.get(6..)?)?;
     if first >= 0xdc00 || !(0xdc00..0xe000).contains(&second) {
         return None;
     }
     Some((char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))?, 12))
 }
 
-fn code_unit(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+fn code_unit(bytes: &[u8]) -> Option<u32> {
+    const NONE: u8 = 0xff;
+    const VALUES: [u8; 256] = {
+        let mut values = [NONE; 256];
+        let mut value = 0;
+        while value < 16 {
+            values[b"0123456789abcdef"[value as usize] as usize] = value;
+            values[b"0123456789ABCDEF"[value as usize] as usize] = value;
+            value += 1;
+        }
+        values
+    };
+    let [b'\\', b'u', digits @ ..] = bytes.first_chunk::<6>()? else { return None };
+    let values = digits.map(|digit| VALUES[usize::from(digit)]);
+    let sound = values.iter().all(|value| *value < 16);
+    sound.then(|| values.iter().fold(0, |unit, value| unit << 4 | u32::from(*value)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Eight bytes at a time, in the registers that every CPU has.
 //!
-//! A word holds the first byte in its lowest bits. Tests mark a byte by its high bit ([`HIGH`]); borrows and carries may
-//! mark further bytes above the first that is marked rightly, so only the lowest mark counts.
+//! A word holds the first byte in its lowest bits. Tests mark a byte by its high bit ([`HIGH`]).
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 /// The high bit of every byte; of a text, where it is not ASCII.
@@ -40,12 +39,14 @@ pub(super) fn before(marks: u64) -> usize {
     (marks.trailing_zeros() / 8) as usize
 }
 
-/// Marks quotes, backslashes and control characters, zeros behind the end among them.
+/// Marks quotes, backslashes and control characters, zeros behind the end among them; here every mark is right.
 #[inline]
 pub(super) fn special(word: u64) -> u64 {
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c)) | control) & HIGH
+    // No sum of these crosses into the next byte.
+    let low = word & !HIGH;
+    let not_zero = |low: u64| low.wrapping_add(!HIGH);
+    let plain = not_zero(low ^ (ONES * 0x22)) & not_zero(low ^ (ONES * 0x5c)) & low.wrapping_add(ONES * 0x60);
+    !(plain | word) & HIGH
 }
 
 /// Whether all are ASCII and none is special.
@@ -79,6 +80,7 @@ pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
 #[inline]
 pub(super) fn digits(word: u64) -> (usize, u64) {
     let digits = word ^ (ONES * 0x30);
+    // A carry may mark a byte wrongly, but only above one that is marked rightly.
     let length = before((digits.wrapping_add(ONES * 0x76) | digits) & HIGH);
     if length == 0 {
         return (0, 0);

@@ -8,19 +8,26 @@ use crate::transcode::words::{self, HIGH};
 pub(in crate::transcode) fn write_string(out: &mut Out<'_>, text: &[u8]) -> bool {
     out.byte(b'"');
     let (mut at, mut all) = (0, 0);
-    loop {
-        // What a load finds behind the end are zeros, which count as special.
-        let word = words::load(text, at);
-        let length = words::before(words::special(word));
-        out.word(word, length);
-        at += length;
+    while at < text.len() {
+        let (word, present) = (words::load(text, at), (text.len() - at).min(8));
         all |= word;
-        if length < 8 {
-            let Some(&byte) = text.get(at) else { break };
-            escape(out, byte);
-            at += 1;
-        } else if all & HIGH == 0 {
-            while let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk).filter(|block| words::is_plain_ascii(block))
+        // What a load finds behind the end are zeros, which are not to be escaped.
+        let mut marks = words::special(word) & (u64::MAX >> (64 - 8 * present));
+        let mut start = 0;
+        while marks != 0 {
+            let place = words::before(marks);
+            out.word(word >> (8 * start), place - start);
+            escape(out, text[at + place]);
+            start = place + 1;
+            marks &= marks - 1;
+        }
+        if start < present {
+            out.word(word >> (8 * start), present - start);
+        }
+        at += present;
+        if all & HIGH == 0 && start == 0 {
+            while let Some(block) =
+                text.get(at..).and_then(<[u8]>::first_chunk).filter(|block| words::is_plain_ascii(block))
             {
                 out.bytes(block);
                 at += block.len();
