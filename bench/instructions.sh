@@ -53,7 +53,10 @@ awk -v tolerance="$TOLERANCE" '
   !($0 in kept) { printf "%s: not kept yet\n", $0; failed = 1; next }
   {
     change = 100 * (count / kept[$0] - 1)
-    printf "%-26s %10d %+7.1f %%%s\n", $0, count, change, change > tolerance ? "  too many" : change < -tolerance ? "  fewer: --renew" : ""
+    remark = ""
+    if (change > tolerance) remark = "  too many"
+    if (change < -tolerance) remark = "  fewer: --renew"
+    printf "%-26s %10d %+7.1f %%%s\n", $0, count, change, remark
     if (change > tolerance) failed = 1
   }
   END { exit failed }
