@@ -52,4 +52,8 @@ bench: ## Portico beside Envoy; BENCH="--loads grpc-get --rounds 1" passes optio
 	cargo build --locked --profile dist
 	bench/compare.py --gateways envoy,portico $(BENCH)
 
-.PHONY: help test check fmt lint doc deny conformance third-party fuzz bench
+instructions: ## instructions per transcoded message beside those that are kept (benches/transcode/instructions.txt)
+	@tools/install.sh cc cargo valgrind
+	bench/instructions.sh
+
+.PHONY: help instructions test check fmt lint doc deny conformance third-party fuzz bench

@@ -2,6 +2,7 @@
 # Installs each named program that is absent, as root or through sudo, and says what it cannot install.
 #
 #   tools/install.sh PROGRAM…     cc cargo cargo-deny cargo-fuzz go h2load haproxy nginx npm protoc python3 python3-venv
+#                                 valgrind
 
 set -euo pipefail
 
@@ -36,6 +37,7 @@ for program in "$@"; do
     npm) need npm npm ;;
     protoc) need protoc protobuf-compiler ;;
     python3) need python3 python3 ;;
+    valgrind) need valgrind valgrind ;;
     python3-venv) python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv) ;;
     # The distribution's own are too old for these two, and which one to take is the reader's choice.
     cargo) command -v cargo >/dev/null || fail "please install Rust, see rust-version in Cargo.toml" ;;

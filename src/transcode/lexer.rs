@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 
 use super::error::{Error, Result, excerpt};
-use super::number::{self, Integer};
+use super::number::{self, Decimal, Integer};
+use super::words::{self, plain_end};
 
 /// Objects and arrays inside each other; what protobuf's own JSON parser allows.
 pub(super) const MAX_DEPTH: usize = 100;
@@ -135,7 +136,9 @@ impl<'a> Lexer<'a> {
             return Ok(Cow::Borrowed(plain));
         }
         let mut unescaped = Vec::new();
-        self.unescape(|bytes| unescaped.extend_from_slice(bytes))?;
+        self.unescape(|word, length| {
+            unescaped.extend_from_slice(word.to_le_bytes().get(..length).unwrap_or_default())
+        })?;
         // Cut only at ASCII and extended only by whole characters: always UTF-8.
         String::from_utf8(unescaped).map(Cow::Owned).map_err(|_| Error::client("invalid UTF-8 in a string"))
     }
@@ -158,26 +161,41 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Hands out the pieces of the string that is next, escapes resolved.
-    pub(super) fn unescape(&mut self, mut write: impl FnMut(&[u8])) -> Result<()> {
+    /// Hands out the string that is next in words of up to eight bytes, escapes resolved.
+    #[inline]
+    pub(super) fn unescape(&mut self, mut write: impl FnMut(u64, usize)) -> Result<()> {
         let mut at = self.at + 1;
         loop {
-            let end = plain_end(self.bytes, at);
-            write(self.bytes.get(at..end).unwrap_or_default());
-            match self.bytes.get(end) {
+            let word = words::load(self.bytes, at);
+            let length = words::before(words::special(word));
+            write(word, length);
+            at += length;
+            if length == 8 {
+                continue;
+            }
+            match self.bytes.get(at) {
                 Some(b'"') => {
-                    self.at = end + 1;
+                    self.at = at + 1;
                     return Ok(());
                 }
                 Some(b'\\') => {
-                    let (character, length) = escape(self.bytes.get(end..).unwrap_or_default()).ok_or_else(|| {
-                        self.at = end;
-                        self.error("not a valid escape in a string".to_owned())
-                    })?;
-                    write(character.encode_utf8(&mut [0; 4]).as_bytes());
-                    at = end + length;
+                    let letter = self.bytes.get(at + 1).copied().unwrap_or(0);
+                    if let Some(byte) = simple_escape(letter) {
+                        write(u64::from(byte), 1);
+                        at += 2;
+                        continue;
+                    }
+                    let (character, length) =
+                        unicode_escape(self.bytes.get(at..).unwrap_or_default()).ok_or_else(|| {
+                            self.at = at;
+                            self.error("not a valid escape in a string".to_owned())
+                        })?;
+                    let mut utf8 = [0; 8];
+                    let bytes = character.encode_utf8(&mut utf8).len();
+                    write(u64::from_le_bytes(utf8), bytes);
+                    at += length;
                 }
-                _ => return Err(self.broken_string(end)),
+                _ => return Err(self.broken_string(at)),
             }
         }
     }
@@ -191,45 +209,27 @@ impl<'a> Lexer<'a> {
         })
     }
 
-    /// An integer without fraction or exponent that fits; `None`, with nothing consumed, for everything else.
+    /// An integer without fraction or exponent, alone or in quotes, as 64-bit ones usually come; `None`, with nothing
+    /// consumed, for everything else.
     #[inline]
     pub(super) fn plain_integer(&mut self) -> Option<Integer> {
-        let negative = self.peek() == b'-';
-        let start = self.at + usize::from(negative);
-        let mut at = start;
-        let mut magnitude = 0u64;
-        // Eighteen digits cannot overflow; longer ones take the exact way.
-        while let Some(digit) = self.bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
-            magnitude = magnitude.wrapping_mul(10).wrapping_add(u64::from(digit));
-            at += 1;
-        }
-        let leading_zero = at - start > 1 && self.bytes.get(start) == Some(&b'0');
-        let goes_on = matches!(self.bytes.get(at), Some(b'.' | b'e' | b'E'));
-        if at == start || at - start > 18 || leading_zero || goes_on {
+        let quotes = usize::from(self.peek() == b'"');
+        let (integer, end) = number::plain_integer(self.bytes, self.at + quotes)?;
+        if quotes == 1 && self.bytes.get(end) != Some(&b'"') {
             return None;
         }
-        self.at = at;
-        Some(Integer { negative, magnitude })
+        self.at = end + quotes;
+        Some(integer)
     }
 
-    /// The same in quotes, as 64-bit integers usually come.
+    /// A decimal number without exponent whose digits fit into 64 bits; `None`, with nothing consumed, for everything else.
     #[inline]
-    pub(super) fn quoted_plain_integer(&mut self) -> Option<Integer> {
-        let mut ahead = *self;
-        if ahead.peek() != b'"' {
-            return None;
-        }
-        ahead.at += 1;
-        // White space inside the quotes is not skipped but refused.
-        if ahead.bytes.get(ahead.at).is_none_or(|byte| *byte <= b' ') {
-            return None;
-        }
-        let integer = ahead.plain_integer()?;
-        if ahead.bytes.get(ahead.at) != Some(&b'"') {
-            return None;
-        }
-        self.at = ahead.at + 1;
-        Some(integer)
+    pub(super) fn plain_decimal(&mut self) -> Option<(Decimal, &'a str)> {
+        self.peek();
+        let (decimal, end) = number::plain_decimal(self.bytes, self.at)?;
+        let token = self.text.get(self.at..end)?;
+        self.at = end;
+        Some((decimal, token))
     }
 
     /// A number by the grammar, as text.
@@ -286,7 +286,7 @@ impl<'a> Lexer<'a> {
             }
             b'"' => match self.plain_string()? {
                 Some(_) => Ok(()),
-                None => self.unescape(|_| {}),
+                None => self.unescape(|_, _| {}),
             },
             b't' | b'f' => self.boolean().map(|_| ()),
             b'n' => self.null(),
@@ -348,63 +348,33 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// Offset of the first quote, backslash or control character at or after `at`, or the end.
+/// What a backslash and a letter stand for.
 #[inline]
-pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let found = special_bytes(u64::from_le_bytes(*chunk));
-        if found != 0 {
-            return at + (found.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while let Some(&byte) = bytes.get(at) {
-        if byte == b'"' || byte == b'\\' || byte < 0x20 {
-            break;
-        }
-        at += 1;
-    }
-    at
-}
-
-/// The high bit of every byte that is a quote, a backslash or a control character. Borrows may mark further bytes above
-/// the first that is marked rightly, so only the lowest mark counts.
-#[inline]
-fn special_bytes(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let quote = word ^ (ONES * 0x22);
-    let backslash = word ^ (ONES * 0x5c);
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (zero(quote) | zero(backslash) | control) & HIGH
-}
-
-/// The character that an escape at the start of `bytes` stands for, and its length. Surrogates must come in pairs.
-fn escape(bytes: &[u8]) -> Option<(char, usize)> {
-    let simple = match bytes.get(1)? {
-        b'"' => '"',
-        b'\\' => '\\',
-        b'/' => '/',
-        b'b' => '\u{8}',
-        b'f' => '\u{c}',
-        b'n' => '\n',
-        b'r' => '\r',
-        b't' => '\t',
-        b'u' => {
-            let first = code_unit(bytes.get(2..6)?)?;
-            if !(0xd800..0xe000).contains(&first) {
-                return Some((char::from_u32(first)?, 6));
-            }
-            let second = bytes.get(6..12).and_then(|rest| rest.strip_prefix(b"\\u")).and_then(code_unit)?;
-            if first >= 0xdc00 || !(0xdc00..0xe000).contains(&second) {
-                return None;
-            }
-            return Some((char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))?, 12));
-        }
+fn simple_escape(letter: u8) -> Option<u8> {
+    Some(match letter {
+        b'"' | b'\\' | b'/' => letter,
+        b'b' => 0x08,
+        b'f' => 0x0c,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
         _ => return None,
-    };
-    Some((simple, 2))
+    })
+}
+
+/// The character that a `\uXXXX` at the start of `bytes` stands for, and its length. Surrogates must come in pairs.
+fn unicode_escape(bytes: &[u8]) -> Option<(char, usize)> {
+    let digits =
+        |bytes: &[u8], at: usize| bytes.get(at..at + 6).and_then(|unit| unit.strip_prefix(b"\\u")).and_then(code_unit);
+    let first = digits(bytes, 0)?;
+    if !(0xd800..0xe000).contains(&first) {
+        return Some((char::from_u32(first)?, 6));
+    }
+    let second = digits(bytes, 6)?;
+    if first >= 0xdc00 || !(0xdc00..0xe000).contains(&second) {
+        return None;
+    }
+    Some((char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))?, 12))
 }
 
 fn code_unit(digits: &[u8]) -> Option<u32> {
@@ -499,26 +469,12 @@ mod tests {
 
         assert_eq!(plain("-12,"), Some((true, 12)));
         assert_eq!(plain("0"), Some((false, 0)));
-        for text in ["01", "1.0", "1e2", "1234567890123456789", "-", "\"1\"", "x"] {
+        for text in ["01", "1.0", "1e2", "1234567890123456789", "-", "x"] {
             assert_eq!(plain(text), None, "{text}");
         }
-        let quoted = |text: &str| Lexer::new(text).quoted_plain_integer().map(|integer| integer.magnitude);
-        assert_eq!(quoted(" \"12\""), Some(12));
-        for text in ["12", "\"\"", "\" 12\"", "\"12 \"", "\"12", "\"1.0\"", "\""] {
-            assert_eq!(quoted(text), None, "{text}");
+        assert_eq!(plain(" \"12\""), Some((false, 12)));
+        for text in ["\"\"", "\" 12\"", "\"12 \"", "\"12", "\"1.0\"", "\"", "12\"", "\"\"12"] {
+            assert_eq!(plain(text).filter(|_| text.starts_with('"')), None, "{text}");
         }
-    }
-
-    #[test]
-    fn special_bytes_are_found_at_every_place() {
-        for special in [b'"', b'\\', 0, 0x1f] {
-            for place in 0..20 {
-                let mut text = vec![b'x'; 20];
-                text[place] = special;
-
-                assert_eq!(plain_end(&text, 0), place);
-            }
-        }
-        assert_eq!(plain_end("é漢字\u{7f} !#".as_bytes(), 0), 12);
     }
 }

@@ -38,6 +38,7 @@ mod tests;
 mod time;
 mod values;
 mod wire;
+mod words;
 
 pub use crate::schema::http_rule::BodyRule;
 pub use error::{Error, Fault, Position};

@@ -4,6 +4,7 @@
 //! an integer in any notation as long as its value is integral and in range
 //! (<https://protobuf.dev/programming-guides/json/>).
 
+use super::words;
 use crate::schema::Kind;
 
 /// An integer of any size up to 64 bits, with its sign apart.
@@ -59,6 +60,92 @@ fn digits(text: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
+}
+
+/// The integer without fraction or exponent at `at`, and where it ends; `None` for everything else.
+#[inline(always)]
+pub(super) fn plain_integer(text: &[u8], at: usize) -> Option<(Integer, usize)> {
+    let negative = text.get(at) == Some(&b'-');
+    let (magnitude, end) = plain_digits(text, at + usize::from(negative), 0)?;
+    if matches!(text.get(end), Some(b'.' | b'e' | b'E')) || has_leading_zero(text, at + usize::from(negative), end) {
+        return None;
+    }
+    Some((Integer { negative, magnitude }, end))
+}
+
+/// A number whose value is `magnitude` / 10^`places`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Decimal {
+    negative: bool,
+    magnitude: u64,
+    places: usize,
+}
+
+/// The number without exponent at `at`, and where it ends; `None` for everything else, also for more than 18 digits.
+#[inline(always)]
+pub(super) fn plain_decimal(text: &[u8], at: usize) -> Option<(Decimal, usize)> {
+    let negative = text.get(at) == Some(&b'-');
+    let start = at + usize::from(negative);
+    let (mut magnitude, mut end) = plain_digits(text, start, 0)?;
+    if has_leading_zero(text, start, end) {
+        return None;
+    }
+    let mut places = 0;
+    if text.get(end) == Some(&b'.') {
+        let point = end;
+        (magnitude, end) = plain_digits(text, point + 1, magnitude)?;
+        places = end - point - 1;
+        if end - start > MAX_DIGITS + 1 {
+            return None;
+        }
+    }
+    if matches!(text.get(end), Some(b'e' | b'E')) {
+        return None;
+    }
+    Some((Decimal { negative, magnitude, places }, end))
+}
+
+impl Decimal {
+    /// The double nearest to it, where one division of exact numbers yields it
+    /// (W. D. Clinger, How to Read Floating Point Numbers Accurately, 1990).
+    #[inline]
+    pub(super) fn exact(self) -> Option<f64> {
+        const POWERS: [f64; 19] =
+            [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18];
+        if self.magnitude > 1 << 53 {
+            return None;
+        }
+        let value = self.magnitude as f64 / POWERS.get(self.places)?;
+        // The sign is put on last, so that -0 keeps it.
+        Some(if self.negative { -value } else { value })
+    }
+}
+
+/// So many digits cannot overflow 64 bits.
+const MAX_DIGITS: usize = 18;
+
+/// The digits at `start`, appended to `magnitude`, and where they end; `None` if there are none or too many.
+#[inline(always)]
+fn plain_digits(text: &[u8], start: usize, mut magnitude: u64) -> Option<(u64, usize)> {
+    const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+    let mut at = start;
+    loop {
+        let (length, value) = words::digits(words::load(text, at));
+        magnitude = magnitude.wrapping_mul(POWERS[length]).wrapping_add(value);
+        at += length;
+        if length < 8 {
+            break;
+        }
+        if at - start > MAX_DIGITS {
+            return None;
+        }
+    }
+    (at > start && at - start <= MAX_DIGITS).then_some((magnitude, at))
+}
+
+#[inline]
+fn has_leading_zero(text: &[u8], start: usize, end: usize) -> bool {
+    end - start > 1 && text.get(start) == Some(&b'0')
 }
 
 /// The integer that `token` stands for; `token` is a number of JSON's grammar.

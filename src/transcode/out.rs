@@ -6,11 +6,14 @@
 use bytes::BytesMut;
 
 use super::wire::{Tag, WireType};
+use super::words;
 
 /// Writes to the end of a buffer.
 #[derive(Debug)]
 pub(super) struct Out<'b> {
-    buffer: &'b mut BytesMut,
+    /// Whose buffer it is; empty meanwhile.
+    owner: &'b mut BytesMut,
+    buffer: BytesMut,
     /// Where the next byte goes; what follows is room.
     at: usize,
 }
@@ -21,10 +24,11 @@ pub(super) struct Run(usize);
 
 impl<'b> Out<'b> {
     /// Appends to `buffer`; about `expected` bytes will come.
-    pub(super) fn new(buffer: &'b mut BytesMut, expected: usize) -> Self {
+    pub(super) fn new(owner: &'b mut BytesMut, expected: usize) -> Self {
+        let mut buffer = std::mem::take(owner);
         let at = buffer.len();
         buffer.resize(at + expected + 64, 0);
-        Self { buffer, at }
+        Self { owner, buffer, at }
     }
 
     /// Bytes in the buffer up to here.
@@ -90,8 +94,15 @@ impl<'b> Out<'b> {
     /// Appends bytes.
     #[inline]
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.window(bytes.len()).copy_from_slice(bytes);
+        copy(self.window(bytes.len()), bytes);
         self.at += bytes.len();
+    }
+
+    /// Appends the first `length` bytes of a word.
+    #[inline]
+    pub(super) fn word(&mut self, word: u64, length: usize) {
+        self.window(8).copy_from_slice(&word.to_le_bytes());
+        self.at += length;
     }
 
     /// Appends a tag.
@@ -103,16 +114,25 @@ impl<'b> Out<'b> {
 
     /// Appends a varint.
     #[inline]
-    pub(super) fn varint(&mut self, mut value: u64) {
-        let window = self.window(10);
-        let mut length = 0;
-        while value >= 0x80 && length < 9 {
-            window[length] = (value & 0x7f) as u8 | 0x80;
-            value >>= 7;
-            length += 1;
+    pub(super) fn varint(&mut self, value: u64) {
+        let window = self.window(8);
+        if value < 0x80 {
+            window[0] = (value & 0x7f) as u8;
+            self.at += 1;
+        } else if let Some((length, word)) = words::to_varint(value) {
+            window.copy_from_slice(&word.to_le_bytes());
+            self.at += length;
+        } else {
+            self.long_varint(value);
         }
-        window[length] = (value & 0x7f) as u8;
-        self.at += length + 1;
+    }
+
+    fn long_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.byte((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte((value & 0x7f) as u8);
     }
 
     /// Appends a number without its tag.
@@ -153,13 +173,12 @@ impl<'b> Out<'b> {
     }
 
     fn end_long(&mut self, start: usize, length: usize) -> usize {
-        let extra = (length.ilog2() / 7) as usize;
+        let Some((width, word)) = words::to_varint(length as u64) else { return 0 };
+        let extra = width - 1;
         self.window(extra);
         self.buffer.copy_within(start..self.at, start + extra);
-        let end = self.at + extra;
-        self.at = start - 1;
-        self.varint(length as u64);
-        self.at = end;
+        self.buffer[start - 1..start + extra].copy_from_slice(&word.to_le_bytes()[..width]);
+        self.at += extra;
         extra
     }
 }
@@ -167,7 +186,33 @@ impl<'b> Out<'b> {
 impl Drop for Out<'_> {
     fn drop(&mut self) {
         self.buffer.truncate(self.at);
+        *self.owner = std::mem::take(&mut self.buffer);
     }
+}
+
+/// Copies bytes to as many others. Most are few: two moves of a fixed size, which may overlap, beat a call.
+#[inline]
+fn copy(to: &mut [u8], from: &[u8]) {
+    if from.len() > 32 {
+        to.copy_from_slice(from);
+    } else if !(copy_ends::<16>(to, from) || copy_ends::<8>(to, from) || copy_ends::<4>(to, from)) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = *from;
+        }
+    }
+}
+
+/// Copies the first `N` and the last `N` bytes; `false` if there are less.
+#[inline]
+fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else { return false };
+    if let Some(to) = to.first_chunk_mut() {
+        *to = *first;
+    }
+    if let Some(to) = to.last_chunk_mut() {
+        *to = *last;
+    }
+    true
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::error::{Error, Result};
-use super::lexer::plain_end;
+use super::words::plain_end;
 
 /// How the values of a text are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

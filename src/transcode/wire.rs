@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use super::words;
 use crate::schema::Kind;
 
 /// How a value is laid out.
@@ -121,6 +122,9 @@ impl fmt::Display for Malformed {
 }
 
 /// Walks the fields of one message.
+///
+/// What is called for every field is always inlined: results of this shape would be handed over in memory, and reading
+/// back what was just written there took a quarter of the time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cursor<'m> {
     rest: &'m [u8],
@@ -140,7 +144,7 @@ impl<'m> Cursor<'m> {
     }
 
     /// The next tag, `None` at the end of the message. The end of a group is an error here, see [`Cursor::read`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn head(&mut self) -> Result<Option<Head>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -151,7 +155,7 @@ impl<'m> Cursor<'m> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn any_head(&mut self) -> Result<Head, Malformed> {
         let tag = u32::try_from(self.varint()?).map_err(|_| Malformed::Tag)?;
         let wire_type = match tag & 7 {
@@ -170,7 +174,7 @@ impl<'m> Cursor<'m> {
     }
 
     /// The value behind a head. A group's content is checked on the way and given without its end tag.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(&mut self, head: Head) -> Result<Raw<'m>, Malformed> {
         match head.wire_type {
             WireType::StartGroup => self.group(head.number).map(Raw::Bytes),
@@ -180,7 +184,7 @@ impl<'m> Cursor<'m> {
     }
 
     /// A value that is no group.
-    #[inline]
+    #[inline(always)]
     pub(super) fn value(&mut self, wire_type: WireType) -> Result<Raw<'m>, Malformed> {
         match wire_type {
             WireType::Varint => self.varint().map(Raw::Bits),
@@ -191,17 +195,24 @@ impl<'m> Cursor<'m> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64, Malformed> {
         match self.rest {
             [first, rest @ ..] if *first < 0x80 => {
                 self.rest = rest;
                 Ok(u64::from(*first))
             }
-            _ => self.long_varint(),
+            _ => match words::from_varint(words::load(self.rest, 0)) {
+                Some((length, value)) if length <= self.rest.len() => {
+                    self.rest = self.rest.get(length..).unwrap_or_default();
+                    Ok(value)
+                }
+                _ => self.long_varint(),
+            },
         }
     }
 
+    #[cold]
     fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         let mut shift = 0u32;
@@ -217,14 +228,14 @@ impl<'m> Cursor<'m> {
         Err(if self.rest.len() < 10 { Malformed::Truncated } else { Malformed::Varint })
     }
 
-    #[inline]
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (bytes, rest) = self.rest.split_first_chunk().ok_or(Malformed::Truncated)?;
         self.rest = rest;
         Ok(*bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     fn delimited(&mut self) -> Result<&'m [u8], Malformed> {
         let length = usize::try_from(self.varint()?).map_err(|_| Malformed::Truncated)?;
         let (bytes, rest) = self.rest.split_at_checked(length).ok_or(Malformed::Truncated)?;

@@ -5,7 +5,8 @@
 //! `emit_defaults` asks for come last.
 //!
 //! The pass is optimistic: it takes for granted that a singular field stands once, that the elements of a repeated field
-//! stand together and that map keys differ. Serializers write it so. Where it turns out otherwise, which is legal
+//! stand together, that map keys differ and that strings are UTF-8, which is checked once for the whole text at the end.
+//! Serializers write it so. Where it turns out otherwise, which is legal
 //! (<https://protobuf.dev/programming-guides/encoding/#last-one-wins>), everything is taken back and done [`thorough`]ly,
 //! with fields in the order of their declaration. That happens at most once, so the cost stays linear. A MessageSet is always
 //! read so.
@@ -45,6 +46,8 @@ pub(super) struct Decoder<'a, 'o, 'b> {
     depth: usize,
     /// Whether nothing is taken for granted.
     thorough: bool,
+    /// Whether all strings so far were ASCII.
+    ascii: bool,
 }
 
 /// Why a pass ends early.
@@ -61,7 +64,7 @@ type Step<T = ()> = std::result::Result<T, Stop>;
 impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     /// Appends to `out`.
     pub(super) fn new(plans: &'a Plans, options: Json, out: &'o mut Out<'b>) -> Self {
-        Self { plans, types: plans, out, options, limit: usize::MAX, depth: 0, thorough: false }
+        Self { plans, types: plans, out, options, limit: usize::MAX, depth: 0, thorough: false, ascii: true }
     }
 
     /// Ends in an error once it has appended more than `bytes`: short elements can have long names, so the text of a
@@ -89,6 +92,10 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     fn twice(&mut self, pass: impl Fn(&mut Self) -> Step) -> Result<()> {
         let (start, plans) = (self.out.len(), self.plans);
         let mut result = pass(self);
+        // Text of strings that are not UTF-8 is none either: what stands around them is ASCII or comes from the schema.
+        if result.is_ok() && !self.ascii && simdutf8::basic::from_utf8(self.out.since(start)).is_err() {
+            result = Err(Stop::Irregular);
+        }
         // What is wrong may be of a value that another one replaces further on: the thorough pass has the last word.
         if result.is_err() {
             self.out.rewind(start);

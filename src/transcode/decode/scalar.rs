@@ -1,7 +1,6 @@
 //! Single values as JSON.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::AsOut as _;
 
 use super::{Decoder, Step, fail, write_string};
 use crate::schema::{EnumId, Kind};
@@ -31,14 +30,18 @@ impl<'a> Decoder<'a, '_, '_> {
     }
 
     fn string(&mut self, field: &FieldPlan, bytes: &[u8]) -> Step {
-        if bytes.is_ascii() || simdutf8::basic::from_utf8(bytes).is_ok() {
-            write_string(self.out, bytes);
-        } else if field.utf8 {
-            return Err(fail("invalid UTF-8 in a string"));
-        } else {
-            // proto2 promises nothing about the bytes, JSON does.
-            write_string(self.out, String::from_utf8_lossy(bytes).as_bytes());
+        let start = self.out.len();
+        let is_ascii = write_string(self.out, bytes);
+        self.ascii &= is_ascii;
+        if is_ascii || !self.thorough || simdutf8::basic::from_utf8(bytes).is_ok() {
+            return Ok(());
         }
+        if field.utf8 {
+            return Err(fail("invalid UTF-8 in a string"));
+        }
+        // proto2 promises nothing about the bytes, JSON does.
+        self.out.rewind(start);
+        write_string(self.out, String::from_utf8_lossy(bytes).as_bytes());
         Ok(())
     }
 
@@ -138,10 +141,9 @@ impl<'a> Decoder<'a, '_, '_> {
 /// Quoted base64 with the standard alphabet and padding.
 pub(in crate::transcode) fn write_base64(out: &mut Out<'_>, bytes: &[u8]) {
     out.byte(b'"');
-    let length = bytes.len().div_ceil(3) * 4;
-    if let Ok(written) = STANDARD.encode_slice(bytes, out.window(length)) {
-        out.advance(written);
-    }
+    let length = base64_simd::STANDARD.encoded_length(bytes.len());
+    let written = base64_simd::STANDARD.encode(bytes, out.window(length).as_out()).len();
+    out.advance(written);
     out.byte(b'"');
 }
 

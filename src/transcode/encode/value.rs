@@ -4,12 +4,13 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64_simd::AsOut as _;
 
 use super::{Encoder, Lead};
 use crate::schema::{EnumId, Kind};
 use crate::transcode::bindings::Overlay;
 use crate::transcode::error::Result;
-use crate::transcode::number::{self, Integer, NotNumber};
+use crate::transcode::number::{self, NotNumber};
 use crate::transcode::out::Out;
 use crate::transcode::plan::{EnumPlan, FieldPlan, MessagePlan};
 use crate::transcode::wire::WireType;
@@ -85,7 +86,7 @@ impl<'a> Encoder<'a, '_, '_> {
             self.out.tag(field.tag);
             let run = self.out.begin();
             let out = &mut *self.out;
-            self.lexer.unescape(|bytes| out.bytes(bytes))?;
+            self.lexer.unescape(|word, length| out.word(word, length))?;
             self.out.end(run);
             return Ok(());
         };
@@ -109,29 +110,25 @@ impl<'a> Encoder<'a, '_, '_> {
 
     #[inline]
     fn integer(&mut self, kind: Kind) -> Result<u64> {
-        let start = self.lexer;
-        let plain = self.lexer.plain_integer().or_else(|| self.lexer.quoted_plain_integer());
-        if let Some(integer) = plain {
-            return number::integer_bits(kind, integer).map_err(|_| start.expected(number::description(kind)));
+        self.lexer.peek();
+        let at = self.lexer.offset();
+        if let Some(integer) = self.lexer.plain_integer() {
+            let bits = number::integer_bits(kind, integer);
+            return bits.map_err(|_| self.lexer.expected_at(at, number::description(kind)));
         }
         self.number(kind)
     }
 
     #[inline]
     fn float(&mut self, kind: Kind) -> Result<u64> {
-        let start = self.lexer;
-        match self.lexer.plain_integer() {
-            // Exact in either type; the sign is put on last, so that -0 keeps it.
-            Some(Integer { negative, magnitude }) if magnitude < 1 << 24 => {
-                let value = magnitude as f32;
-                let value = if negative { -value } else { value };
-                Ok(if kind == Kind::Double { f64::from(value).to_bits() } else { u64::from(value.to_bits()) })
-            }
-            _ => {
-                self.lexer = start;
-                self.number(kind)
-            }
+        self.lexer.peek();
+        let at = self.lexer.offset();
+        if let Some((decimal, token)) = self.lexer.plain_decimal() {
+            let exact = if kind == Kind::Double { decimal.exact() } else { None };
+            let bits = exact.map_or_else(|| number::bits(kind, token), |value| Ok(value.to_bits()));
+            return bits.map_err(|_| self.lexer.expected_at(at, number::description(kind)));
         }
+        self.number(kind)
     }
 
     /// A number in any notation, in quotes or not.
@@ -197,13 +194,19 @@ pub(super) fn write_base64(out: &mut Out<'_>, field: &FieldPlan, lead: Lead, tex
     if digits.len() % 4 == 1 || padding > 2 || (padding > 0 && !text.len().is_multiple_of(4)) {
         return false;
     }
-    let engine = if memchr::memchr2(b'-', b'_', digits.as_bytes()).is_some() { &URL_SAFE } else { &STANDARD };
-    let length = digits.len() / 4 * 3 + digits.len() % 4 * 3 / 4;
+    let (blocks, engine) = if memchr::memchr2(b'-', b'_', digits.as_bytes()).is_some() {
+        (base64_simd::URL_SAFE_NO_PAD, &URL_SAFE)
+    } else {
+        (base64_simd::STANDARD_NO_PAD, &STANDARD)
+    };
+    let (whole, rest) = digits.as_bytes().split_at(digits.len() / 4 * 4);
+    let length = whole.len() / 4 * 3 + rest.len() * 3 / 4;
     let start = out.len();
     out.tag(field.tag);
     out.varint(length as u64);
-    let window = out.window(length);
-    if engine.decode_slice_unchecked(digits, window) != Ok(length) {
+    let (front, back) = out.window(length).split_at_mut(whole.len() / 4 * 3);
+    let sound = blocks.decode(whole, front.as_out()).is_ok() && engine.decode_slice_unchecked(rest, back).is_ok();
+    if !sound {
         out.rewind(start);
         return false;
     }
@@ -228,7 +231,7 @@ fn number_of(bits: u64) -> i32 {
     ((bits & 0xffff_ffff) as u32).cast_signed()
 }
 
-/// Bits after the last whole byte are dropped, as protobuf's own parsers do.
+/// For the last digits alone: bits after the last whole byte are dropped, as protobuf's own parsers do.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
     .with_decode_allow_trailing_bits(true);
