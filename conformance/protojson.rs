@@ -41,8 +41,6 @@ const KNOWN: &[Known] = &[
     // Of the language, not of JSON: Go has no closed enums.
     Known { we_refuse: true, said: "the name or number of a declared enum value" },
     Known { we_refuse: false, said: "a closed enum has an unknown number" },
-    // A name that stands first or last with `null`.
-    Known { we_refuse: false, said: "duplicate field" },
     // A part of a path that starts with a digit, which is no field but may be the key of a map.
     Known { we_refuse: false, said: "FieldMask.paths contains invalid path" },
     Known { we_refuse: false, said: "none of the oneof fields is set" },

@@ -35,7 +35,7 @@ impl Messages {
         Self { limit, piece: Bytes::new(), cut: BytesMut::new() }
     }
 
-    /// Adds the next piece. Those before it must be used up: [`Self::next`] has said `None`.
+    /// Adds the next piece. Those before it must be used up: [`Self::take`] has said `None`.
     pub fn push(&mut self, piece: Bytes) {
         debug_assert!(self.piece.is_empty(), "the last piece is used up");
         self.piece = piece;

@@ -158,11 +158,19 @@ impl<'a, 'o, 'b> Encoder<'a, 'o, 'b> {
         at: usize,
     ) -> Result<()> {
         let field = &plan.fields[index];
-        if self.lexer.peek() == b'n' && !(field.null_is_value && field.shape == Shape::Single) {
-            return self.lexer.null();
-        }
-        if !seen.insert(index) {
+        // Fields and oneofs have the numbers below; a field that is `null` is named, but not given.
+        let named = 2 * plan.fields.len() + index;
+        let is_null = self.lexer.peek() == b'n' && !(field.null_is_value && field.shape == Shape::Single);
+        let is_new = if is_null {
+            seen.insert(named) && !seen.contains(index)
+        } else {
+            seen.insert(index) && !seen.contains(named)
+        };
+        if !is_new {
             return Err(self.lexer.error_at(at, "the field is given twice".to_owned()));
+        }
+        if is_null {
+            return self.lexer.null();
         }
         let bound = overlay.and_then(|overlay| overlay.child(index));
         if let Some(slot) = field.oneof
