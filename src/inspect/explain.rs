@@ -245,6 +245,9 @@ impl Telling<'_> {
             (None, Some(method)) if !method.client_streaming => {
                 lines.put("message", "the client's own, unchanged; exactly one");
             }
+            (None, Some(method)) if method.client_streaming && self.rehearsal.protocol == Protocol::Rest => {
+                lines.put("message", "one for each JSON value of the body, as it comes");
+            }
             (None | Some(_), _) => lines.put("message", "the client's own, unchanged"),
         }
     }

@@ -221,22 +221,6 @@ async fn a_missing_schema_is_named_while_others_serve() {
 }
 
 #[tokio::test]
-async fn methods_that_take_streams_say_so() {
-    let (_backend, gateway) = start().await;
-    for version in Version::BOTH {
-        let mut client = gateway.client(version).await;
-        for line in ["POST /test/v1/collect", "POST /test/v1/converse", "POST /portico.test.v1.Echo/Collect"] {
-            let reply = client.send(call(line, "")).await;
-
-            assert_eq!(reply.status, StatusCode::NOT_IMPLEMENTED, "{version:?} {line}: {reply:?}");
-            assert_eq!((&reply.json()["code"], reply.reason().as_str()), (&json!(12), "METHOD_UNSUPPORTED"));
-            let words = message(&reply);
-            assert!(words.contains("portico.test.v1.Echo/") && words.contains("takes a stream"), "{words}");
-        }
-    }
-}
-
-#[tokio::test]
 async fn a_method_that_the_server_lacks_is_501_in_its_words() {
     let (_backend, gateway) = start().await;
     let reply = gateway.client(Version::Http2).await.get("/test/v1/missing").await;
