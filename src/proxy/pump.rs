@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::SendStream;
 
+use super::recode::Recode;
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{FrameError, Scanner};
@@ -39,6 +40,8 @@ pub(crate) enum Source {
     Frame(Bytes),
     /// The client's own frames, as they come.
     Stream(Frames),
+    /// The client's messages, in frames made here.
+    Recoded(Box<Recode>),
     /// Nothing more.
     End,
 }
@@ -55,6 +58,11 @@ pub(crate) struct Frames {
 impl Frames {
     pub(crate) fn new(body: RequestBody, limit: usize, unary: bool) -> Self {
         Self { body, scanner: Scanner::new(limit), unary }
+    }
+
+    /// The same from a client that named no encoding: none of its messages may be compressed.
+    pub(crate) fn plain(self) -> Self {
+        Self { scanner: self.scanner.plain(), ..self }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
@@ -125,7 +133,7 @@ enum Replay {
 
 impl Pump {
     pub(crate) fn new(source: Source) -> Self {
-        let from_client = matches!(source, Source::Stream(_));
+        let from_client = matches!(source, Source::Stream(_) | Source::Recoded(_));
         Self {
             source,
             stream: None,
@@ -247,6 +255,7 @@ fn next_chunk(replay: &mut Replay, source: &mut Source, cx: &mut Context<'_>) ->
             Some(Next::Read(Ok(frame)))
         }
         Source::Stream(frames) => ready!(frames.poll_next(cx)).map(Next::Read),
+        Source::Recoded(recode) => ready!(recode.poll_next(cx)).map(Next::Read),
         Source::End => None,
     })
 }
@@ -256,6 +265,7 @@ impl Source {
         match self {
             Self::Frame(_) => false,
             Self::Stream(frames) => frames.is_end(),
+            Self::Recoded(recode) => recode.is_end(),
             Self::End => true,
         }
     }
