@@ -213,7 +213,7 @@ impl Call {
             Protocol::Grpc | Protocol::GrpcWeb | Protocol::Rest => None,
         };
         let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
-        let method = unary.then(|| self.settings().unary_timeout);
+        let method = self.settings().unary_timeout.filter(|_| unary);
         Ok([client, connect, method].into_iter().flatten().min().and_then(|left| self.started.checked_add(left)))
     }
 

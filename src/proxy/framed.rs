@@ -143,7 +143,7 @@ impl FramedBody {
             self.call.failed(error);
             return Err(Abort(h2::Reason::CANCEL));
         }
-        Ok(self.end(Some(error), reply::grpc_trailers(error)))
+        Ok(self.end(Some(error), reply::grpc_trailers(&self.call, error)))
     }
 
     /// How the reply ends in its protocol.
@@ -155,7 +155,7 @@ impl FramedBody {
         self.call.complete();
         match self.call.dialect.framing {
             Framing::Web | Framing::WebText => self.data(trailers_frame(&trailers)),
-            Framing::ConnectStream => self.data(reply::end_stream(error, &trailers)),
+            Framing::ConnectStream => self.data(reply::end_stream(&self.call, error, &trailers)),
             Framing::Grpc | Framing::Rest | Framing::ConnectUnary | Framing::ConnectGet => Part::Trailers(trailers),
         }
     }

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use h2::SendStream;
 
 use super::recode::Recode;
+use super::timer::Timer;
+use super::values::ValueFrames;
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{FrameError, Scanner};
@@ -42,6 +44,8 @@ pub(crate) enum Source {
     Stream(Frames),
     /// The client's messages, in frames made here.
     Recoded(Box<Recode>),
+    /// Frames made of the client's JSON, as it comes.
+    Values(Box<ValueFrames>),
     /// Nothing more.
     End,
 }
@@ -176,9 +180,26 @@ impl Pump {
         self.replay = Replay::Gone;
     }
 
-    /// Request bytes that were read from the client, frames included; `None` when the request was made here.
+    /// Bytes of the request's body that were read from the client, frames included; `None` when the request was made here.
     pub(crate) fn bytes(&self) -> Option<u64> {
-        self.from_client.then_some(self.bytes)
+        match &self.source {
+            Source::Values(values) => Some(values.bytes()),
+            Source::Recoded(recode) => Some(recode.bytes()),
+            Source::Frame(_) | Source::Stream(_) | Source::End => self.from_client.then_some(self.bytes),
+        }
+    }
+
+    /// [`Self::poll`], which keeps the clock from taking a moving request for an idle one.
+    ///
+    /// # Errors
+    /// See there.
+    pub(crate) fn poll_touching(&mut self, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let before = self.bytes();
+        let polled = self.poll(cx);
+        if self.bytes() != before {
+            timer.touch();
+        }
+        polled
     }
 
     /// Moves what can be moved; ready when the whole request went out, or the upstream takes no more of it.
@@ -256,6 +277,7 @@ fn next_chunk(replay: &mut Replay, source: &mut Source, cx: &mut Context<'_>) ->
         }
         Source::Stream(frames) => ready!(frames.poll_next(cx)).map(Next::Read),
         Source::Recoded(recode) => ready!(recode.poll_next(cx)).map(Next::Read),
+        Source::Values(values) => ready!(values.poll_next(cx)).map(Next::Read),
         Source::End => None,
     })
 }
@@ -263,7 +285,8 @@ fn next_chunk(replay: &mut Replay, source: &mut Source, cx: &mut Context<'_>) ->
 impl Source {
     fn is_end(&self) -> bool {
         match self {
-            Self::Frame(_) => false,
+            // The values are over when the body says so, which it is asked for then.
+            Self::Frame(_) | Self::Values(_) => false,
             Self::Stream(frames) => frames.is_end(),
             Self::Recoded(recode) => recode.is_end(),
             Self::End => true,

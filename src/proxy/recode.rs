@@ -31,6 +31,8 @@ pub(crate) struct Recode {
     count: u64,
     /// Bytes read for which the client's window is still closed.
     owed: usize,
+    /// Bytes read in all.
+    read: u64,
     ended: bool,
 }
 
@@ -51,7 +53,7 @@ impl Recode {
     pub(crate) fn new(body: RequestBody, text: bool, reader: Reader, unary: bool) -> Self {
         let messages = Messages::new(reader.limit);
         let text = text.then(TextReader::default);
-        Self { body, text, messages, reader, unary, count: 0, owed: 0, ended: false }
+        Self { body, text, messages, reader, unary, count: 0, owed: 0, read: 0, ended: false }
     }
 
     /// The next frame, `None` at the end.
@@ -69,6 +71,7 @@ impl Recode {
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(data)) => {
                     self.owed = data.len();
+                    self.read += data.len() as u64;
                     match &mut self.text {
                         Some(text) => self.messages.push(text.read(&data).map_err(not_base64)?),
                         None => self.messages.push(data),
@@ -83,6 +86,11 @@ impl Recode {
                 }
             }
         }
+    }
+
+    /// Bytes of the request's body that were read.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.read
     }
 
     /// Whether the end is known already, and is where it may be.

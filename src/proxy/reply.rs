@@ -87,9 +87,9 @@ pub(crate) fn echo_identifiers(headers: &mut HeaderMap, call: &Call) {
 }
 
 /// The trailers that end a gRPC reply with an error of the gateway's own.
-pub(crate) fn grpc_trailers(error: &Error) -> HeaderMap {
+pub(crate) fn grpc_trailers(call: &Call, error: &Error) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(4);
-    put_status(error, &mut trailers);
+    put_status(call, error, &mut trailers);
     trailers
 }
 
@@ -99,7 +99,7 @@ fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     if error.reason() == Reason::UnsupportedEncoding {
         headers.insert(grpc::ACCEPT_ENCODING, negotiate::SUPPORTED);
     }
-    put_status(error, &mut headers);
+    put_status(&call, error, &mut headers);
     echo_identifiers(&mut headers, &call);
     call.http_status = StatusCode::OK;
     let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, Some(call)));
@@ -107,12 +107,16 @@ fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     response
 }
 
-fn put_status(error: &Error, headers: &mut HeaderMap) {
+fn put_status(call: &Call, error: &Error, headers: &mut HeaderMap) {
     let message = cut(error.message());
     headers.insert(grpc::STATUS, status::status_value(error.number()));
     headers.insert(grpc::MESSAGE, status::encode_message(message));
+    let details = own_details(call, error);
+    if details.is_empty() {
+        return;
+    }
     let code = i32::try_from(error.number()).unwrap_or(i32::MAX);
-    let details = Status { code, message: message.to_owned(), details: own_details(error) };
+    let details = Status { code, message: message.to_owned(), details };
     headers.insert(grpc::DETAILS, status::encode_binary(&details.encode_to_vec()));
 }
 
@@ -140,14 +144,14 @@ fn connect_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     let (content, status) = if stream {
         headers.insert(CONTENT_TYPE, call.dialect.content_type());
         let none = HeaderMap::new();
-        (end_stream(Some(error), error.upstream().map_or(&none, |upstream| &upstream.metadata)), StatusCode::OK)
+        (end_stream(&call, Some(error), error.upstream().map_or(&none, |upstream| &upstream.metadata)), StatusCode::OK)
     } else {
         if let Some(upstream) = error.upstream() {
             headers::rest_reply(&upstream.initial, &mut headers);
             connect::put_trailers(&upstream.metadata, &mut headers);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        (connect_json(error).freeze(), error.connect().1)
+        (connect_json(&call, error).freeze(), error.connect().1)
     };
     if error.reason() == Reason::UnsupportedEncoding {
         let name = if stream { negotiate::CONNECT_ACCEPT } else { ACCEPT_ENCODING };
@@ -165,7 +169,7 @@ fn connect_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
 
 /// Ends a Connect stream that has no messages.
 pub(crate) fn connect_end(mut call: Box<Call>, trailers: &HeaderMap) -> Response<ReplyBody> {
-    let content = end_stream(None, trailers);
+    let content = end_stream(&call, None, trailers);
     call.response_bytes = content.len() as u64;
     let mut response = Response::new(ReplyBody::whole(content, None, None));
     response.headers_mut().insert(CONTENT_TYPE, call.dialect.content_type());
@@ -174,10 +178,10 @@ pub(crate) fn connect_end(mut call: Box<Call>, trailers: &HeaderMap) -> Response
 }
 
 /// An error as Connect writes it (<https://connectrpc.com/docs/protocol#error-end-stream>).
-fn connect_json(error: &Error) -> BytesMut {
+fn connect_json(call: &Call, error: &Error) -> BytesMut {
     let details = match error.upstream() {
         Some(upstream) => upstream_details(upstream.details.as_deref()),
-        None => own_details(error),
+        None => own_details(call, error),
     };
     let mut json = BytesMut::with_capacity(256);
     json.put_slice(b"{\"code\":\"");
@@ -201,14 +205,14 @@ fn connect_json(error: &Error) -> BytesMut {
 }
 
 /// The last frame of a Connect stream (<https://connectrpc.com/docs/protocol#error-end-stream>).
-pub(crate) fn end_stream(error: Option<&Error>, trailers: &HeaderMap) -> Bytes {
+pub(crate) fn end_stream(call: &Call, error: Option<&Error>, trailers: &HeaderMap) -> Bytes {
     const FLAG: u8 = 2;
     let mut frame = BytesMut::with_capacity(256);
     frame.put_bytes(0, PREFIX);
     frame.put_u8(b'{');
     if let Some(error) = error {
         frame.put_slice(b"\"error\":");
-        frame.put_slice(&connect_json(error));
+        frame.put_slice(&connect_json(call, error));
     }
     let mut public = HeaderMap::with_capacity(trailers.len());
     headers::rest_reply(trailers, &mut public);
@@ -237,7 +241,7 @@ pub(crate) fn end_stream(error: Option<&Error>, trailers: &HeaderMap) -> Bytes {
 pub(super) fn status_json(call: &Call, error: &Error) -> Bytes {
     let details = match error.upstream() {
         Some(upstream) => upstream_details(upstream.details.as_deref()),
-        None => own_details(error),
+        None => own_details(call, error),
     };
     let builtin = &call.prepared.snapshot.builtin;
     let plans = match call.upstream().map(|upstream| &upstream.schema) {
@@ -265,7 +269,10 @@ fn upstream_details(encoded: Option<&[u8]>) -> Vec<Any> {
 }
 
 /// What the gateway says of its own errors, for machines.
-fn own_details(error: &Error) -> Vec<Any> {
+fn own_details(call: &Call, error: &Error) -> Vec<Any> {
+    if !call.prepared.snapshot.config.error_details {
+        return Vec::new();
+    }
     let mut details = vec![any(
         "google.rpc.ErrorInfo",
         &ErrorInfo {

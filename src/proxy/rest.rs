@@ -38,7 +38,7 @@ pub(crate) async fn adapt_in(
     mut body: RequestBody,
     timer: &mut Timer,
 ) -> Result<Outgoing, Error> {
-    let headers = headers::rest_request(&parts.headers, &call.caller()).map_err(reply::bad_header)?;
+    let headers = metadata(call, parts)?;
     let limit = call.settings().max_request_message;
     let content = collect(&parts.headers, &mut body, limit, timer).await?;
     call.trail.request_bytes = content.len() as u64;
@@ -59,6 +59,11 @@ pub(crate) async fn adapt_in(
     let prefix = frame::prefix(length).filter(|_| length <= limit).ok_or_else(|| too_large(limit))?;
     message[..PREFIX].copy_from_slice(&prefix);
     Ok(Outgoing { path, headers, body: Source::Frame(message.freeze()) })
+}
+
+/// What the upstream gets of a request's headers.
+pub(super) fn metadata(call: &Call, parts: &request::Parts) -> Result<HeaderMap, Error> {
+    headers::rest_request(&parts.headers, &call.caller()).map_err(reply::bad_header)
 }
 
 /// Reads a body up to its limit.
@@ -102,7 +107,7 @@ pub(super) async fn collect(
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-fn too_large(limit: usize) -> Error {
+pub(super) fn too_large(limit: usize) -> Error {
     Error::new(Reason::RequestTooLarge, format!("request message exceeds the limit of {limit} bytes"))
 }
 
@@ -228,7 +233,7 @@ pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<O
     let mut only = None;
     let trailers = poll_fn(|cx| {
         // A reply may begin before the whole request was sent.
-        if let Poll::Ready(Err(error)) = pump.poll(cx) {
+        if let Poll::Ready(Err(error)) = pump.poll_touching(&mut timer, cx) {
             return Poll::Ready(Err(error));
         }
         loop {
@@ -252,7 +257,9 @@ pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<O
             }
         }
     })
-    .await?;
+    .await;
+    call.trail.request_bytes = pump.bytes().unwrap_or(call.trail.request_bytes);
+    let trailers = trailers?;
     drop(lease);
     call.replied();
     let upstream = call.upstream_name();
