@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRAILER};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use prost::Message as _;
 
 use super::body::ReplyBody;
@@ -26,6 +26,11 @@ use crate::transcode;
 
 /// Longest message of a status: longer ones do not fit into the header limits of common clients.
 const MAX_MESSAGE: usize = 2048;
+
+/// What a method's own path takes, [Linked Data Platform §7.1](https://www.w3.org/TR/ldp/#header-accept-post).
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+const PROTOCOLS: &str = "application/json, application/proto, application/connect+json, application/connect+proto, \
+     application/grpc, application/grpc-web, application/grpc-web-text";
 
 /// Ends a call with an error.
 pub(crate) fn error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
@@ -121,13 +126,22 @@ fn put_status(call: &Call, error: &Error, headers: &mut HeaderMap) {
 }
 
 fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
-    let content = status_json(&call, error);
     let mut headers = HeaderMap::new();
+    // At a method's own path only the content type tells the protocol: to a caller of none, the words are plain.
+    let unknown = error.reason() == Reason::UnsupportedMediaType
+        && call.method().is_some_and(|method| method.path.path() == call.uri.path());
+    let content = if unknown {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(ACCEPT_POST, HeaderValue::from_static(PROTOCOLS));
+        Bytes::from(format!("{}\n", error.message()))
+    } else {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        status_json(&call, error)
+    };
     if let Some(upstream) = error.upstream() {
         headers::rest_reply(&upstream.metadata, &mut headers);
         headers::rest_reply(&upstream.initial, &mut headers);
     }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
     }
