@@ -16,6 +16,7 @@ mod limits;
 mod local;
 mod matrix;
 mod native;
+mod protocols;
 mod rest;
 mod routes;
 mod schemas;
