@@ -61,6 +61,8 @@ pub enum Reason {
     ServiceUnknown,
     /// The method exists, but not in this form.
     MethodUnsupported,
+    /// A page of that origin may not call the method.
+    OriginNotAllowed,
     /// The body's content type is not one that the method takes.
     UnsupportedMediaType,
     /// A header is malformed, or breaks the protocol.
@@ -107,6 +109,7 @@ impl Reason {
             Self::MethodUnknown => "METHOD_UNKNOWN",
             Self::ServiceUnknown => "SERVICE_UNKNOWN",
             Self::MethodUnsupported => "METHOD_UNSUPPORTED",
+            Self::OriginNotAllowed => "ORIGIN_NOT_ALLOWED",
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::InvalidHeader => "INVALID_HEADER",
             Self::InvalidRequest => "INVALID_REQUEST",
@@ -138,6 +141,7 @@ impl Reason {
             Self::MethodNotAllowed => (Code::Unimplemented, StatusCode::METHOD_NOT_ALLOWED, Client),
             Self::MethodUnknown => (Code::Unimplemented, StatusCode::NOT_FOUND, Client),
             Self::MethodUnsupported => (Code::Unimplemented, StatusCode::NOT_IMPLEMENTED, Client),
+            Self::OriginNotAllowed => (Code::PermissionDenied, StatusCode::FORBIDDEN, Client),
             Self::UnsupportedMediaType => (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
             // The code that gRPC servers answer with when they cannot read a frame.
             Self::InvalidFrame => (Code::Internal, StatusCode::BAD_REQUEST, Client),

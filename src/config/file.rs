@@ -5,7 +5,7 @@
 
 use super::node::Node;
 use super::problem::Place;
-use super::read::{Entries, List, Located, Marker, Read, Report, Switch, section};
+use super::read::{Clearable, Entries, List, Located, Marker, Read, Report, Switch, section};
 use super::units::{Size, Span};
 
 section! {
@@ -137,6 +137,18 @@ section! {
         timeout: Timeout,
         json: Json,
         limits: MessageLimits,
+        cors: Clearable<Cors>,
+    }
+}
+
+section! {
+    /// Which pages of other origins may call.
+    Cors {
+        allow_origins: List<String>,
+        allow_headers: List<String>,
+        expose_headers: List<String>,
+        allow_credentials: bool,
+        max_age: Span,
     }
 }
 

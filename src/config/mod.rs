@@ -4,6 +4,7 @@
 //! [`from_str`] go from text to tree (`node.rs`) to typed sections (`read.rs`, `file.rs`) to this (`resolve.rs`);
 //! [`Config::from_flags`] does without a file.
 
+pub mod cors;
 mod environment;
 mod file;
 pub mod flags;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use self::cors::Cors;
 use self::problem::{Errors, Place, Problem};
 use self::read::{Read, Report};
 
@@ -240,6 +242,20 @@ pub struct Policy {
     pub matches: MethodPattern,
     /// What changes for them.
     pub settings: PartialSettings,
+    /// Which pages of other origins may call them.
+    pub cors: Change<Arc<Cors>>,
+}
+
+/// What a policy says of something that a less specific policy may have said already.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// Nothing.
+    #[default]
+    Inherited,
+    /// That it does not hold: `none`.
+    Cleared,
+    /// Something else.
+    To(T),
 }
 
 /// `*`, `pkg.*`, `pkg.Service/*`, `pkg.Service/Method`; longer ones are more specific.
@@ -255,6 +271,11 @@ impl MethodPattern {
     /// Whether the pattern names `pkg.Service/Method`.
     pub fn matches(&self, method: &str) -> bool {
         if self.open { method.starts_with(&*self.prefix) } else { &*self.prefix == method }
+    }
+
+    /// Larger for a pattern that is more specific, among those that match the same method.
+    fn specificity(&self) -> (bool, usize) {
+        (!self.open, self.prefix.len())
     }
 }
 
@@ -334,12 +355,23 @@ impl Config {
     /// What holds for `pkg.Service/Method`: the defaults, then every matching policy from the least specific on.
     pub fn method(&self, method: &str) -> MethodSettings {
         let mut matching: Vec<&Policy> = self.policies.iter().filter(|policy| policy.matches.matches(method)).collect();
-        matching.sort_by_key(|policy| (!policy.matches.open, policy.matches.prefix.len()));
+        matching.sort_by_key(|policy| policy.matches.specificity());
         let mut settings = self.defaults;
         for policy in matching {
             settings.apply(&policy.settings);
         }
         settings
+    }
+
+    /// Which pages of other origins may call `pkg.Service/Method`: what the most specific policy says that says
+    /// anything of it. For calls that mean no method there is the empty name, which only `*` matches.
+    pub fn cors(&self, method: &str) -> Option<&Arc<Cors>> {
+        let matching = self.policies.iter().filter(|policy| policy.matches.matches(method));
+        let telling = matching.filter(|policy| policy.cors != Change::Inherited);
+        match &telling.max_by_key(|policy| policy.matches.specificity())?.cors {
+            Change::To(cors) => Some(cors),
+            Change::Inherited | Change::Cleared => None,
+        }
     }
 }
 

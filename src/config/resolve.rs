@@ -3,6 +3,7 @@
 //! Every part reports what is wrong with it and goes on, so that one run shows everything. Only [`config`] decides
 //! whether the result counts: with a single problem there is no configuration.
 
+mod cors;
 mod listener;
 mod method;
 mod rule;

@@ -170,6 +170,7 @@ impl<'c> Building<'c> {
             client_streaming: method.client_streaming,
             server_streaming: method.server_streaming,
             settings,
+            cors: self.config.cors(&method.name).cloned(),
             direct,
         });
         self.by_path.insert(path, index);

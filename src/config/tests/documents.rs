@@ -24,7 +24,7 @@ fn blocks(document: &str) -> Vec<(&str, &str)> {
 #[test]
 fn every_key_is_in_the_reference() {
     let reference = document("docs/configuration.md");
-    let sections: [(&str, &str, &[&str]); 16] = [
+    let sections: [(&str, &str, &[&str]); 17] = [
         ("## `listeners`", "", file::Listener::KEYS),
         ("### `listeners[].limits`", "", file::Limits::KEYS),
         ("## `admin`", "", file::Admin::KEYS),
@@ -38,6 +38,7 @@ fn every_key_is_in_the_reference() {
         ("## `policies`", "", file::Policy::KEYS),
         ("## `policies`", "timeout.", file::Timeout::KEYS),
         ("## `policies`", "limits.", file::MessageLimits::KEYS),
+        ("### `policies[].cors`", "", file::Cors::KEYS),
         ("## `telemetry`", "", file::Telemetry::KEYS),
         ("## `telemetry`", "access_log.", file::AccessLog::KEYS),
         ("## `workers`", "", &[]),

@@ -277,6 +277,42 @@ fn wrong_policies_and_words() {
 }
 
 #[test]
+fn wrong_origins() {
+    assert_refused(&[
+        ("policies: [{ match: \"*\", cors: off }]", "1:32: policies[0].cors: expected a map or `none`; found \"off\""),
+        ("policies: [{ match: \"*\", cors: {} }]", "1:32: policies[0].cors: `allow_origins` is missing"),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [] } }]",
+            "1:49: policies[0].cors.allow_origins: at least one origin is needed; `cors: none` takes back what was inherited",
+        ),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [\"https://a.com/\"] } }]",
+            "1:50: policies[0].cors.allow_origins[0]: \"https://a.com/\" is more than an origin; write https://a.com",
+        ),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [\"*\"], allow_credentials: true } }]",
+            "1:50: policies[0].cors.allow_origins[0]: `*` cannot stand beside `allow_credentials`: every site could act in the name of its visitors",
+        ),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [\"https://a\"], allow_headers: [\"*\"], allow_credentials: true } }]",
+            "1:80: policies[0].cors.allow_headers[0]: `*` cannot stand beside `allow_credentials`: browsers take it for the name of a header",
+        ),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [\"*\", \"https://a\"] } }]",
+            "1:50: policies[0].cors.allow_origins[0]: `*` takes in the others of the list; write it alone or leave it out",
+        ),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [\"*\"], expose_headers: [\"a b\"] } }]",
+            "1:73: policies[0].cors.expose_headers[0]: \"a b\" is not the name of a header, such as x-tenant",
+        ),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [\"*\"], max_age: 25h } }]",
+            "1:65: policies[0].cors.max_age: 25h is out of range; allowed are 0ms to 24h",
+        ),
+    ]);
+}
+
+#[test]
 fn unknown_keys_name_the_nearest() {
     assert_refused(&[
         ("listener: []", "1:1: listener: unknown key; did you mean `listeners`?"),
@@ -287,7 +323,7 @@ fn unknown_keys_name_the_nearest() {
         ),
         (
             "policies: [{ match: \"*\", rate_limits: [] }]",
-            "1:26: policies[0].rate_limits: unknown key; known here: match, timeout, json, limits",
+            "1:26: policies[0].rate_limits: unknown key; known here: match, timeout, json, limits, cors",
         ),
         ("workers: 1\nworkers: 2", "2:1: workers: the key is given twice"),
     ]);
