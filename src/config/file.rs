@@ -27,8 +27,18 @@ section! {
     /// A socket for clients.
     Listener {
         address: String,
+        tls: Tls,
         limits: Limits,
         trusted_proxies: List<String>,
+    }
+}
+
+section! {
+    /// Files of a listener's TLS.
+    Tls {
+        certificate: String,
+        key: String,
+        client_ca: String,
     }
 }
 
@@ -41,6 +51,7 @@ section! {
         max_concurrent_streams: u64,
         max_pending_resets: u64,
         header_timeout: Span,
+        tls_handshake_timeout: Span,
         idle_timeout: Span,
         stream_window: Size,
         connection_window: Size,

@@ -14,7 +14,9 @@ pub mod problem;
 mod read;
 mod resolve;
 pub(crate) mod spelling;
+pub mod tls;
 pub(crate) mod units;
+mod validity;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ use ipnet::IpNet;
 use self::cors::Cors;
 use self::problem::{Errors, Place, Problem};
 use self::read::{Read, Report};
+use self::tls::Tls;
 
 /// A configuration that was read without an error.
 #[derive(Debug, Clone)]
@@ -128,6 +131,8 @@ pub struct Listener {
     pub limits: Limits,
     /// Peers whose `x-forwarded-*` is believed.
     pub trusted_proxies: Arc<[IpNet]>,
+    /// Clear text without it.
+    pub tls: Option<Tls>,
 }
 
 /// Bounds on what the clients of a listener may use.
@@ -145,6 +150,8 @@ pub struct Limits {
     pub max_pending_resets: usize,
     /// For the first bytes, the preface, each head, and each frame but DATA that has begun. Default 10 s.
     pub header_timeout: Duration,
+    /// For the whole TLS handshake. Default 10 s.
+    pub tls_handshake_timeout: Duration,
     /// Connection without a request. Default 1 h.
     pub idle_timeout: Duration,
     /// HTTP/2 receive window of a stream. Default 256 KiB.
@@ -391,9 +398,15 @@ impl MethodSettings {
 }
 
 impl Listener {
-    /// A listener with the default limits that trusts no proxy.
+    /// A listener in clear text with the default limits that trusts no proxy.
     pub fn on(address: SocketAddr) -> Self {
-        Self { address, next_free_port: false, limits: Limits::default(), trusted_proxies: Arc::new([]) }
+        let limits = Limits::default();
+        Self { address, next_free_port: false, limits, trusted_proxies: Arc::new([]), tls: None }
+    }
+
+    /// What a URL of the listener begins with.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 }
 
@@ -406,6 +419,7 @@ impl Default for Limits {
             max_concurrent_streams: 100,
             max_pending_resets: 200,
             header_timeout: Duration::from_secs(10),
+            tls_handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(3600),
             stream_window: 256 << 10,
             connection_window: 4 << 20,

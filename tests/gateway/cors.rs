@@ -10,6 +10,9 @@ use crate::support::gateway::{TestGateway, upstream};
 use crate::support::grpc::{Raw, framed};
 
 const APP: &str = "https://app.example.com";
+/// Method, path, headers and body.
+type Request<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], &'a str);
+
 const SAY: &str = "/portico.test.v1.Echo/Say";
 
 /// A gateway with these policies.
@@ -214,7 +217,7 @@ async fn every_protocol_and_every_error_tells_the_browser() {
     let json = ("content-type", "application/json");
     let message = String::from_utf8(framed(&SayRequest { text: "a".into(), ..SayRequest::default() }).to_vec());
     let message = message.expect("a small message is ASCII");
-    let calls: &[(Method, &str, &[(&str, &str)], &str)] = &[
+    let calls: &[Request<'_>] = &[
         (Method::GET, "/test/v1/say/hi", &[], ""),
         (Method::HEAD, "/test/v1/say/hi", &[], ""),
         (Method::GET, "/test/v1/repeat/hi", &[("accept", "text/event-stream")], ""),

@@ -23,4 +23,5 @@ mod scripted_smoke;
 mod smoke;
 mod streams;
 mod support;
+mod tls;
 mod upstreams;

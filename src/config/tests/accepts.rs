@@ -42,6 +42,7 @@ fn listener_keys() {
       max_concurrent_streams: 3
       max_pending_resets: 4
       header_timeout: 5ms
+      tls_handshake_timeout: 7ms
       idle_timeout: 6s
       stream_window: 64KiB
       connection_window: 1MiB
@@ -55,6 +56,7 @@ fn listener_keys() {
         max_concurrent_streams: 3,
         max_pending_resets: 4,
         header_timeout: Duration::from_millis(5),
+        tls_handshake_timeout: Duration::from_millis(7),
         idle_timeout: Duration::from_secs(6),
         stream_window: 64 << 10,
         connection_window: 1 << 20,

@@ -37,7 +37,7 @@ fn wrong_types() {
         ("listeners: 5", "1:12: listeners: expected a list; found the number 5"),
         (
             "listeners: [5]",
-            "1:13: listeners[0]: expected a map of address, limits, trusted_proxies; found the number 5",
+            "1:13: listeners[0]: expected a map of address, tls, limits, trusted_proxies; found the number 5",
         ),
         (
             "listeners: [{ address: 80 }]",
@@ -94,6 +94,7 @@ fn limits_out_of_range() {
         ("max_pending_resets", "0", "1 to 100000"),
         ("header_timeout", "0ms", "1ms to 10m"),
         ("header_timeout", "11m", "1ms to 10m"),
+        ("tls_handshake_timeout", "0ms", "1ms to 10m"),
         ("idle_timeout", "25h", "1ms to 24h"),
         ("stream_window", "65534B", "65535B to 2147483647B"),
         ("connection_window", "2GiB", "65535B to 2147483647B"),
