@@ -12,6 +12,7 @@ use crate::support::backend::pb::{Nested, SayReply};
 use crate::support::backend::{self, Backend, scripted};
 use crate::support::client::{Client, Reply, Version};
 use crate::support::gateway::{TestGateway, upstream};
+use crate::support::grpc::Raw;
 use crate::support::rest::{call, message, violation};
 
 const TYPES: &str = "type.googleapis.com/";
@@ -159,6 +160,21 @@ async fn errors_of_the_gateway_say_so_and_name_the_field() {
         assert!(message(&nowhere).contains("/nowhere"), "{nowhere:?}");
         assert_eq!(nowhere.json()["details"].as_array().unwrap().len(), 1);
     }
+}
+
+#[tokio::test]
+async fn the_gateway_leaves_out_its_own_details_where_it_is_told_to() {
+    let backend = backend::start().await;
+    let text = format!("errors: {{ details: false }}\n{}", upstream("echo", backend.address));
+    let gateway = TestGateway::start(&text).await;
+    gateway.ready().await;
+
+    let refused = gateway.client(Version::Http2).await.get("/nowhere").await;
+    let grpc = Raw::connect(gateway.address).await.call("/no.Such/Method", &[], "").await;
+
+    assert_eq!((&refused.json()["code"], &refused.json()["details"]), (&json!(5), &json!([])));
+    assert_eq!(grpc.code(), 12);
+    assert!(!grpc.headers.contains_key("grpc-status-details-bin"), "{grpc:?}");
 }
 
 #[tokio::test]
