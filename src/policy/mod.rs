@@ -4,3 +4,4 @@
 //! which they are asked is written in `proxy::Proxy::adapt_in`, and nowhere else.
 
 pub mod headers;
+pub mod websocket;

@@ -12,6 +12,7 @@ use super::call::Call;
 use super::local::LocalBody;
 use super::native::NativeBody;
 use super::stream::StreamBody;
+use super::websocket::SocketBody;
 use crate::body::Part;
 
 /// The body of a reply. Dropping it before its end cancels the call.
@@ -24,6 +25,7 @@ enum Kind {
     Native(Box<NativeBody>),
     Local(Box<LocalBody>),
     Stream(Box<StreamBody>),
+    Socket(Box<SocketBody>),
 }
 
 /// The reply broke off: over HTTP/2 its stream is reset with this code, over HTTP/1.1 the connection ends without
@@ -59,6 +61,10 @@ impl ReplyBody {
         Self(Kind::Stream(body))
     }
 
+    pub(crate) fn socket(body: Box<SocketBody>) -> Self {
+        Self(Kind::Socket(body))
+    }
+
     /// The next piece, `None` at the end.
     ///
     /// # Errors
@@ -73,6 +79,7 @@ impl ReplyBody {
             Kind::Native(body) => body.poll_part(cx),
             Kind::Local(body) => body.poll_part(cx),
             Kind::Stream(body) => body.poll_part(cx),
+            Kind::Socket(body) => body.poll_part(cx),
         }
     }
 
@@ -83,6 +90,7 @@ impl ReplyBody {
         match &mut self.0 {
             Kind::Native(body) => body.poll_aside(cx),
             Kind::Stream(body) => body.poll_aside(cx),
+            Kind::Socket(body) => body.poll_aside(cx),
             Kind::Whole { .. } | Kind::Local(_) => Poll::Pending,
         }
     }
@@ -93,7 +101,16 @@ impl ReplyBody {
             Kind::Whole { data, trailers, .. } => data.is_none() && trailers.is_none(),
             Kind::Native(body) => body.is_end(),
             Kind::Stream(body) => body.is_end(),
-            Kind::Local(_) => false,
+            Kind::Local(_) | Kind::Socket(_) => false,
+        }
+    }
+
+    /// The last words of a reply that would go on for ever, before its connection is cut; none where there is no way to
+    /// say them.
+    pub fn farewell(&mut self) -> Bytes {
+        match &mut self.0 {
+            Kind::Socket(body) => body.farewell(),
+            Kind::Whole { .. } | Kind::Native(_) | Kind::Local(_) | Kind::Stream(_) => Bytes::new(),
         }
     }
 
@@ -101,7 +118,7 @@ impl ReplyBody {
     pub fn length(&self) -> Option<u64> {
         match &self.0 {
             Kind::Whole { data, .. } => Some(data.as_ref().map_or(0, |data| data.len() as u64)),
-            Kind::Native(_) | Kind::Local(_) | Kind::Stream(_) => None,
+            Kind::Native(_) | Kind::Local(_) | Kind::Stream(_) | Kind::Socket(_) => None,
         }
     }
 
@@ -145,9 +162,11 @@ impl http_body::Body for ReplyBody {
             Kind::Whole { data, trailers: None, .. } => {
                 SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
             }
-            Kind::Whole { trailers: Some(_), .. } | Kind::Native(_) | Kind::Local(_) | Kind::Stream(_) => {
-                SizeHint::default()
-            }
+            Kind::Whole { trailers: Some(_), .. }
+            | Kind::Native(_)
+            | Kind::Local(_)
+            | Kind::Stream(_)
+            | Kind::Socket(_) => SizeHint::default(),
         }
     }
 }

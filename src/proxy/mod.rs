@@ -25,6 +25,7 @@ mod stream;
 mod timer;
 mod unanswered;
 mod values;
+mod websocket;
 pub mod worker;
 
 use std::net::SocketAddr;
@@ -35,7 +36,9 @@ use http::{Request, Response, request};
 use crate::body::RequestBody;
 use crate::config;
 use crate::error::{Error, Reason};
+use crate::policy;
 use crate::snapshot::Transcoding;
+use crate::telemetry::Protocol;
 use body::ReplyBody;
 use call::{Call, Target};
 use form::Form;
@@ -91,6 +94,10 @@ impl Proxy {
         let snapshot = &prepared.snapshot;
         let mut call = Call::begin(&self.worker, Rc::clone(&prepared), peer, &request);
         let (parts, body) = request.into_parts();
+        if policy::websocket::is_wanted(&parts.method, parts.version, &parts.headers, &parts.extensions) {
+            call.protocol = Protocol::WebSocket;
+            return websocket::answer(call, parts, body, &self.worker);
+        }
         let uri = parts.uri.clone();
         let route = match resolve::resolve(snapshot, &mut call, &parts, uri.path()) {
             Ok(route) => route,

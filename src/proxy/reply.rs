@@ -10,12 +10,12 @@ use prost::Message as _;
 use super::body::ReplyBody;
 use super::call::Call;
 use super::date;
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::grpc;
 use crate::grpc::status;
 use crate::pb::google::protobuf::Any;
 use crate::pb::google::rpc::{BadRequest, ErrorInfo, Status, bad_request::FieldViolation};
-use crate::policy::headers;
+use crate::policy::{headers, websocket};
 use crate::snapshot::SchemaState;
 use crate::telemetry::Protocol;
 use crate::telemetry::trace::{RequestId, TraceParent};
@@ -30,7 +30,7 @@ pub(crate) fn error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     tracing::debug!(reason = error.reason().name(), message = error.message(), "call failed");
     match call.protocol {
         Protocol::Grpc => grpc_error(call, error),
-        Protocol::Rest | Protocol::GrpcWeb | Protocol::Connect => rest_error(call, error),
+        Protocol::Rest | Protocol::GrpcWeb | Protocol::Connect | Protocol::WebSocket => rest_error(call, error),
     }
 }
 
@@ -116,6 +116,9 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
+    }
+    if error.reason() == Reason::WebSocketVersion {
+        websocket::other_version(call.version, &mut headers);
     }
     echo_identifiers(&mut headers, &call);
     let mut response = Response::new(ReplyBody::whole(content, None, None));

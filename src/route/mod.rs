@@ -126,6 +126,29 @@ impl<T> Router<T> {
         Err(self.miss(method, &path, with_verb.as_ref()))
     }
 
+    /// Finds the most specific binding of `path` that is `wanted`, whatever its HTTP method; at one template that of GET
+    /// comes first.
+    ///
+    /// # Errors
+    /// [`Miss::NotFound`] or [`Miss::BadPath`].
+    pub fn find_any(&self, path: &str, wanted: impl Fn(&T) -> bool) -> Result<Found<'_, T>, Miss> {
+        let path = Path::parse(path).map_err(Miss::BadPath)?;
+        let verb = path.verb().and_then(|verb| Some((self.trie.root_of_verb(verb)?, verb)));
+        let with_verb =
+            verb.map(|(root, verb)| Ok((root, path.without_verb(verb)?))).transpose().map_err(Miss::BadPath)?;
+        let mut answer = |ends: &Ends| {
+            let target = ends.targets().find(|target| wanted(&self.leaves[*target].target))?;
+            Some(Answer { target, head_by_get: false })
+        };
+        if let Some((root, path)) = &with_verb
+            && let Some(answer) = self.trie.search(*root, path, &mut answer)
+        {
+            return Ok(self.found(answer, path));
+        }
+        let answer = self.trie.search(self.trie.plain(), &path, &mut answer).ok_or(Miss::NotFound)?;
+        Ok(self.found(answer, &path))
+    }
+
     /// What was inserted, in that order.
     pub fn targets(&self) -> impl Iterator<Item = &T> {
         self.leaves.iter().map(|leaf| &leaf.target)

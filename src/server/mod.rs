@@ -16,6 +16,7 @@ pub mod listener;
 mod refuse;
 mod stream;
 mod timer;
+mod tunnel;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -149,6 +151,11 @@ trait Reply: Unpin + 'static {
 
     /// Whether no more parts will come.
     fn is_end(&self) -> bool;
+
+    /// The last words before the connection is cut, if there is a way to say them.
+    fn farewell(&mut self) -> Bytes {
+        Bytes::new()
+    }
 }
 
 impl Answer for Proxy {
@@ -174,6 +181,10 @@ impl Reply for ReplyBody {
 
     fn is_end(&self) -> bool {
         Self::is_end(self)
+    }
+
+    fn farewell(&mut self) -> Bytes {
+        Self::farewell(self)
     }
 }
 
