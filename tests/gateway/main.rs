@@ -24,3 +24,4 @@ mod smoke;
 mod streams;
 mod support;
 mod upstreams;
+mod websocket;
