@@ -232,9 +232,8 @@ async fn a_client_that_closes_or_vanishes_cancels_its_call() {
 #[tokio::test]
 async fn a_message_over_the_limit_is_refused() {
     let backend = backend::start().await;
-    let gateway =
-        TestGateway::start(&format!("{}defaults: {{ max_request_message: 1KiB }}\n", upstream("echo", backend.address)))
-            .await;
+    let policy = "policies: [ { match: \"*\", limits: { request_message: 1KiB } } ]\n";
+    let gateway = TestGateway::start(&(upstream("echo", backend.address) + policy)).await;
     gateway.ready().await;
     for version in Version::BOTH {
         let mut whole = open(&gateway, version, COLLECT).await;
@@ -324,7 +323,11 @@ async fn refusals_are_plain_http() {
             ("/test/v1/repeat/a?nothing=1", &[], 400, "INVALID_REQUEST"),
             ("/test/v1/repeat/%zz", &[], 400, "INVALID_PATH"),
         ] {
-            assert_eq!(refused(&gateway, version, path, headers).await, (status, reason.to_owned()), "{version:?} {path}");
+            assert_eq!(
+                refused(&gateway, version, path, headers).await,
+                (status, reason.to_owned()),
+                "{version:?} {path}"
+            );
         }
     }
     let key = [("sec-websocket-key", "c2hvcnQ=")];

@@ -91,7 +91,7 @@ impl SocketBody {
     /// waits, but its leaving and the call's failing have their effect upstream at once.
     pub(crate) fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.socket.borrow_mut().forgive_silence();
-        while self.poll_heard(cx).is_ready() {
+        loop {
             match &self.stage {
                 Stage::Over(Some(_)) => {
                     self.socket.borrow_mut().take_output();
@@ -100,7 +100,19 @@ impl SocketBody {
                 Stage::Over(None) => return Poll::Pending,
                 Stage::Sending(_) | Stage::Running(_) | Stage::Closing(_) => {}
             }
+            if self.poll_heard(cx).is_ready() {
+                continue;
+            }
+            self.step_aside(cx);
+            // As in `poll_step`.
+            if self.poll_heard(cx).is_pending() {
+                return Poll::Pending;
+            }
         }
+    }
+
+    /// Moves the call without writing any of its messages.
+    fn step_aside(&mut self, cx: &mut Context<'_>) {
         let failed = match &mut self.stage {
             Stage::Running(exchange) => exchange.poll_aside(cx, &mut self.call.trail.request_bytes).is_ready(),
             Stage::Sending(_) => {
@@ -115,7 +127,6 @@ impl SocketBody {
         {
             self.fail(&error);
         }
-        Poll::Pending
     }
 
     /// The last words before the connection is cut.
@@ -132,16 +143,20 @@ impl SocketBody {
         if self.poll_heard(cx).is_ready() {
             return Poll::Ready(());
         }
-        match &mut self.stage {
+        let stepped = match &mut self.stage {
             Stage::Sending(_) => self.poll_sending(cx),
             Stage::Running(_) => self.poll_running(cx),
             Stage::Closing(timeout) => {
-                ready!(timeout.as_mut().poll(cx));
-                self.stage = Stage::Over(None);
-                Poll::Ready(())
+                let timed_out = timeout.as_mut().poll(cx);
+                if timed_out.is_ready() {
+                    self.stage = Stage::Over(None);
+                }
+                timed_out
             }
             Stage::Over(_) => Poll::Ready(()),
-        }
+        };
+        // The call may have taken the message that waited; whatever comes behind it has to wake us too.
+        if stepped.is_pending() { self.poll_heard(cx) } else { stepped }
     }
 
     /// What the client says, but for the messages that the call takes. Ready when something changed.
@@ -206,6 +221,10 @@ impl SocketBody {
 
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            if self.socket.borrow().unsent() >= JOINED {
+                // Answers to pings alone; the messages of the last piece must be written before the next.
+                return Poll::Ready(());
+            }
             match self.write_messages() {
                 Ok(true) => return Poll::Ready(()),
                 Ok(false) => {}
