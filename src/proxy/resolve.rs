@@ -117,7 +117,7 @@ fn rest<'s, 'p>(
 /// Nothing is served at a path, or it is none.
 pub(crate) fn missed(snapshot: &Snapshot, miss: &Miss, path: &str) -> Error {
     match miss {
-        Miss::BadPath(problem) => bad_path(problem.clone()),
+        Miss::BadPath(problem) => bad_path(*problem),
         Miss::NotFound | Miss::MethodNotAllowed(_) | Miss::Options(_) => schema_is_complete(snapshot)
             .err()
             .unwrap_or_else(|| Error::new(Reason::RouteNotFound, format!("nothing is served at {path}"))),

@@ -11,18 +11,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use hyper::body::Body as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{self, Instant};
 
 use crate::body::{Entrance, Part, RequestBody, Tunnel};
 use crate::policy::websocket;
 use crate::server::drain::{Seat, Stage};
+use crate::server::http1::{CLOSE_TIMEOUT, READ};
 use crate::server::timer::Alarm;
 use crate::server::{Reply, STALL_TIMEOUT, refuse};
-
-use super::http1::{CLOSE_TIMEOUT, READ};
 
 /// A tunnel that a request asks for; it comes to be if the reply is 101.
 #[derive(Debug)]

@@ -165,7 +165,7 @@ async fn failures_before_and_in_mid_stream_are_told_twice() {
         soon(socket.json()).await;
         soon(socket.json()).await;
         let (error, code, reason) = soon(socket.failed()).await;
-        assert_eq!((code, reason.as_str()), (4009, &long[..123]));
+        assert_eq!((code, reason.as_str()), (4009, "x".repeat(123).as_str()));
         assert_eq!(error["message"], json!(long));
 
         let mut binary = open(&gateway, version, REPEAT).await;
@@ -425,4 +425,22 @@ async fn a_web_socket_is_told_when_the_gateway_goes_away() {
 
     assert_eq!(soon(socket.closed()).await.0, 1001);
     soon(stopping).await.expect("stopping does not panic");
+}
+
+#[tokio::test]
+async fn other_tunnels_over_http_2_are_not_there() {
+    let (_backend, gateway) = start().await;
+    let stream = tokio::net::TcpStream::connect(gateway.address).await.expect("the gateway listens");
+    let (mut sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    while !sender.is_extended_connect_protocol_enabled() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let uri = format!("http://{}{CONVERSE}", gateway.address);
+    let mut request = http::Request::builder().method(http::Method::CONNECT).uri(uri).body(()).expect("a request");
+    request.extensions_mut().insert(h2::ext::Protocol::from_static("connect-udp"));
+
+    let (reply, _sending) = sender.send_request(request, false).expect("the connection takes it");
+
+    assert_eq!(soon(reply).await.expect("there is a reply").status(), 501);
 }

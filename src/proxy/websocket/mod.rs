@@ -31,7 +31,7 @@ use crate::error::{Error, Reason};
 use crate::grpc::frame::PREFIX;
 use crate::policy::websocket::{self, BadHandshake, Handshake};
 use crate::snapshot::{Method, Snapshot, Transcoding};
-use crate::transcode::Input;
+use crate::transcode::{Input, ReplyPlan};
 use reply::Sending;
 use socket::Socket;
 
@@ -73,7 +73,7 @@ struct Opened {
     headers: HeaderMap,
     socket: Rc<RefCell<Socket>>,
     sending: Sending,
-    plan: crate::transcode::ReplyPlan,
+    plan: ReplyPlan,
 }
 
 fn open(call: &mut Call, mut parts: http_request::Parts, body: RequestBody, worker: &Worker) -> Result<Opened, Error> {

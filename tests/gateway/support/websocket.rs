@@ -127,28 +127,30 @@ impl Socket {
 
     /// The next message, which must be JSON.
     pub(crate) async fn json(&mut self) -> Value {
-        match self.next().await {
-            Some(Message::Text(text)) => serde_json::from_str(&text).expect("JSON"),
-            other => panic!("a text frame is expected, not {other:?}"),
-        }
+        let text = match self.next().await {
+            Some(Message::Text(text)) => Ok(text),
+            other => Err(other),
+        };
+        serde_json::from_str(&text.expect("a text frame comes next")).expect("JSON")
     }
 
     /// The next message, which must be protobuf.
     pub(crate) async fn proto<M: prost::Message + Default>(&mut self) -> M {
-        match self.next().await {
-            Some(Message::Binary(bytes)) => M::decode(bytes).expect("a message"),
-            other => panic!("a binary frame is expected, not {other:?}"),
-        }
+        let bytes = match self.next().await {
+            Some(Message::Binary(bytes)) => Ok(bytes),
+            other => Err(other),
+        };
+        M::decode(bytes.expect("a binary frame comes next")).expect("a message")
     }
 
     /// Code and reason of the close frame, which must come next, and be followed by the end of the connection.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
         let close = match self.next().await {
-            Some(Message::Close(Some(close))) => (u16::from(close.code), close.reason.to_string()),
-            other => panic!("a close frame is expected, not {other:?}"),
+            Some(Message::Close(Some(close))) => Ok((u16::from(close.code), close.reason.to_string())),
+            other => Err(other),
         };
         assert_eq!(self.next().await, None, "nothing follows the close frame");
-        close
+        close.expect("a close frame comes next")
     }
 
     /// The error that must come next, and the close frame behind it.
@@ -180,7 +182,7 @@ async fn over_http1(
         assert!(stream.read_buf(&mut read).await.expect("the gateway answers") > 0, "the reply has an end");
     };
     let head = String::from_utf8(read.split_to(end).to_vec()).expect("text");
-    let status = head[9..12].parse().expect("a status");
+    let status = head.get(9..12).unwrap_or_default().parse().expect("a status");
     let headers: HeaderMap = head
         .lines()
         .filter_map(|line| line.split_once(": "))
