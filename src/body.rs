@@ -21,7 +21,7 @@ pub enum RequestBody {
     /// All of it, at hand already.
     Whole(Bytes),
     /// Read by hyper.
-    Http1(hyper::body::Incoming),
+    Http1(Http1Body),
     /// Read by h2, with flow control of our own.
     Http2(h2::RecvStream),
     /// Whatever comes on a connection of HTTP/1.1 once it was given over to another protocol.
@@ -39,7 +39,7 @@ impl RequestBody {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
             Self::Http1(body) => loop {
-                match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                match ready!(body.poll_frame(cx)) {
                     None => return Poll::Ready(None),
                     Some(Ok(frame)) => {
                         if let Ok(data) = frame.into_data() {
@@ -71,7 +71,7 @@ impl RequestBody {
         match self {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Http1(body) => body.is_end_stream(),
+            Self::Http1(body) => body.is_end(),
             Self::Http2(stream) => stream.is_end_stream(),
             Self::Tunnel(_) => false,
         }
@@ -146,6 +146,44 @@ impl Drop for Entrance {
         passing.is_over = true;
         if let Some(inner) = passing.inner.take() {
             inner.wake();
+        }
+    }
+}
+
+/// A body that hyper reads. What is left of it when it is dropped goes to its [`Rest`].
+#[derive(Debug)]
+pub struct Http1Body {
+    body: Option<hyper::body::Incoming>,
+    rest: Rest,
+}
+
+/// Where the server finds what nobody read of a body: only behind its end can the connection serve another request.
+pub type Rest = Rc<RefCell<Option<hyper::body::Incoming>>>;
+
+impl Http1Body {
+    /// The whole body.
+    pub fn new(body: hyper::body::Incoming, rest: Rest) -> Self {
+        Self { body: Some(body), rest }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.body = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end(&self) -> bool {
+        self.body.as_ref().is_none_or(hyper::body::Incoming::is_end_stream)
+    }
+}
+
+impl Drop for Http1Body {
+    fn drop(&mut self) {
+        if !self.is_end() {
+            self.rest.replace(self.body.take());
         }
     }
 }

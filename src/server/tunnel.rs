@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use hyper::body::{Body as _, Incoming};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{self, Instant};
 
@@ -49,17 +48,14 @@ pub(super) enum Ended {
     Cut,
 }
 
-/// Gives a request a tunnel for a body if it asks for one.
-pub(super) fn offer(request: Request<Incoming>) -> (Request<RequestBody>, Option<Offer>) {
-    let (parts, body) = request.into_parts();
-    if !body.is_end_stream() {
-        return (Request::from_parts(parts, RequestBody::Http1(body)), None);
-    }
-    if !websocket::is_wanted(&parts.method, parts.version, &parts.headers, &parts.extensions) {
-        return (Request::from_parts(parts, RequestBody::Empty), None);
+/// Gives a request without a body a tunnel for one, if it asks for that.
+pub(super) fn offer(request: Request<RequestBody>) -> (Request<RequestBody>, Option<Offer>) {
+    let is_wanted = websocket::is_wanted(request.method(), request.version(), request.headers(), request.extensions());
+    if !is_wanted || !matches!(request.body(), RequestBody::Empty) {
+        return (request, None);
     }
     let (entrance, tunnel) = Tunnel::new();
-    (Request::from_parts(parts, RequestBody::Tunnel(tunnel)), Some(Offer(entrance)))
+    (request.map(|_| RequestBody::Tunnel(tunnel)), Some(Offer(entrance)))
 }
 
 /// Takes the body of a reply 101 aside, since it is none of HTTP's.
