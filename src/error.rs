@@ -79,6 +79,10 @@ pub enum Reason {
     RequestTooLarge,
     /// A unary call with no or several request messages.
     MessageCount,
+    /// A WebSocket was asked for and the method has no stream.
+    NotAStream,
+    /// A WebSocket of a version that is not spoken here was asked for.
+    WebSocketVersion,
     /// The client's deadline or the method's timeout passed.
     DeadlineExceeded,
     /// A stream stood still for too long.
@@ -121,6 +125,8 @@ impl Reason {
             Self::InvalidFrame => "INVALID_FRAME",
             Self::RequestTooLarge => "REQUEST_TOO_LARGE",
             Self::MessageCount => "MESSAGE_COUNT",
+            Self::NotAStream => "NOT_A_STREAM",
+            Self::WebSocketVersion => "WEBSOCKET_VERSION",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::StreamIdle => "STREAM_IDLE",
             Self::ClientGone => "CLIENT_GONE",
@@ -154,6 +160,8 @@ impl Reason {
             Self::RequestTooLarge => (Code::ResourceExhausted, StatusCode::PAYLOAD_TOO_LARGE, Client),
             // As the other gRPC servers answer.
             Self::MessageCount => (Code::Unimplemented, StatusCode::BAD_REQUEST, Client),
+            Self::NotAStream => (Code::Unimplemented, StatusCode::BAD_REQUEST, Client),
+            Self::WebSocketVersion => (Code::InvalidArgument, StatusCode::UPGRADE_REQUIRED, Client),
             Self::DeadlineExceeded => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, Gateway),
             Self::StreamIdle => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, Gateway),
             Self::ClientGone => (Code::Cancelled, Code::Cancelled.http(), Client),

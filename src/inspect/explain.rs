@@ -154,7 +154,7 @@ impl Telling<'_> {
                 let (code, reason) = (Code::from_number(error.number()).map_or("", Code::name), error.reason().name());
                 let status = match self.rehearsal.protocol {
                     Protocol::Grpc => format!("grpc-status {} ({code})", error.number()),
-                    Protocol::Rest | Protocol::GrpcWeb | Protocol::Connect => {
+                    Protocol::Rest | Protocol::GrpcWeb | Protocol::Connect | Protocol::WebSocket => {
                         format!("HTTP {}, code {} ({code})", error.http().as_u16(), error.number())
                     }
                 };

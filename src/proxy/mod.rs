@@ -30,6 +30,7 @@ mod stream;
 mod timer;
 mod unanswered;
 mod values;
+mod websocket;
 pub mod worker;
 
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ use http::{Request, Response, request};
 use crate::body::RequestBody;
 use crate::config;
 use crate::error::{Error, Reason};
+use crate::policy;
 use crate::snapshot::Transcoding;
 use crate::telemetry::Protocol;
 use body::ReplyBody;
@@ -103,6 +105,10 @@ impl Proxy {
         // A browser asks whether a page may call before the call, and without its credentials: nothing comes before this.
         if let Some(verdict) = cors::preflight(snapshot, &parts) {
             return cors::answer(call, verdict);
+        }
+        if policy::websocket::is_wanted(&parts.method, parts.version, &parts.headers, &parts.extensions) {
+            call.protocol = Protocol::WebSocket;
+            return websocket::answer(call, parts, body, &self.worker);
         }
         let uri = parts.uri.clone();
         let resolved = resolve::resolve(snapshot, &mut call, &parts, uri.path());

@@ -19,6 +19,7 @@ use crate::grpc::status::{self, BASE64};
 use crate::pb::google::protobuf::Any;
 use crate::pb::google::rpc::{BadRequest, ErrorInfo, Status, bad_request::FieldViolation};
 use crate::policy::headers::{self, BadHeader};
+use crate::policy::websocket;
 use crate::snapshot::SchemaState;
 use crate::telemetry::Protocol;
 use crate::telemetry::trace::{RequestId, TraceParent};
@@ -39,7 +40,7 @@ pub(crate) fn error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     match call.protocol {
         Protocol::Grpc | Protocol::GrpcWeb => grpc_error(call, error),
         Protocol::Connect => connect_error(call, error),
-        Protocol::Rest => rest_error(call, error),
+        Protocol::Rest | Protocol::WebSocket => rest_error(call, error),
     }
 }
 
@@ -149,6 +150,9 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     }
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
+    }
+    if error.reason() == Reason::WebSocketVersion {
+        websocket::other_version(call.version, &mut headers);
     }
     echo_identifiers(&mut headers, &call);
     let mut response = Response::new(ReplyBody::whole(content, None, None));

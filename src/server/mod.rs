@@ -18,6 +18,7 @@ mod refuse;
 mod stream;
 mod timer;
 mod tls;
+mod tunnel;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -179,6 +181,11 @@ trait Reply: Unpin + 'static {
 
     /// Whether no more parts will come.
     fn is_end(&self) -> bool;
+
+    /// The last words before the connection is cut, if there is a way to say them.
+    fn farewell(&mut self) -> Bytes {
+        Bytes::new()
+    }
 }
 
 impl Answer for Proxy {
@@ -204,6 +211,10 @@ impl Reply for ReplyBody {
 
     fn is_end(&self) -> bool {
         Self::is_end(self)
+    }
+
+    fn farewell(&mut self) -> Bytes {
+        Self::farewell(self)
     }
 }
 

@@ -8,3 +8,4 @@ pub(crate) mod grpc;
 pub(crate) mod process;
 pub(crate) mod rest;
 pub(crate) mod tls;
+pub(crate) mod websocket;
