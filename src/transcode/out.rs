@@ -127,12 +127,10 @@ impl<'b> Out<'b> {
         }
     }
 
-    fn long_varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.byte((value & 0x7f) as u8 | 0x80);
-            value >>= 7;
-        }
-        self.byte((value & 0x7f) as u8);
+    /// Nine or ten bytes, as every negative number has.
+    fn long_varint(&mut self, value: u64) {
+        self.word(words::start_of_varint(value), 8);
+        self.varint(value >> 56);
     }
 
     /// Appends a number without its tag.

@@ -98,10 +98,21 @@ pub(super) fn to_varint(value: u64) -> Option<(usize, u64)> {
         return None;
     }
     let last = (63 - (value | 1).leading_zeros()) / 7;
+    Some((last as usize + 1, spread(value) | HIGH & ((1 << (8 * last)) - 1)))
+}
+
+/// The first eight bytes of a longer varint; what is left of the value follows as a varint.
+#[inline]
+pub(super) fn start_of_varint(value: u64) -> u64 {
+    spread(value) | HIGH
+}
+
+/// The lowest 56 bits, seven in each byte.
+#[inline]
+fn spread(value: u64) -> u64 {
     let word = value & 0x0fff_ffff | (value & 0x00ff_ffff_f000_0000) << 4;
     let word = word & 0x0000_3fff_0000_3fff | (word & 0x0fff_c000_0fff_c000) << 2;
-    let word = word & 0x007f_007f_007f_007f | (word & 0x3f80_3f80_3f80_3f80) << 1;
-    Some((last as usize + 1, word | HIGH & ((1 << (8 * last)) - 1)))
+    word & 0x007f_007f_007f_007f | (word & 0x3f80_3f80_3f80_3f80) << 1
 }
 
 /// The reverse of [`to_varint`]: length and value of the varint in front, `None` if it does not end in this word.
@@ -111,11 +122,16 @@ pub(super) fn from_varint(word: u64) -> Option<(usize, u64)> {
     if ends == 0 {
         return None;
     }
-    let word = word & (ends ^ ends.wrapping_sub(1)) & !HIGH;
+    Some((before(ends) + 1, join(word & (ends ^ ends.wrapping_sub(1)))))
+}
+
+/// The reverse of [`start_of_varint`].
+#[inline]
+pub(super) fn join(word: u64) -> u64 {
+    let word = word & !HIGH;
     let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
     let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
-    let word = word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4;
-    Some((before(ends) + 1, word))
+    word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4
 }
 
 #[cfg(test)]
@@ -173,6 +189,8 @@ mod tests {
 
                 let Some((length, word)) = to_varint(value) else {
                     assert!(expected.len() > 8);
+                    assert_eq!(start_of_varint(value).to_le_bytes(), expected[..8]);
+                    assert_eq!(join(load(&expected, 0)), value & (u64::MAX >> 8));
                     assert_eq!(from_varint(load(&expected, 0)), None);
                     continue;
                 };
