@@ -124,9 +124,10 @@ impl<'a> Encoder<'a, '_, '_> {
         self.lexer.peek();
         let at = self.lexer.offset();
         if let Some((decimal, token)) = self.lexer.plain_decimal() {
-            let exact = if kind == Kind::Double { decimal.exact() } else { None };
-            let bits = exact.map_or_else(|| number::bits(kind, token), |value| Ok(value.to_bits()));
-            return bits.map_err(|_| self.lexer.expected_at(at, number::description(kind)));
+            if kind == Kind::Double {
+                return Ok(decimal.nearest().to_bits());
+            }
+            return number::bits(kind, token).map_err(|_| self.lexer.expected_at(at, number::description(kind)));
         }
         self.number(kind)
     }
