@@ -64,8 +64,12 @@ pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     let mut found = before(special(load(bytes, at)));
     if found == 8 {
         at += 8;
+        let long = at + 96;
         while bytes.get(at..).and_then(<[u8]>::first_chunk).is_some_and(is_plain_ascii) {
             at += 32;
+            if at > long {
+                return at + long_plain_end(bytes.get(at..).unwrap_or_default());
+            }
         }
         found = before(special(load(bytes, at)));
         while found == 8 {
@@ -74,6 +78,25 @@ pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
         }
     }
     (at + found).min(bytes.len())
+}
+
+/// The same for the rest of a text that went on for long: looks for the end with the vectors of the CPU, and for control
+/// characters in a second pass over what is still near, which compiles to vectors too.
+#[inline(never)]
+fn long_plain_end(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    for near in bytes.chunks(1024) {
+        let found = memchr::memchr2(b'"', b'\\', near);
+        let plain = near.get(..found.unwrap_or(near.len())).unwrap_or_default();
+        if plain.iter().fold(u8::MAX, |lowest, byte| lowest.min(*byte)) < b' ' {
+            return at + plain.iter().position(|byte| *byte < b' ').unwrap_or_default();
+        }
+        at += plain.len();
+        if found.is_some() {
+            break;
+        }
+    }
+    at
 }
 
 /// Length of the decimal digits in front, and what they stand for.
@@ -157,11 +180,13 @@ mod tests {
         for special in [b'"', b'\\', 0, 0x1f] {
             for place in 0..90 {
                 for filling in [b'x', b' ', b'!', 0x7f, 0x80, 0xff] {
-                    let mut text = vec![filling; 90];
-                    text[place] = special;
+                    for before in [0, 150] {
+                        let mut text = vec![filling; before + 90];
+                        text[before + place] = special;
 
-                    assert_eq!(plain_end(&text, 0), place);
-                    assert_eq!(plain_end(&text[..place], 0), place);
+                        assert_eq!(plain_end(&text, 0), before + place);
+                        assert_eq!(plain_end(&text[..before + place], 0), before + place);
+                    }
                 }
             }
         }
