@@ -229,12 +229,11 @@ impl<'a> Lexer<'a> {
 
     /// A decimal number without exponent whose digits fit into 64 bits; `None`, with nothing consumed, for everything else.
     #[inline]
-    pub(super) fn plain_decimal(&mut self) -> Option<(Decimal, &'a str)> {
+    pub(super) fn plain_decimal(&mut self) -> Option<Decimal> {
         self.peek();
         let (decimal, end) = number::plain_decimal(self.bytes, self.at)?;
-        let token = self.text.get(self.at..end)?;
         self.at = end;
-        Some((decimal, token))
+        Some(decimal)
     }
 
     /// A number by the grammar, as text.

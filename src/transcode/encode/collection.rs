@@ -17,7 +17,12 @@ impl<'a> Encoder<'a, '_, '_> {
         self.out.tag(field.tag);
         let run = self.out.begin();
         let empty = self.out.len();
-        self.elements(field, Lead::Bare)?;
+        match field.kind {
+            Kind::Double => self.packed(field, Self::double)?,
+            Kind::Int64 => self.packed(field, |encoder| encoder.integer(Kind::Int64))?,
+            Kind::Int32 => self.packed(field, |encoder| encoder.integer(Kind::Int32))?,
+            _ => self.elements(field, Lead::Bare)?,
+        }
         if self.out.len() == empty {
             self.out.rewind(start);
         } else {
@@ -31,6 +36,20 @@ impl<'a> Encoder<'a, '_, '_> {
         let (mut first, mut index) = (true, 0);
         while self.lexer.more(b']', &mut first)? {
             self.value(field, lead).map_err(|error| error.at_index(index))?;
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// Elements of the kinds that long arrays usually have, without what [`Encoder::value`] asks for each.
+    #[inline(always)]
+    fn packed(&mut self, field: &'a FieldPlan, mut element: impl FnMut(&mut Self) -> Result<u64>) -> Result<()> {
+        self.lexer.open(b'[')?;
+        let wire_type = field.wire_type;
+        let (mut first, mut index) = (true, 0);
+        while self.lexer.more(b']', &mut first)? {
+            let bits = element(self).map_err(|error| error.at_index(index))?;
+            self.out.scalar(wire_type, bits);
             index += 1;
         }
         Ok(())

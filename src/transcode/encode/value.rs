@@ -29,7 +29,8 @@ impl<'a> Encoder<'a, '_, '_> {
                 None => return Ok(false),
             },
             Kind::Bool => u64::from(self.lexer.boolean()?),
-            Kind::Double | Kind::Float => self.float(field.kind)?,
+            Kind::Double => self.double()?,
+            Kind::Float => self.number(field.kind)?,
             Kind::Int32
             | Kind::Int64
             | Kind::Uint32
@@ -109,7 +110,7 @@ impl<'a> Encoder<'a, '_, '_> {
     }
 
     #[inline]
-    fn integer(&mut self, kind: Kind) -> Result<u64> {
+    pub(super) fn integer(&mut self, kind: Kind) -> Result<u64> {
         self.lexer.peek();
         let at = self.lexer.offset();
         if let Some(integer) = self.lexer.plain_integer() {
@@ -120,16 +121,11 @@ impl<'a> Encoder<'a, '_, '_> {
     }
 
     #[inline]
-    fn float(&mut self, kind: Kind) -> Result<u64> {
-        self.lexer.peek();
-        let at = self.lexer.offset();
-        if let Some((decimal, token)) = self.lexer.plain_decimal() {
-            if kind == Kind::Double {
-                return Ok(decimal.nearest().to_bits());
-            }
-            return number::bits(kind, token).map_err(|_| self.lexer.expected_at(at, number::description(kind)));
+    pub(super) fn double(&mut self) -> Result<u64> {
+        match self.lexer.plain_decimal() {
+            Some(decimal) => Ok(decimal.nearest().to_bits()),
+            None => self.number(Kind::Double),
         }
-        self.number(kind)
     }
 
     /// A number in any notation, in quotes or not.
