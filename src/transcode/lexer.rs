@@ -166,7 +166,7 @@ impl<'a> Lexer<'a> {
     pub(super) fn unescape(&mut self, mut write: impl FnMut(u64, usize)) -> Result<()> {
         let mut at = self.at + 1;
         loop {
-            let word = words::load(self.bytes, at);
+            let word = words::load_inside(self.bytes, at);
             let length = words::before(words::special(word));
             at += length;
             if length == 8 {
@@ -216,7 +216,7 @@ impl<'a> Lexer<'a> {
 
     /// An integer without fraction or exponent, alone or in quotes, as 64-bit ones usually come; `None`, with nothing
     /// consumed, for everything else.
-    #[inline]
+    #[inline(always)]
     pub(super) fn plain_integer(&mut self) -> Option<Integer> {
         let quotes = usize::from(self.peek() == b'"');
         let (integer, end) = number::plain_integer(self.bytes, self.at + quotes)?;
@@ -228,7 +228,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A decimal number without exponent whose digits fit into 64 bits; `None`, with nothing consumed, for everything else.
-    #[inline]
+    #[inline(always)]
     pub(super) fn plain_decimal(&mut self) -> Option<Decimal> {
         self.peek();
         let (decimal, end) = number::plain_decimal(self.bytes, self.at)?;

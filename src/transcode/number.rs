@@ -160,7 +160,7 @@ fn plain_digits(text: &[u8], start: usize, mut magnitude: u64) -> Option<(u64, u
     const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
     let mut at = start;
     loop {
-        let (length, value) = words::digits(words::load(text, at));
+        let (length, value) = words::digits(words::load_inside(text, at));
         magnitude = magnitude.wrapping_mul(POWERS[length]).wrapping_add(value);
         at += length;
         if length < 8 {

@@ -16,6 +16,20 @@ pub(super) fn load(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
+/// The same from the middle of a text, whose end is rarely near.
+#[inline]
+pub(super) fn load_inside(text: &[u8], at: usize) -> u64 {
+    #[cold]
+    #[inline(never)]
+    fn load_at_end(text: &[u8], at: usize) -> u64 {
+        load(text, at)
+    }
+    match text.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => load_at_end(text, at),
+    }
+}
+
 /// Fewer than eight bytes: two loads that may overlap, where the same bytes meet.
 #[inline]
 fn load_short(bytes: &[u8]) -> u64 {
@@ -61,7 +75,7 @@ pub(super) fn is_plain_ascii(block: &[u8; 32]) -> bool {
 #[inline]
 pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     // Most strings are short.
-    let mut found = before(special(load(bytes, at)));
+    let mut found = before(special(load_inside(bytes, at)));
     if found == 8 {
         at += 8;
         let long = at + 96;
@@ -71,10 +85,10 @@ pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
                 return at + long_plain_end(bytes.get(at..).unwrap_or_default());
             }
         }
-        found = before(special(load(bytes, at)));
+        found = before(special(load_inside(bytes, at)));
         while found == 8 {
             at += 8;
-            found = before(special(load(bytes, at)));
+            found = before(special(load_inside(bytes, at)));
         }
     }
     (at + found).min(bytes.len())
@@ -171,6 +185,7 @@ mod tests {
             }
 
             assert_eq!(load(&bytes, 0).to_le_bytes(), expected, "{length} bytes");
+            assert_eq!(load_inside(&bytes, 0).to_le_bytes(), expected, "{length} bytes");
         }
         assert_eq!(load(b"abc", 5), 0);
     }

@@ -18,9 +18,21 @@ impl<'a> Encoder<'a, '_, '_> {
         let run = self.out.begin();
         let empty = self.out.len();
         match field.kind {
-            Kind::Double => self.packed(field, Self::double)?,
-            Kind::Int64 => self.packed(field, |encoder| encoder.integer(Kind::Int64))?,
-            Kind::Int32 => self.packed(field, |encoder| encoder.integer(Kind::Int32))?,
+            Kind::Double => self.packed(|encoder| {
+                let bits = encoder.double()?;
+                encoder.out.bytes(&bits.to_le_bytes());
+                Ok(())
+            })?,
+            Kind::Int64 => self.packed(|encoder| {
+                let bits = encoder.integer(Kind::Int64)?;
+                encoder.out.varint(bits);
+                Ok(())
+            })?,
+            Kind::Int32 => self.packed(|encoder| {
+                let bits = encoder.integer(Kind::Int32)?;
+                encoder.out.varint(bits);
+                Ok(())
+            })?,
             _ => self.elements(field, Lead::Bare)?,
         }
         if self.out.len() == empty {
@@ -43,13 +55,11 @@ impl<'a> Encoder<'a, '_, '_> {
 
     /// Elements of the kinds that long arrays usually have, without what [`Encoder::value`] asks for each.
     #[inline(always)]
-    fn packed(&mut self, field: &'a FieldPlan, mut element: impl FnMut(&mut Self) -> Result<u64>) -> Result<()> {
+    fn packed(&mut self, mut element: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
         self.lexer.open(b'[')?;
-        let wire_type = field.wire_type;
         let (mut first, mut index) = (true, 0);
         while self.lexer.more(b']', &mut first)? {
-            let bits = element(self).map_err(|error| error.at_index(index))?;
-            self.out.scalar(wire_type, bits);
+            element(self).map_err(|error| error.at_index(index))?;
             index += 1;
         }
         Ok(())

@@ -109,7 +109,7 @@ impl<'a> Encoder<'a, '_, '_> {
         Err(self.lexer.expected_at(at, "a base64 string"))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn integer(&mut self, kind: Kind) -> Result<u64> {
         self.lexer.peek();
         let at = self.lexer.offset();
@@ -120,7 +120,7 @@ impl<'a> Encoder<'a, '_, '_> {
         self.number(kind)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn double(&mut self) -> Result<u64> {
         match self.lexer.plain_decimal() {
             Some(decimal) => Ok(decimal.nearest().to_bits()),
