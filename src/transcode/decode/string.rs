@@ -7,26 +7,31 @@ use crate::transcode::words::{self, HIGH};
 /// nobody needs to look twice.
 pub(in crate::transcode) fn write_string(out: &mut Out<'_>, text: &[u8]) -> bool {
     out.byte(b'"');
-    let (mut at, mut all) = (0, 0);
-    while at < text.len() {
-        let (word, present) = (words::load(text, at), (text.len() - at).min(8));
+    let (mut rest, mut all) = (text, 0);
+    while let Some((chunk, behind)) = rest.split_first_chunk() {
+        let word = u64::from_le_bytes(*chunk);
         all |= word;
-        at += present;
-        // What a load finds behind the end are zeros, which are not to be escaped.
-        let marks = words::special(word) & (u64::MAX >> (64 - 8 * present));
+        rest = behind;
+        let marks = words::special(word);
         if marks != 0 {
-            write_escaped(out, word, present, marks);
+            write_escaped(out, word, 8, marks);
             continue;
         }
-        out.word(word, present);
+        out.word(word, 8);
         if all & HIGH == 0 {
-            while let Some(block) =
-                text.get(at..).and_then(<[u8]>::first_chunk).filter(|block| words::is_plain_ascii(block))
+            while let Some((block, behind)) = rest.split_first_chunk().filter(|(block, _)| words::is_plain_ascii(block))
             {
                 out.bytes(block);
-                at += block.len();
+                rest = behind;
             }
         }
+    }
+    if !rest.is_empty() {
+        let (word, present) = (words::load(rest, 0), rest.len());
+        all |= word;
+        // What a load finds behind the end are zeros, which are not to be escaped.
+        let marks = words::special(word) & (u64::MAX >> (64 - 8 * present));
+        if marks == 0 { out.word(word, present) } else { write_escaped(out, word, present, marks) }
     }
     out.byte(b'"');
     all & HIGH == 0
