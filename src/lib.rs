@@ -12,7 +12,7 @@
 //! | 3 | [`snapshot`], [`error`] |
 //! | 2 | [`route`], [`transcode`], [`policy`], [`upstream`] |
 //! | 1 | [`schema`], [`body`] |
-//! | 0 | [`config`], [`grpc`], [`telemetry`], [`pb`], [`runtime`], [`io`] |
+//! | 0 | [`config`], [`encoding`], [`grpc`], [`telemetry`], [`pb`], [`runtime`], [`io`] |
 //!
 //! A module imports only from lower levels, and those of level 2 never import each other.
 //!
@@ -45,6 +45,7 @@ pub mod body;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod encoding;
 pub mod error;
 pub mod gateway;
 pub mod grpc;

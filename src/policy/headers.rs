@@ -65,16 +65,34 @@ pub fn native_request(headers: &mut HeaderMap, caller: &Caller<'_>) {
 /// # Errors
 /// A `-bin` header whose value is not base64.
 pub fn rest_request(headers: &HeaderMap, caller: &Caller<'_>) -> Result<HeaderMap, BadHeader> {
+    metadata(headers, caller, |name| match name.as_str().strip_prefix(METADATA_PREFIX) {
+        Some(rest) => HeaderName::from_bytes(rest.as_bytes()).ok(),
+        None => Some(name.clone()),
+    })
+}
+
+/// Makes the headers of a gRPC request out of those of a gRPC-Web or Connect request; what these protocols say of
+/// themselves is left out.
+///
+/// # Errors
+/// A `-bin` header whose value is not base64.
+pub fn rpc_request(headers: &HeaderMap, caller: &Caller<'_>) -> Result<HeaderMap, BadHeader> {
+    metadata(headers, caller, |name| {
+        let own = name.as_str().starts_with("connect-") || name.as_str() == "x-grpc-web";
+        (!own).then(|| name.clone())
+    })
+}
+
+/// Metadata out of headers; `rename` says under which name, if at all.
+fn metadata(
+    headers: &HeaderMap,
+    caller: &Caller<'_>,
+    rename: impl Fn(&HeaderName) -> Option<HeaderName>,
+) -> Result<HeaderMap, BadHeader> {
     let named = connection_named(headers);
     let mut metadata = HeaderMap::with_capacity(headers.len() + 8);
     for (name, value) in headers {
-        let renamed = match name.as_str().strip_prefix(METADATA_PREFIX) {
-            Some(rest) => match HeaderName::from_bytes(rest.as_bytes()) {
-                Ok(inner) => inner,
-                Err(_) => continue,
-            },
-            None => name.clone(),
-        };
+        let Some(renamed) = rename(name) else { continue };
         if is_http_only(&renamed) || is_reserved(&renamed) || named.iter().any(|named| named == name.as_str()) {
             continue;
         }

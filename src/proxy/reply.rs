@@ -2,20 +2,23 @@
 //!
 //! REST callers get `google.rpc.Status` as JSON (<https://google.aip.dev/193>), gRPC callers a reply of trailers only.
 
+use base64::Engine as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRAILER};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRAILER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use prost::Message as _;
 
 use super::body::ReplyBody;
 use super::call::Call;
-use super::date;
-use crate::error::Error;
+use super::protocol::Framing;
+use super::{connect, date, negotiate};
+use crate::error::{Error, Reason};
 use crate::grpc;
-use crate::grpc::status;
+use crate::grpc::frame::{self, PREFIX};
+use crate::grpc::status::{self, BASE64};
 use crate::pb::google::protobuf::Any;
 use crate::pb::google::rpc::{BadRequest, ErrorInfo, Status, bad_request::FieldViolation};
-use crate::policy::headers;
+use crate::policy::headers::{self, BadHeader};
 use crate::snapshot::SchemaState;
 use crate::telemetry::Protocol;
 use crate::telemetry::trace::{RequestId, TraceParent};
@@ -24,14 +27,26 @@ use crate::transcode;
 /// Longest message of a status: longer ones do not fit into the header limits of common clients.
 const MAX_MESSAGE: usize = 2048;
 
+/// What a method's own path takes, [Linked Data Platform §7.1](https://www.w3.org/TR/ldp/#header-accept-post).
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+const PROTOCOLS: &str = "application/json, application/proto, application/connect+json, application/connect+proto, \
+     application/grpc, application/grpc-web, application/grpc-web-text";
+
 /// Ends a call with an error.
 pub(crate) fn error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     call.failed(error);
     tracing::debug!(reason = error.reason().name(), message = error.message(), "call failed");
     match call.protocol {
-        Protocol::Grpc => grpc_error(call, error),
-        Protocol::Rest | Protocol::GrpcWeb | Protocol::Connect => rest_error(call, error),
+        Protocol::Grpc | Protocol::GrpcWeb => grpc_error(call, error),
+        Protocol::Connect => connect_error(call, error),
+        Protocol::Rest => rest_error(call, error),
     }
+}
+
+/// What a malformed header makes of its call.
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` has it")]
+pub(crate) fn bad_header(bad: BadHeader) -> Error {
+    Error::new(Reason::InvalidHeader, format!("header {}: {}", bad.name, bad.problem))
 }
 
 /// Answers OPTIONS.
@@ -77,16 +92,19 @@ pub(crate) fn echo_identifiers(headers: &mut HeaderMap, call: &Call) {
 }
 
 /// The trailers that end a gRPC reply with an error of the gateway's own.
-pub(crate) fn grpc_trailers(error: &Error) -> HeaderMap {
+pub(crate) fn grpc_trailers(call: &Call, error: &Error) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(4);
-    put_status(error, &mut trailers);
+    put_status(call, error, &mut trailers);
     trailers
 }
 
 fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     let mut headers = HeaderMap::with_capacity(6);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    put_status(error, &mut headers);
+    headers.insert(CONTENT_TYPE, call.dialect.content_type());
+    if error.reason() == Reason::UnsupportedEncoding {
+        headers.insert(grpc::ACCEPT_ENCODING, negotiate::SUPPORTED);
+    }
+    put_status(&call, error, &mut headers);
     echo_identifiers(&mut headers, &call);
     call.http_status = StatusCode::OK;
     let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, Some(call)));
@@ -94,22 +112,36 @@ fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     response
 }
 
-fn put_status(error: &Error, headers: &mut HeaderMap) {
+fn put_status(call: &Call, error: &Error, headers: &mut HeaderMap) {
     let message = cut(error.message());
     headers.insert(grpc::STATUS, status::status_value(error.number()));
     headers.insert(grpc::MESSAGE, status::encode_message(message));
+    let details = own_details(call, error);
+    if details.is_empty() {
+        return;
+    }
     let code = i32::try_from(error.number()).unwrap_or(i32::MAX);
-    let details = Status { code, message: message.to_owned(), details: own_details(error) };
+    let details = Status { code, message: message.to_owned(), details };
     headers.insert(grpc::DETAILS, status::encode_binary(&details.encode_to_vec()));
 }
 
 fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
-    let content = status_json(&call, error);
     let mut headers = HeaderMap::new();
+    // At a method's own path only the content type tells the protocol: to a caller of none, the words are plain.
+    let unknown = error.reason() == Reason::UnsupportedMediaType
+        && call.method().is_some_and(|method| method.path.path() == call.uri.path());
+    let content = if unknown {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(ACCEPT_POST, HeaderValue::from_static(PROTOCOLS));
+        Bytes::from(format!("{}\n", error.message()))
+    } else {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        status_json(&call, error)
+    };
     if let Some(upstream) = error.upstream() {
         headers::rest_reply(&upstream.metadata, &mut headers);
+        headers::rest_reply(&upstream.initial, &mut headers);
     }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
     }
@@ -120,11 +152,110 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     attach(response, call)
 }
 
+fn connect_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
+    let stream = call.dialect.framing == Framing::ConnectStream && !error.is_of_http();
+    let mut headers = HeaderMap::new();
+    let (content, status) = if stream {
+        headers.insert(CONTENT_TYPE, call.dialect.content_type());
+        let none = HeaderMap::new();
+        (end_stream(&call, Some(error), error.upstream().map_or(&none, |upstream| &upstream.metadata)), StatusCode::OK)
+    } else {
+        if let Some(upstream) = error.upstream() {
+            headers::rest_reply(&upstream.initial, &mut headers);
+            connect::put_trailers(&upstream.metadata, &mut headers);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        (connect_json(&call, error).freeze(), error.connect().1)
+    };
+    if error.reason() == Reason::UnsupportedEncoding {
+        let name = if stream { negotiate::CONNECT_ACCEPT } else { ACCEPT_ENCODING };
+        headers.insert(name, negotiate::SUPPORTED);
+    }
+    if let Some(allow) = error.allow() {
+        headers.insert(ALLOW, allow.clone());
+    }
+    echo_identifiers(&mut headers, &call);
+    let mut response = Response::new(ReplyBody::whole(content, None, None));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    attach(response, call)
+}
+
+/// Ends a Connect stream that has no messages.
+pub(crate) fn connect_end(mut call: Box<Call>, trailers: &HeaderMap) -> Response<ReplyBody> {
+    let content = end_stream(&call, None, trailers);
+    call.response_bytes = content.len() as u64;
+    let mut response = Response::new(ReplyBody::whole(content, None, None));
+    response.headers_mut().insert(CONTENT_TYPE, call.dialect.content_type());
+    echo_identifiers(response.headers_mut(), &call);
+    attach(response, call)
+}
+
+/// An error as Connect writes it (<https://connectrpc.com/docs/protocol#error-end-stream>).
+fn connect_json(call: &Call, error: &Error) -> BytesMut {
+    let details = match error.upstream() {
+        Some(upstream) => upstream_details(upstream.details.as_deref()),
+        None => own_details(call, error),
+    };
+    let mut json = BytesMut::with_capacity(256);
+    json.put_slice(b"{\"code\":\"");
+    json.put_slice(error.connect().0.connect_name().as_bytes());
+    json.put_slice(b"\",\"message\":");
+    transcode::write_text(error.message(), &mut json);
+    for (index, detail) in details.iter().enumerate() {
+        json.put_slice(if index == 0 { b",\"details\":[" } else { b"," });
+        json.put_slice(b"{\"type\":");
+        let name = detail.type_url.rsplit('/').next().unwrap_or_default();
+        transcode::write_text(name, &mut json);
+        json.put_slice(b",\"value\":\"");
+        json.put_slice(BASE64.encode(&detail.value).as_bytes());
+        json.put_slice(b"\"}");
+    }
+    if !details.is_empty() {
+        json.put_u8(b']');
+    }
+    json.put_u8(b'}');
+    json
+}
+
+/// The last frame of a Connect stream (<https://connectrpc.com/docs/protocol#error-end-stream>).
+pub(crate) fn end_stream(call: &Call, error: Option<&Error>, trailers: &HeaderMap) -> Bytes {
+    const FLAG: u8 = 2;
+    let mut frame = BytesMut::with_capacity(256);
+    frame.put_bytes(0, PREFIX);
+    frame.put_u8(b'{');
+    if let Some(error) = error {
+        frame.put_slice(b"\"error\":");
+        frame.put_slice(&connect_json(call, error));
+    }
+    let mut public = HeaderMap::with_capacity(trailers.len());
+    headers::rest_reply(trailers, &mut public);
+    for (index, name) in public.keys().enumerate() {
+        match (index, error) {
+            (0, Some(_)) => frame.put_slice(b",\"metadata\":{"),
+            (0, None) => frame.put_slice(b"\"metadata\":{"),
+            _ => frame.put_u8(b','),
+        }
+        transcode::write_text(name.as_str(), &mut frame);
+        for (index, value) in public.get_all(name).iter().enumerate() {
+            frame.put_slice(if index == 0 { b":[" } else { b"," });
+            transcode::write_text(&String::from_utf8_lossy(value.as_bytes()), &mut frame);
+        }
+        frame.put_u8(b']');
+    }
+    frame.put_slice(if public.is_empty() { b"}" } else { b"}}" });
+    // Headers are bounded far below four gigabytes.
+    let prefix = frame::prefix(frame.len() - PREFIX).unwrap_or_default();
+    frame[..PREFIX].copy_from_slice(&prefix);
+    frame[0] = FLAG;
+    frame.freeze()
+}
+
 /// `google.rpc.Status` as JSON.
 pub(super) fn status_json(call: &Call, error: &Error) -> Bytes {
     let details = match error.upstream() {
         Some(upstream) => upstream_details(upstream.details.as_deref()),
-        None => own_details(error),
+        None => own_details(call, error),
     };
     let builtin = &call.prepared.snapshot.builtin;
     let plans = match call.upstream().map(|upstream| &upstream.schema) {
@@ -152,7 +283,10 @@ fn upstream_details(encoded: Option<&[u8]>) -> Vec<Any> {
 }
 
 /// What the gateway says of its own errors, for machines.
-fn own_details(error: &Error) -> Vec<Any> {
+fn own_details(call: &Call, error: &Error) -> Vec<Any> {
+    if !call.prepared.snapshot.config.error_details {
+        return Vec::new();
+    }
     let mut details = vec![any(
         "google.rpc.ErrorInfo",
         &ErrorInfo {

@@ -19,10 +19,10 @@ use super::timer::Timer;
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{self, PREFIX};
-use crate::grpc::messages::Messages;
+use crate::grpc::messages::{Message, Messages};
 use crate::policy::headers;
 use crate::snapshot::Transcoding;
-use crate::transcode::{self, Input};
+use crate::transcode::{self, Input, ReplyPlan};
 
 /// Makes the call upstream out of a REST request; the only step that reads a body.
 ///
@@ -38,8 +38,7 @@ pub(crate) async fn adapt_in(
     mut body: RequestBody,
     timer: &mut Timer,
 ) -> Result<Outgoing, Error> {
-    let headers = headers::rest_request(&parts.headers, &call.caller())
-        .map_err(|bad| Error::new(Reason::InvalidHeader, format!("header {}: {}", bad.name, bad.problem)))?;
+    let headers = metadata(call, parts)?;
     let limit = call.settings().max_request_message;
     let content = collect(&parts.headers, &mut body, limit, timer).await?;
     call.trail.request_bytes = content.len() as u64;
@@ -62,8 +61,18 @@ pub(crate) async fn adapt_in(
     Ok(Outgoing { path, headers, body: Source::Frame(message.freeze()) })
 }
 
+/// What the upstream gets of a request's headers.
+pub(super) fn metadata(call: &Call, parts: &request::Parts) -> Result<HeaderMap, Error> {
+    headers::rest_request(&parts.headers, &call.caller()).map_err(reply::bad_header)
+}
+
 /// Reads a body up to its limit.
-async fn collect(headers: &HeaderMap, body: &mut RequestBody, limit: usize, timer: &mut Timer) -> Result<Bytes, Error> {
+pub(super) async fn collect(
+    headers: &HeaderMap,
+    body: &mut RequestBody,
+    limit: usize,
+    timer: &mut Timer,
+) -> Result<Bytes, Error> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
@@ -98,7 +107,7 @@ async fn collect(headers: &HeaderMap, body: &mut RequestBody, limit: usize, time
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-fn too_large(limit: usize) -> Error {
+pub(super) fn too_large(limit: usize) -> Error {
     Error::new(Reason::RequestTooLarge, format!("request message exceeds the limit of {limit} bytes"))
 }
 
@@ -188,6 +197,31 @@ struct Answer {
 }
 
 async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Result<Answer, Error> {
+    let One { initial, message, trailers } = receive_one(call, incoming).await?;
+    if message.compressed {
+        return Err(compressed(call.upstream_name()));
+    }
+    let mut headers = HeaderMap::with_capacity(initial.len() + 4);
+    headers::rest_reply(&initial, &mut headers);
+    let (content_type, content) = write(call, plan, &message.bytes)?;
+    headers.insert(CONTENT_TYPE, content_type);
+    let mut public = HeaderMap::new();
+    headers::rest_reply(&trailers, &mut public);
+    Ok(Answer { headers, content, trailers: Some(public).filter(|trailers| !trailers.is_empty()) })
+}
+
+/// The whole of a reply to a unary call.
+pub(super) struct One {
+    pub(super) initial: HeaderMap,
+    pub(super) message: Message,
+    pub(super) trailers: HeaderMap,
+}
+
+/// Waits for the reply to a unary call.
+///
+/// # Errors
+/// Its status is not OK, or it is not one message.
+pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<One, Error> {
     let upstream = call.upstream_name();
     let Incoming { head, mut body, mut pump, mut timer, lease } = incoming;
     if forward::is_trailers_only(&head, &body) {
@@ -199,7 +233,7 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
     let mut only = None;
     let trailers = poll_fn(|cx| {
         // A reply may begin before the whole request was sent.
-        if let Poll::Ready(Err(error)) = pump.poll(cx) {
+        if let Poll::Ready(Err(error)) = pump.poll_touching(&mut timer, cx) {
             return Poll::Ready(Err(error));
         }
         loop {
@@ -223,7 +257,9 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
             }
         }
     })
-    .await?;
+    .await;
+    call.trail.request_bytes = pump.bytes().unwrap_or(call.trail.request_bytes);
+    let trailers = trailers?;
     drop(lease);
     call.replied();
     let upstream = call.upstream_name();
@@ -231,16 +267,7 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
         .map_err(|error| error.with_initial_metadata(&head.headers))?;
     messages.finish().map_err(reply_frame_error)?;
     let message = only.ok_or_else(|| no_message(upstream))?;
-    if message.compressed {
-        return Err(compressed(upstream));
-    }
-    let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
-    headers::rest_reply(&head.headers, &mut headers);
-    let (content_type, content) = write(call, plan, &message.bytes)?;
-    headers.insert(CONTENT_TYPE, content_type);
-    let mut public = HeaderMap::new();
-    headers::rest_reply(&trailers, &mut public);
-    Ok(Answer { headers, content, trailers: Some(public).filter(|trailers| !trailers.is_empty()) })
+    Ok(One { initial: head.headers, message, trailers })
 }
 
 pub(super) fn compressed(upstream: &str) -> Error {
@@ -262,10 +289,14 @@ fn write(call: &Call, plan: &Transcoding, message: &Bytes) -> Result<(HeaderValu
             .unwrap_or_else(|| HeaderValue::from_static("application/octet-stream"));
         return Ok((content_type, message.slice_ref(data)));
     }
+    Ok((HeaderValue::from_static("application/json"), to_json(call, &plan.reply, message)?))
+}
+
+/// A reply message as JSON.
+pub(super) fn to_json(call: &Call, plan: &ReplyPlan, message: &[u8]) -> Result<Bytes, Error> {
     let mut json = BytesMut::with_capacity(message.len() * 2 + 64);
     let settings = call.settings();
-    plan.reply
-        .decode(message, settings.json, settings.max_response_message, &mut json)
+    plan.decode(message, settings.json, settings.max_response_message, &mut json)
         .map_err(|error| transcode_error(call, &error))?;
-    Ok((HeaderValue::from_static("application/json"), json.freeze()))
+    Ok(json.freeze())
 }

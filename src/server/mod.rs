@@ -12,6 +12,7 @@ pub mod drain;
 mod http1;
 mod http2;
 mod inbound;
+mod leftover;
 pub mod listener;
 mod refuse;
 mod stream;

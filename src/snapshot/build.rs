@@ -169,6 +169,7 @@ impl<'c> Building<'c> {
             upstream,
             client_streaming: method.client_streaming,
             server_streaming: method.server_streaming,
+            side_effect_free: method.side_effect_free,
             settings,
             direct,
         });
