@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -24,6 +24,8 @@ pub enum RequestBody {
     Http1(Http1Body),
     /// Read by h2, with flow control of our own.
     Http2(h2::RecvStream),
+    /// Whatever comes on a connection of HTTP/1.1 once it was given over to another protocol.
+    Tunnel(Tunnel),
 }
 
 impl RequestBody {
@@ -47,6 +49,7 @@ impl RequestBody {
                     Some(Err(error)) => return Poll::Ready(Some(Err(BrokenBody::of(&error)))),
                 }
             },
+            Self::Tunnel(tunnel) => tunnel.poll_data(cx),
             Self::Http2(stream) => match ready!(stream.poll_data(cx)) {
                 None => Poll::Ready(None),
                 Some(Ok(data)) => Poll::Ready(Some(Ok(data))),
@@ -70,6 +73,79 @@ impl RequestBody {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Http1(body) => body.is_end(),
             Self::Http2(stream) => stream.is_end_stream(),
+            Self::Tunnel(_) => false,
+        }
+    }
+}
+
+/// The inner end of a tunnel: gives the bytes that [`Entrance`] takes, piece by piece.
+#[derive(Debug)]
+pub struct Tunnel(Rc<RefCell<Passing>>);
+
+/// The outer end of a tunnel, of which whoever reads the connection pushes bytes in. Dropping it is the end of the bytes.
+#[derive(Debug)]
+pub struct Entrance(Rc<RefCell<Passing>>);
+
+/// What is in a tunnel: one piece at most.
+#[derive(Debug, Default)]
+struct Passing {
+    piece: Bytes,
+    is_over: bool,
+    inner: Option<Waker>,
+    outer: Option<Waker>,
+}
+
+impl Tunnel {
+    /// Both ends of a new one.
+    pub fn new() -> (Entrance, Self) {
+        let passing = Rc::new(RefCell::new(Passing::default()));
+        (Entrance(Rc::clone(&passing)), Self(passing))
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenBody>>> {
+        let mut passing = self.0.borrow_mut();
+        if !passing.piece.is_empty() {
+            if let Some(outer) = passing.outer.take() {
+                outer.wake();
+            }
+            return Poll::Ready(Some(Ok(std::mem::take(&mut passing.piece))));
+        }
+        if passing.is_over {
+            return Poll::Ready(None);
+        }
+        passing.inner = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Entrance {
+    /// Ready when the piece before was taken.
+    pub fn poll_empty(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut passing = self.0.borrow_mut();
+        if passing.piece.is_empty() {
+            return Poll::Ready(());
+        }
+        passing.outer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Puts the next piece in; the one before must have been taken.
+    pub fn push(&mut self, piece: Bytes) {
+        let mut passing = self.0.borrow_mut();
+        debug_assert!(passing.piece.is_empty(), "the last piece was taken");
+        passing.piece = piece;
+        if let Some(inner) = passing.inner.take() {
+            inner.wake();
+        }
+    }
+}
+
+impl Drop for Entrance {
+    fn drop(&mut self) {
+        let mut passing = self.0.borrow_mut();
+        passing.is_over = true;
+        if let Some(inner) = passing.inner.take() {
+            inner.wake();
         }
     }
 }

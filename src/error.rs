@@ -63,6 +63,8 @@ pub enum Reason {
     ServiceUnknown,
     /// The method exists, but not in this form.
     MethodUnsupported,
+    /// A page of that origin may not call the method.
+    OriginNotAllowed,
     /// The body's content type is not one that the method takes.
     UnsupportedMediaType,
     /// Messages are compressed in a way that the gateway cannot inflate.
@@ -77,6 +79,10 @@ pub enum Reason {
     RequestTooLarge,
     /// A unary call with no or several request messages.
     MessageCount,
+    /// A WebSocket was asked for and the method has no stream.
+    NotAStream,
+    /// A WebSocket of a version that is not spoken here was asked for.
+    WebSocketVersion,
     /// The client's deadline or the method's timeout passed.
     DeadlineExceeded,
     /// A stream stood still for too long.
@@ -111,6 +117,7 @@ impl Reason {
             Self::MethodUnknown => "METHOD_UNKNOWN",
             Self::ServiceUnknown => "SERVICE_UNKNOWN",
             Self::MethodUnsupported => "METHOD_UNSUPPORTED",
+            Self::OriginNotAllowed => "ORIGIN_NOT_ALLOWED",
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::UnsupportedEncoding => "UNSUPPORTED_ENCODING",
             Self::InvalidHeader => "INVALID_HEADER",
@@ -118,6 +125,8 @@ impl Reason {
             Self::InvalidFrame => "INVALID_FRAME",
             Self::RequestTooLarge => "REQUEST_TOO_LARGE",
             Self::MessageCount => "MESSAGE_COUNT",
+            Self::NotAStream => "NOT_A_STREAM",
+            Self::WebSocketVersion => "WEBSOCKET_VERSION",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::StreamIdle => "STREAM_IDLE",
             Self::ClientGone => "CLIENT_GONE",
@@ -143,6 +152,7 @@ impl Reason {
             Self::MethodNotAllowed => (Code::Unimplemented, StatusCode::METHOD_NOT_ALLOWED, Client),
             Self::MethodUnknown => (Code::Unimplemented, StatusCode::NOT_FOUND, Client),
             Self::MethodUnsupported => (Code::Unimplemented, StatusCode::NOT_IMPLEMENTED, Client),
+            Self::OriginNotAllowed => (Code::PermissionDenied, StatusCode::FORBIDDEN, Client),
             Self::UnsupportedMediaType => (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
             Self::UnsupportedEncoding => (Code::Unimplemented, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
             // The code that gRPC servers answer with when they cannot read a frame.
@@ -150,6 +160,8 @@ impl Reason {
             Self::RequestTooLarge => (Code::ResourceExhausted, StatusCode::PAYLOAD_TOO_LARGE, Client),
             // As the other gRPC servers answer.
             Self::MessageCount => (Code::Unimplemented, StatusCode::BAD_REQUEST, Client),
+            Self::NotAStream => (Code::Unimplemented, StatusCode::BAD_REQUEST, Client),
+            Self::WebSocketVersion => (Code::InvalidArgument, StatusCode::UPGRADE_REQUIRED, Client),
             Self::DeadlineExceeded => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, Gateway),
             Self::StreamIdle => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, Gateway),
             Self::ClientGone => (Code::Cancelled, Code::Cancelled.http(), Client),

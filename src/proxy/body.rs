@@ -13,6 +13,7 @@ use super::framed::FramedBody;
 use super::local::LocalBody;
 use super::native::NativeBody;
 use super::stream::StreamBody;
+use super::websocket::SocketBody;
 use crate::body::Part;
 
 /// The body of a reply. Dropping it before its end cancels the call.
@@ -26,6 +27,7 @@ enum Kind {
     Framed(Box<FramedBody>),
     Local(Box<LocalBody>),
     Stream(Box<StreamBody>),
+    Socket(Box<SocketBody>),
 }
 
 /// The reply broke off: over HTTP/2 its stream is reset with this code, over HTTP/1.1 the connection ends without
@@ -65,6 +67,10 @@ impl ReplyBody {
         Self(Kind::Stream(body))
     }
 
+    pub(crate) fn socket(body: Box<SocketBody>) -> Self {
+        Self(Kind::Socket(body))
+    }
+
     /// The next piece, `None` at the end.
     ///
     /// # Errors
@@ -80,6 +86,7 @@ impl ReplyBody {
             Kind::Framed(body) => body.poll_part(cx),
             Kind::Local(body) => body.poll_part(cx),
             Kind::Stream(body) => body.poll_part(cx),
+            Kind::Socket(body) => body.poll_part(cx),
         }
     }
 
@@ -91,6 +98,7 @@ impl ReplyBody {
             Kind::Native(body) => body.poll_aside(cx),
             Kind::Framed(body) => body.poll_aside(cx),
             Kind::Stream(body) => body.poll_aside(cx),
+            Kind::Socket(body) => body.poll_aside(cx),
             Kind::Whole { .. } | Kind::Local(_) => Poll::Pending,
         }
     }
@@ -102,7 +110,16 @@ impl ReplyBody {
             Kind::Native(body) => body.is_end(),
             Kind::Framed(body) => body.is_end(),
             Kind::Stream(body) => body.is_end(),
-            Kind::Local(_) => false,
+            Kind::Local(_) | Kind::Socket(_) => false,
+        }
+    }
+
+    /// The last words of a reply that would go on for ever, before its connection is cut; none where there is no way to
+    /// say them.
+    pub fn farewell(&mut self) -> Bytes {
+        match &mut self.0 {
+            Kind::Socket(body) => body.farewell(),
+            Kind::Whole { .. } | Kind::Native(_) | Kind::Framed(_) | Kind::Local(_) | Kind::Stream(_) => Bytes::new(),
         }
     }
 
@@ -110,7 +127,7 @@ impl ReplyBody {
     pub fn length(&self) -> Option<u64> {
         match &self.0 {
             Kind::Whole { data, .. } => Some(data.as_ref().map_or(0, |data| data.len() as u64)),
-            Kind::Native(_) | Kind::Framed(_) | Kind::Local(_) | Kind::Stream(_) => None,
+            Kind::Native(_) | Kind::Framed(_) | Kind::Local(_) | Kind::Stream(_) | Kind::Socket(_) => None,
         }
     }
 
@@ -158,7 +175,8 @@ impl http_body::Body for ReplyBody {
             | Kind::Native(_)
             | Kind::Framed(_)
             | Kind::Local(_)
-            | Kind::Stream(_) => SizeHint::default(),
+            | Kind::Stream(_)
+            | Kind::Socket(_) => SizeHint::default(),
         }
     }
 }

@@ -210,7 +210,7 @@ impl Call {
         let client = super::deadline::requested(&parts.headers)?;
         let connect = match self.protocol {
             Protocol::Connect => super::deadline::of_connect(&parts.headers)?,
-            Protocol::Grpc | Protocol::GrpcWeb | Protocol::Rest => None,
+            Protocol::Grpc | Protocol::GrpcWeb | Protocol::Rest | Protocol::WebSocket => None,
         };
         let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
         let method = self.settings().unary_timeout.filter(|_| unary);

@@ -11,6 +11,7 @@ use h2::SendStream;
 use super::recode::Recode;
 use super::timer::Timer;
 use super::values::ValueFrames;
+use super::websocket::MessageFrames;
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{FrameError, Scanner};
@@ -46,6 +47,8 @@ pub(crate) enum Source {
     Recoded(Box<Recode>),
     /// Frames made of the client's JSON, as it comes.
     Values(Box<ValueFrames>),
+    /// Frames made of the messages of a WebSocket, as they come.
+    Socket(Box<MessageFrames>),
     /// Nothing more.
     End,
 }
@@ -191,6 +194,7 @@ impl Pump {
     pub(crate) fn bytes(&self) -> Option<u64> {
         match &self.source {
             Source::Values(values) => Some(values.bytes()),
+            Source::Socket(messages) => Some(messages.bytes()),
             Source::Recoded(recode) => Some(recode.bytes()),
             Source::Frame(_) | Source::Stream(_) | Source::End => self.from_client.then_some(self.bytes),
         }
@@ -285,6 +289,7 @@ fn next_chunk(replay: &mut Replay, source: &mut Source, cx: &mut Context<'_>) ->
         Source::Stream(frames) => ready!(frames.poll_next(cx)).map(Next::Read),
         Source::Recoded(recode) => ready!(recode.poll_next(cx)).map(Next::Read),
         Source::Values(values) => ready!(values.poll_next(cx)).map(Next::Read),
+        Source::Socket(messages) => ready!(messages.poll_next(cx)).map(Next::Read),
         Source::End => None,
     })
 }
@@ -294,6 +299,7 @@ impl Source {
         match self {
             // The values are over when the body says so, which it is asked for then.
             Self::Frame(_) | Self::Values(_) => false,
+            Self::Socket(messages) => messages.is_over(),
             Self::Stream(frames) => frames.is_end(),
             Self::Recoded(recode) => recode.is_end(),
             Self::End => true,

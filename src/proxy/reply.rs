@@ -19,6 +19,7 @@ use crate::grpc::status::{self, BASE64};
 use crate::pb::google::protobuf::Any;
 use crate::pb::google::rpc::{BadRequest, ErrorInfo, Status, bad_request::FieldViolation};
 use crate::policy::headers::{self, BadHeader};
+use crate::policy::websocket;
 use crate::snapshot::SchemaState;
 use crate::telemetry::Protocol;
 use crate::telemetry::trace::{RequestId, TraceParent};
@@ -39,7 +40,7 @@ pub(crate) fn error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     match call.protocol {
         Protocol::Grpc | Protocol::GrpcWeb => grpc_error(call, error),
         Protocol::Connect => connect_error(call, error),
-        Protocol::Rest => rest_error(call, error),
+        Protocol::Rest | Protocol::WebSocket => rest_error(call, error),
     }
 }
 
@@ -50,10 +51,15 @@ pub(crate) fn bad_header(bad: BadHeader) -> Error {
 }
 
 /// Answers OPTIONS.
-pub(crate) fn options(mut call: Box<Call>, allow: HeaderValue) -> Response<ReplyBody> {
+pub(crate) fn options(call: Box<Call>, allow: HeaderValue) -> Response<ReplyBody> {
+    no_content(call, HeaderMap::from_iter([(ALLOW, allow)]))
+}
+
+/// Ends a call with nothing but headers.
+pub(crate) fn no_content(mut call: Box<Call>, headers: HeaderMap) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, None));
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(ALLOW, allow);
+    *response.headers_mut() = headers;
     if call.version == Version::HTTP_2 {
         response.headers_mut().insert(DATE, date::now());
     }
@@ -144,6 +150,9 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     }
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
+    }
+    if error.reason() == Reason::WebSocketVersion {
+        websocket::other_version(call.version, &mut headers);
     }
     echo_identifiers(&mut headers, &call);
     let mut response = Response::new(ReplyBody::whole(content, None, None));

@@ -56,7 +56,7 @@ pub(crate) fn resolve<'s, 'p>(
     match call.protocol {
         Protocol::Grpc | Protocol::GrpcWeb => grpc(snapshot, call, parts, path),
         Protocol::Connect => connect(snapshot, call, parts, path),
-        Protocol::Rest => rest(snapshot, call, parts, path),
+        Protocol::Rest | Protocol::WebSocket => rest(snapshot, call, parts, path),
     }
 }
 
@@ -165,14 +165,21 @@ fn rest<'s, 'p>(
             let allow = HeaderValue::from_static("OPTIONS, POST");
             if parts.method == Method::OPTIONS { Ok(Route::Options(allow)) } else { Err(not_allowed(parts, allow)) }
         }
-        Err(Miss::NotFound) => {
-            schema_is_complete(snapshot)?;
-            Err(Error::new(Reason::RouteNotFound, format!("nothing is served at {path}")))
-        }
+        Err(miss @ Miss::NotFound) => Err(missed(snapshot, &miss, path)),
     }
 }
 
-fn bad_path(problem: BadPath) -> Error {
+/// Nothing is served at a path, or it is none.
+pub(crate) fn missed(snapshot: &Snapshot, miss: &Miss, path: &str) -> Error {
+    match miss {
+        Miss::BadPath(problem) => bad_path(*problem),
+        Miss::NotFound | Miss::MethodNotAllowed(_) | Miss::Options(_) => schema_is_complete(snapshot)
+            .err()
+            .unwrap_or_else(|| Error::new(Reason::RouteNotFound, format!("nothing is served at {path}"))),
+    }
+}
+
+pub(crate) fn bad_path(problem: BadPath) -> Error {
     Error::new(Reason::InvalidPath, problem.to_string())
 }
 

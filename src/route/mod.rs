@@ -99,6 +99,13 @@ struct Leaf<T> {
     variables: Box<[(Range<usize>, bool)]>,
 }
 
+/// A path as the trees see it.
+struct Paths<'p> {
+    plain: Path<'p>,
+    /// Without its verb, and the root of the templates that have it.
+    with_verb: Option<(usize, Path<'p>)>,
+}
+
 impl<T> Router<T> {
     /// Starts a router.
     pub fn builder() -> Builder<T> {
@@ -110,25 +117,44 @@ impl<T> Router<T> {
     /// # Errors
     /// See [`Miss`].
     pub fn find(&self, method: &Method, path: &str) -> Result<Found<'_, T>, Miss> {
-        let path = Path::parse(path).map_err(Miss::BadPath)?;
-        let verb = path.verb().and_then(|verb| Some((self.trie.root_of_verb(verb)?, verb)));
-        let with_verb =
-            verb.map(|(root, verb)| Ok((root, path.without_verb(verb)?))).transpose().map_err(Miss::BadPath)?;
-        let mut answer = |ends: &Ends| ends.answer(method);
-        if let Some((root, path)) = &with_verb
-            && let Some(answer) = self.trie.search(*root, path, &mut answer)
-        {
-            return Ok(self.found(answer, path));
-        }
-        if let Some(answer) = self.trie.search(self.trie.plain(), &path, &mut answer) {
-            return Ok(self.found(answer, &path));
-        }
-        Err(self.miss(method, &path, with_verb.as_ref()))
+        let paths = self.paths(path)?;
+        self.search(&paths, |ends| ends.answer(method)).ok_or_else(|| self.miss(method, &paths))
+    }
+
+    /// Finds the most specific binding of `path` that is `wanted`, whatever its HTTP method; at one template that of GET
+    /// comes first.
+    ///
+    /// # Errors
+    /// [`Miss::NotFound`] or [`Miss::BadPath`].
+    pub fn find_any(&self, path: &str, wanted: impl Fn(&T) -> bool) -> Result<Found<'_, T>, Miss> {
+        let answer = |ends: &Ends| {
+            let target = ends.targets().find(|target| wanted(&self.leaves[*target].target))?;
+            Some(Answer { target, head_by_get: false })
+        };
+        self.search(&self.paths(path)?, answer).ok_or(Miss::NotFound)
     }
 
     /// What was inserted, in that order.
     pub fn targets(&self) -> impl Iterator<Item = &T> {
         self.leaves.iter().map(|leaf| &leaf.target)
+    }
+
+    fn paths<'p>(&self, path: &'p str) -> Result<Paths<'p>, Miss> {
+        let plain = Path::parse(path).map_err(Miss::BadPath)?;
+        let verb = plain.verb().and_then(|verb| Some((self.trie.root_of_verb(verb)?, verb)));
+        let with_verb =
+            verb.map(|(root, verb)| Ok((root, plain.without_verb(verb)?))).transpose().map_err(Miss::BadPath)?;
+        Ok(Paths { plain, with_verb })
+    }
+
+    fn search(&self, paths: &Paths<'_>, mut answer: impl FnMut(&Ends) -> Option<Answer>) -> Option<Found<'_, T>> {
+        let Paths { plain, with_verb } = paths;
+        if let Some((root, path)) = with_verb
+            && let Some(answer) = self.trie.search(*root, path, &mut answer)
+        {
+            return Some(self.found(answer, path));
+        }
+        self.trie.search(self.trie.plain(), plain, &mut answer).map(|answer| self.found(answer, plain))
     }
 
     fn found(&self, answer: Answer, path: &Path<'_>) -> Found<'_, T> {
@@ -141,13 +167,14 @@ impl<T> Router<T> {
     }
 
     #[cold]
-    fn miss(&self, method: &Method, path: &Path<'_>, with_verb: Option<&(usize, Path<'_>)>) -> Miss {
+    fn miss(&self, method: &Method, paths: &Paths<'_>) -> Miss {
+        let Paths { plain, with_verb } = paths;
         let mut methods: Vec<&Method> = Vec::new();
         let mut collect = |ends| -> Option<()> {
             methods.extend(Ends::methods(ends));
             None
         };
-        self.trie.search(self.trie.plain(), path, &mut collect);
+        self.trie.search(self.trie.plain(), plain, &mut collect);
         if let Some((root, path)) = with_verb {
             self.trie.search(*root, path, &mut collect);
         }

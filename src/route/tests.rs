@@ -433,6 +433,25 @@ fn any_path() -> impl Strategy<Value = String> {
     (prop::collection::vec(segment, 1..7), verb).prop_map(|(segments, verb)| format!("/{}{verb}", segments.join("/")))
 }
 
+#[test]
+fn a_wanted_binding_is_found_whatever_its_method() {
+    let router =
+        router(&["POST /v1/{a}", "GET /v1/{a}", "PUT /v1/b", "* /v1/{a=**}", "POST /v1/{a}:watch", "GET /w/{a}"]);
+    let find = |path: &str, wanted: &dyn Fn(&str) -> bool| {
+        router
+            .find_any(path, |rule| wanted(rule))
+            .map_or_else(|miss| format!("{miss:?}"), |found| (*found.target).into())
+    };
+
+    assert_eq!(find("/v1/a", &|_| true), "GET /v1/{a}");
+    assert_eq!(find("/v1/b", &|_| true), "PUT /v1/b");
+    assert_eq!(find("/v1/b", &|rule| rule.starts_with("POST")), "POST /v1/{a}");
+    assert_eq!(find("/v1/b:watch", &|_| true), "POST /v1/{a}:watch");
+    assert_eq!(find("/v1/a/b", &|_| true), "* /v1/{a=**}");
+    assert_eq!(find("/w/a", &|rule| rule.starts_with("POST")), "NotFound");
+    assert!(find("/w/%zz", &|_| true).starts_with("BadPath"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 

@@ -158,6 +158,12 @@ impl Ends {
         self.any.map(|target| Answer { target, head_by_get: false })
     }
 
+    /// Whatever answers some method, GET first.
+    pub(super) fn targets(&self) -> impl Iterator<Item = usize> {
+        let others = self.named.iter().filter(|(name, _)| name != Method::GET).map(|(_, target)| *target);
+        self.named(&Method::GET).into_iter().chain(others).chain(self.any)
+    }
+
     /// Methods that are bound by name.
     pub(super) fn methods(&self) -> impl Iterator<Item = &Method> {
         self.named.iter().map(|(method, _)| method)

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! A head that begins while the request before is still answered is timed as idle: hyper has read it and does not tell.
-//! Invariant: an upgrade is never followed; what could be framed in two ways is refused by hyper, or is the last request
-//! of its connection ([`Lengths`]).
+//! Invariant: a connection becomes a tunnel only by the reply 101 to a request for a WebSocket, which ends HTTP on it
+//! ([`tunnel`]); no other upgrade is followed, h2c neither. What could be framed in two ways is refused by hyper, or is the
+//! last request of its connection ([`Lengths`]).
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -42,7 +43,7 @@ use crate::server::drain::Stage;
 use crate::server::leftover::Leftover;
 use crate::server::refuse::is_host;
 use crate::server::timer::Alarm;
-use crate::server::{Answer, Reply, STALL_TIMEOUT, Site, refuse};
+use crate::server::{Answer, Reply, STALL_TIMEOUT, Site, refuse, tunnel};
 use crate::telemetry::{ConnectionEvent, Transport};
 
 /// What hyper takes without a setting; with one it allocates for each request.
@@ -50,9 +51,9 @@ const DEFAULT_MAX_HEADERS: usize = 100;
 /// Bytes of input or output that a connection holds, at least.
 const MIN_BUFFER: usize = 64 << 10;
 /// Bytes read from the socket at once.
-const READ: usize = 16 << 10;
+pub(super) const READ: usize = 16 << 10;
 /// For the last bytes of a connection to leave.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end.
 pub(super) async fn serve<S, A>(stream: Prefixed<S>, header_deadline: Instant, peer: Rc<Peer>, site: Rc<Site<A>>)
@@ -63,11 +64,12 @@ where
     let _open = site.metrics.open(Transport::Http1);
     let limits = peer.listener.limits;
     let progress = Rc::new(Progress::new(header_deadline, limits));
+    let slot = tunnel::Slot::<A::Body>::default();
     let service = service_fn(|request| {
         progress.phase.set(Phase::Busy);
         let is_last = progress.lengths.borrow_mut().are_ambiguous(&request);
         let (request, mut leftover) = Leftover::of(request);
-        let reply = answer(request, Rc::clone(&peer), Rc::clone(&site));
+        let reply = answer(request, Rc::clone(&peer), Rc::clone(&site), Rc::clone(&slot));
         let progress = Rc::clone(&progress);
         async move {
             let mut reply = reply.await;
@@ -105,8 +107,14 @@ where
     let end = end.await;
     let timed_out_in_head = matches!(progress.phase.get(), Phase::Head(_));
     let stalled = progress.stalled.get().is_some();
-    let mut stream = connection.into_parts().io.stream;
+    let parts = connection.into_parts();
+    let mut stream = parts.io.stream;
     match end {
+        End::Closed(Ok(())) if let Some(opened) = slot.take() => {
+            if tunnel::serve(stream, parts.read_buf, opened, seat).await == tunnel::Ended::Stalled {
+                site.metrics.count(ConnectionEvent::Stalled);
+            }
+        }
         End::Closed(result) => {
             if let Err(error) = result {
                 tracing::debug!(%error, peer = %peer.address, "connection ended");
@@ -146,12 +154,16 @@ async fn answer<A: Answer>(
     request: Request<RequestBody>,
     peer: Rc<Peer>,
     site: Rc<Site<A>>,
+    slot: tunnel::Slot<A::Body>,
 ) -> Response<Option<A::Body>> {
     if let Some(status) = refusal(&request) {
         site.metrics.count(ConnectionEvent::Refused);
         return refuse::bare_and_close(status).map(|()| None);
     }
-    Rc::clone(&site.answer).answer(peer, request).await.map(Some)
+    let (request, offer) = tunnel::offer(request);
+    let mut reply = Rc::clone(&site.answer).answer(peer, request).await.map(Some);
+    tunnel::take(offer, &mut reply, &slot);
+    reply
 }
 
 /// What hyper leaves to us of the rules for requests.
@@ -360,7 +372,9 @@ impl<S: AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // Over TLS what was written may still wait here for the socket.
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.progress.wrote(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -106,7 +106,7 @@ where
     }
 }
 
-/// h2 with the limits of the listener. Pushes and extended CONNECT stay off.
+/// h2 with the limits of the listener. Pushes stay off; extended CONNECT is there for WebSockets (RFC 8441).
 fn protocol(limits: Limits) -> Builder {
     let mut builder = Builder::new();
     builder
@@ -118,7 +118,8 @@ fn protocol(limits: Limits) -> Builder {
         .max_concurrent_reset_streams(KNOWN_RESETS)
         .max_local_error_reset_streams(Some(ERROR_RESETS))
         .max_send_buffer_size(SEND_BUFFER)
-        .data_frame_budget(DATA_FRAME_BUDGET);
+        .data_frame_budget(DATA_FRAME_BUDGET)
+        .enable_connect_protocol();
     builder
 }
 

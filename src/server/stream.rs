@@ -16,6 +16,7 @@ use http::{Method, Request, Response, StatusCode};
 use tokio::time::{self, Instant, Sleep};
 
 use crate::body::Part;
+use crate::policy::websocket;
 use crate::proxy::body::Abort;
 use crate::server::refuse::is_host;
 use crate::server::{Reply, STALL_TIMEOUT};
@@ -53,8 +54,8 @@ pub(super) enum Refusal {
 /// What h2 leaves to us of the rules for requests. It has checked the names, connection-specific fields, `te`, the
 /// pseudo-headers but for a missing `:path`, and `content-length`; it refuses too many bytes of headers with 431.
 pub(super) fn refusal<B>(request: &Request<B>, max_headers: usize) -> Option<Refusal> {
-    // No tunnels: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.6.
-    if request.method() == Method::CONNECT {
+    // No tunnels but WebSockets: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.6.
+    if request.method() == Method::CONNECT && !websocket::is_extended_connect(request.extensions()) {
         return Some(Refusal::Status(StatusCode::NOT_IMPLEMENTED));
     }
     let uri = request.uri();

@@ -26,11 +26,13 @@ pub enum Protocol {
     Connect,
     /// JSON over HTTP.
     Rest,
+    /// JSON or protobuf over WebSocket.
+    WebSocket,
 }
 
 impl Protocol {
     /// Every protocol, in the order of the discriminants.
-    pub const ALL: [Self; 4] = [Self::Grpc, Self::GrpcWeb, Self::Connect, Self::Rest];
+    pub const ALL: [Self; 5] = [Self::Grpc, Self::GrpcWeb, Self::Connect, Self::Rest, Self::WebSocket];
 
     /// The name in labels and log lines.
     pub fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Protocol {
             Self::GrpcWeb => "grpc-web",
             Self::Connect => "connect",
             Self::Rest => "rest",
+            Self::WebSocket => "websocket",
         }
     }
 }
@@ -106,12 +109,21 @@ pub enum ConnectionEvent {
     ClientReset,
     /// A connection was closed for resetting too many streams, or for making us do so.
     ResetFlood,
+    /// A TLS handshake failed or took too long.
+    TlsFailure,
 }
 
 impl ConnectionEvent {
     /// Every event, in the order of the discriminants.
-    pub const ALL: [Self; 6] =
-        [Self::Refused, Self::HeaderTimeout, Self::IdleTimeout, Self::Stalled, Self::ClientReset, Self::ResetFlood];
+    pub const ALL: [Self; 7] = [
+        Self::Refused,
+        Self::HeaderTimeout,
+        Self::IdleTimeout,
+        Self::Stalled,
+        Self::ClientReset,
+        Self::ResetFlood,
+        Self::TlsFailure,
+    ];
 }
 
 /// Text as a JSON string, with its quotes.

@@ -106,10 +106,15 @@ impl TestGateway {
     }
 
     /// Drains and stops the gateway.
-    pub(crate) async fn stop(mut self) {
+    pub(crate) async fn stop(self) {
+        self.stop_unless(std::future::pending()).await;
+    }
+
+    /// Drains and stops the gateway, cutting the drain short when that is ready.
+    pub(crate) async fn stop_unless(mut self, hurry: impl Future<Output = ()> + Send + 'static) {
         let (gateway, control) = self.process.take().expect("the gateway runs");
         let stopping = tokio::task::spawn_blocking(move || {
-            gateway.stop();
+            gateway.stop_unless(hurry);
             control.shutdown_background();
         });
         stopping.await.expect("stopping does not panic");

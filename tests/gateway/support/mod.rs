@@ -8,3 +8,5 @@ pub(crate) mod grpc;
 pub(crate) mod process;
 pub(crate) mod rest;
 pub(crate) mod rpc;
+pub(crate) mod tls;
+pub(crate) mod websocket;

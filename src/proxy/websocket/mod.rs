@@ -1,0 +1,196 @@
+//! WebSocket for methods with a stream: text frames are JSON, binary frames are protobuf, each one message.
+//!
+//! A connection given over to the protocol is a request's body of bytes and a reply's body of bytes, whichever version of
+//! HTTP it came by, so that nothing here knows of sockets. [`Socket`] reads and writes frames over those bytes;
+//! [`MessageFrames`] makes frames of gRPC out of what it reads, and [`SocketBody`] writes what comes back.
+//!
+//! **Invariant**: the handshake is answered before the upstream has said anything; until then every refusal is plain HTTP.
+
+mod reply;
+mod request;
+mod socket;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::{BufMut as _, BytesMut};
+use http::header::{AUTHORIZATION, DATE};
+use http::{HeaderMap, Response, StatusCode, Version, request as http_request};
+
+use super::body::ReplyBody;
+use super::call::{Call, Target};
+use super::forward::{self, Outgoing};
+use super::pump::Source;
+use super::resolve::{self, Captures};
+use super::rest::{self, too_large};
+use super::timer::Timer;
+use super::worker::Worker;
+use super::{cors, date, reply as replies};
+use crate::body::RequestBody;
+use crate::error::{Error, Reason};
+use crate::grpc::frame::PREFIX;
+use crate::policy;
+use crate::policy::cors::Own;
+use crate::policy::websocket::{self, BadHandshake, Handshake};
+use crate::snapshot::{Method, Snapshot, Transcoding};
+use crate::transcode::{Input, ReplyPlan};
+use reply::Sending;
+use socket::Socket;
+
+pub(crate) use reply::SocketBody;
+pub(crate) use request::MessageFrames;
+
+/// Answers a request for a WebSocket.
+pub(crate) fn answer(
+    mut call: Box<Call>,
+    parts: http_request::Parts,
+    body: RequestBody,
+    worker: &Worker,
+) -> Response<ReplyBody> {
+    match open(&mut call, parts, body, worker) {
+        Ok(opened) => {
+            call.http_status = match call.version {
+                // RFC 8441 §5: over HTTP/2 a tunnel is a success, not another protocol.
+                Version::HTTP_2 => StatusCode::OK,
+                _ => StatusCode::SWITCHING_PROTOCOLS,
+            };
+            let mut headers = opened.headers;
+            if call.version == Version::HTTP_2 {
+                headers.insert(DATE, date::now());
+            }
+            replies::echo_identifiers(&mut headers, &call);
+            let status = call.http_status;
+            let body = SocketBody::new(opened.socket, opened.sending, opened.plan, call);
+            let mut response = Response::new(ReplyBody::socket(Box::new(body)));
+            *response.status_mut() = status;
+            *response.headers_mut() = headers;
+            response
+        }
+        Err(error) => replies::error(call, &error),
+    }
+}
+
+/// A WebSocket whose handshake is good.
+struct Opened {
+    headers: HeaderMap,
+    socket: Rc<RefCell<Socket>>,
+    sending: Sending,
+    plan: ReplyPlan,
+}
+
+fn open(call: &mut Call, mut parts: http_request::Parts, body: RequestBody, worker: &Worker) -> Result<Opened, Error> {
+    let prepared = Rc::clone(&call.prepared);
+    let path = parts.uri.path().to_owned();
+    let found = find(&prepared.snapshot, call, &path)?;
+    let method = &prepared.snapshot.methods[found.method];
+    let own = Own { uri: &parts.uri, tls: call.peer.tls };
+    if !policy::cors::admits(cors::of(&prepared.snapshot, call), &parts.headers, &own) {
+        return Err(Error::new(Reason::OriginNotAllowed, "pages of that origin may not open a WebSocket here"));
+    }
+    let Handshake { reply, authorization } = websocket::accept(parts.version, &parts.headers).map_err(refused)?;
+    if !matches!(body, RequestBody::Tunnel(_) | RequestBody::Http2(_)) {
+        return Err(Error::new(Reason::InvalidHeader, "the handshake of a WebSocket has no body"));
+    }
+    if let Some(authorization) = authorization {
+        parts.headers.insert(AUTHORIZATION, authorization);
+    }
+    let deadline = call.deadline(&parts)?;
+    let timer = Timer::new(call.started, deadline, call.idle());
+    let headers = rest::metadata(call, &parts)?;
+    let limit = call.settings().max_request_message;
+    let socket = Rc::new(RefCell::new(Socket::new(body, limit)));
+    // Authentication, authorization, limits and admission are asked here, before the handshake is answered.
+    let body = source(call, method, &found, &parts, &socket)?;
+    let outgoing = Outgoing { path: prepared.path(found.method, worker), headers, body };
+    let cluster = Rc::clone(prepared.cluster(method.upstream));
+    call.forwarded();
+    let sending = Box::pin(async move {
+        let mut trail = forward::Trail::default();
+        let sent = forward::send(&cluster, outgoing, timer, &mut trail).await;
+        (trail, sent)
+    });
+    Ok(Opened { headers: reply, socket, sending, plan: found.plan.reply.clone() })
+}
+
+/// A method and how its messages are bound.
+struct Found<'s, 'p> {
+    method: usize,
+    plan: &'s Transcoding,
+    captures: Captures<'p>,
+}
+
+/// The method that a path means, by its name or by a template, whatever that one's HTTP method.
+fn find<'s, 'p>(snapshot: &'s Snapshot, call: &mut Call, path: &'p str) -> Result<Found<'s, 'p>, Error> {
+    let streams = |method: usize| {
+        let method = &snapshot.methods[method];
+        method.client_streaming || method.server_streaming
+    };
+    let not_a_stream = |method: usize| {
+        let name = &snapshot.methods[method].name;
+        Error::new(Reason::NotAStream, format!("{name} has no stream; call it with an ordinary request"))
+    };
+    if let Some(method) = snapshot.method_at(path) {
+        call.set_target(Target::Method(method));
+        if !streams(method) {
+            return Err(not_a_stream(method));
+        }
+        return Ok(Found { method, plan: &snapshot.methods[method].direct, captures: Captures::new() });
+    }
+    let router = &snapshot.router;
+    let found = router.find_any(path, |binding| streams(snapshot.bindings[*binding].method));
+    let Ok(found) = found else {
+        return Err(match router.find_any(path, |_| true) {
+            Ok(unary) => {
+                let method = snapshot.bindings[*unary.target].method;
+                call.set_target(Target::Method(method));
+                not_a_stream(method)
+            }
+            Err(miss) => resolve::missed(snapshot, &miss, path),
+        });
+    };
+    let binding = &snapshot.bindings[*found.target];
+    let captures = found.captures.iter().map(|capture| capture.decode(path)).collect::<Result<_, _>>();
+    let captures = captures.map_err(resolve::bad_path)?;
+    call.set_target(Target::Method(binding.method));
+    Ok(Found { method: binding.method, plan: &binding.plan, captures })
+}
+
+fn refused(bad: BadHandshake) -> Error {
+    match bad {
+        BadHandshake::Version => Error::new(
+            Reason::WebSocketVersion,
+            "only version 13 of WebSocket is spoken here, named by the header sec-websocket-version",
+        ),
+        BadHandshake::Key => {
+            Error::new(Reason::InvalidHeader, "header sec-websocket-key: expected 16 bytes in base64, once")
+        }
+        BadHandshake::Protocol => Error::new(
+            Reason::InvalidHeader,
+            "header sec-websocket-protocol: expected names of protocols, or of one token as documented",
+        ),
+    }
+}
+
+/// Where the messages of the call come from: path and query alone, or the client's frames.
+fn source(
+    call: &Call,
+    method: &Method,
+    found: &Found<'_, '_>,
+    parts: &http_request::Parts,
+    socket: &Rc<RefCell<Socket>>,
+) -> Result<Source, Error> {
+    let Found { plan, captures, .. } = found;
+    if method.client_streaming || plan.request.takes_body() {
+        return MessageFrames::new(call, method, plan, captures, &parts.uri, Rc::clone(socket))
+            .map(|messages| Source::Socket(Box::new(messages)));
+    }
+    socket.borrow_mut().expect_no_message();
+    let limit = call.settings().max_request_message;
+    let mut message = BytesMut::with_capacity(PREFIX + 64);
+    message.put_bytes(0, PREFIX);
+    let input = Input { captures, query: parts.uri.query(), ..Input::default() };
+    plan.request
+        .encode(&input, call.settings().json, &mut message)
+        .map_err(|error| rest::transcode_error(call, &error))?;
+    Ok(Source::Frame(request::framed(message, limit).ok_or_else(|| too_large(limit))?))
+}
