@@ -63,9 +63,14 @@ pub(crate) async fn adapt_in(
     Ok(Outgoing { path, headers, body: Source::Frame(frame) })
 }
 
-/// Makes the reply to the client out of the upstream's.
-pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming: Incoming) -> Response<ReplyBody> {
-    match rest::receive_one(&mut call, incoming).await.and_then(|one| answer(&call, &plan.reply, &one)) {
+/// Makes the reply to the client out of the upstream's, which was told that these encodings are taken.
+pub(crate) async fn adapt_out(
+    mut call: Box<Call>,
+    plan: &Transcoding,
+    accepted: Option<&HeaderValue>,
+    incoming: Incoming,
+) -> Response<ReplyBody> {
+    match rest::receive_one(&mut call, incoming).await.and_then(|one| answer(&call, &plan.reply, accepted, &one)) {
         Ok((headers, content)) => {
             call.response_bytes = content.len() as u64;
             let mut response = Response::new(ReplyBody::whole(content, None, None));
@@ -77,7 +82,12 @@ pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming:
     }
 }
 
-fn answer(call: &Call, plan: &ReplyPlan, one: &One) -> Result<(HeaderMap, Bytes), Error> {
+fn answer(
+    call: &Call,
+    plan: &ReplyPlan,
+    accepted: Option<&HeaderValue>,
+    one: &One,
+) -> Result<(HeaderMap, Bytes), Error> {
     let settings = call.settings();
     let mut headers = HeaderMap::with_capacity(one.initial.len() + one.trailers.len() + 4);
     headers::rest_reply(&one.initial, &mut headers);
@@ -86,9 +96,10 @@ fn answer(call: &Call, plan: &ReplyPlan, one: &One) -> Result<(HeaderMap, Bytes)
     let json = call.dialect.codec == Codec::Json;
     let encoding = negotiate::sent(&one.initial);
     let mut content = one.message.bytes.clone();
+    let takes = |encoding: Encoding| accepted.is_some_and(|accepted| negotiate::names(accepted, encoding));
     match encoding {
-        // Only what the client takes was offered to the upstream, and only for messages that pass.
-        Some(encoding) if one.message.compressed && !json => {
+        // Only for messages that pass is any encoding offered; an upstream may use another one all the same.
+        Some(encoding) if one.message.compressed && takes(encoding) => {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
         }
         _ if one.message.compressed => {

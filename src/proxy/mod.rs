@@ -36,11 +36,12 @@ pub mod worker;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use http::{Request, Response, request};
+use http::{HeaderValue, Request, Response, request};
 
 use crate::body::RequestBody;
 use crate::config;
 use crate::error::{Error, Reason};
+use crate::grpc;
 use crate::policy;
 use crate::snapshot::Transcoding;
 use crate::telemetry::Protocol;
@@ -76,7 +77,8 @@ pub struct Proxy {
 enum Way<'s> {
     Grpc(Option<&'s Transcoding>),
     ConnectStream(Option<&'s Transcoding>),
-    ConnectUnary(&'s Transcoding),
+    /// Beside the plan, the encodings that the upstream was told to be taken.
+    ConnectUnary(&'s Transcoding, Option<HeaderValue>),
     Rest(&'s Transcoding),
 }
 
@@ -130,7 +132,9 @@ impl Proxy {
             route => match self.forward(&mut call, route, parts, body).await {
                 Ok((Way::Grpc(plan), incoming)) => native::adapt_out(call, plan, incoming),
                 Ok((Way::ConnectStream(plan), incoming)) => framed::connect_stream(call, plan, incoming),
-                Ok((Way::ConnectUnary(plan), incoming)) => connect::adapt_out(call, plan, incoming).await,
+                Ok((Way::ConnectUnary(plan, accepted), incoming)) => {
+                    connect::adapt_out(call, plan, accepted.as_ref(), incoming).await
+                }
                 Ok((Way::Rest(plan), incoming)) => match form {
                     Some(form) => stream::adapt_out(call, &plan.reply, form, incoming).await,
                     None => rest::adapt_out(call, plan, incoming).await,
@@ -183,7 +187,9 @@ impl Proxy {
                 (rest::adapt_in(call, path, plan, &captures, &parts, body, &mut timer).await?, Way::Rest(plan))
             }
             Route::ConnectUnary(plan) => {
-                (connect::adapt_in(call, path, plan, &parts, body, &mut timer).await?, Way::ConnectUnary(plan))
+                let outgoing = connect::adapt_in(call, path, plan, &parts, body, &mut timer).await?;
+                let accepted = outgoing.headers.get(grpc::ACCEPT_ENCODING).cloned();
+                (outgoing, Way::ConnectUnary(plan, accepted))
             }
             Route::ConnectStream(plan) => {
                 (native::adapt_in_framed(call, path, plan, &parts, body)?, Way::ConnectStream(plan))

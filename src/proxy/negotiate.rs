@@ -100,6 +100,11 @@ pub(super) fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
     if names.is_empty() { None } else { HeaderValue::try_from(names.join(",")).ok() }
 }
 
+/// Whether a value that [`accepted`] made has that encoding.
+pub(super) fn names(accepted: &HeaderValue, encoding: Encoding) -> bool {
+    accepted.to_str().is_ok_and(|names| names.split(',').any(|name| name == encoding.name()))
+}
+
 /// A compressed reply message as it is without.
 ///
 /// # Errors

@@ -7,5 +7,6 @@ pub(crate) mod gateway;
 pub(crate) mod grpc;
 pub(crate) mod process;
 pub(crate) mod rest;
+pub(crate) mod rpc;
 pub(crate) mod tls;
 pub(crate) mod websocket;
