@@ -63,6 +63,8 @@ pub enum Reason {
     MethodUnsupported,
     /// The body's content type is not one that the method takes.
     UnsupportedMediaType,
+    /// The body's content encoding is not one that is taken.
+    UnsupportedEncoding,
     /// A header is malformed, or breaks the protocol.
     InvalidHeader,
     /// A query parameter, path variable or body does not fit the message.
@@ -108,6 +110,7 @@ impl Reason {
             Self::ServiceUnknown => "SERVICE_UNKNOWN",
             Self::MethodUnsupported => "METHOD_UNSUPPORTED",
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
+            Self::UnsupportedEncoding => "UNSUPPORTED_ENCODING",
             Self::InvalidHeader => "INVALID_HEADER",
             Self::InvalidRequest => "INVALID_REQUEST",
             Self::InvalidFrame => "INVALID_FRAME",
@@ -138,7 +141,9 @@ impl Reason {
             Self::MethodNotAllowed => (Code::Unimplemented, StatusCode::METHOD_NOT_ALLOWED, Client),
             Self::MethodUnknown => (Code::Unimplemented, StatusCode::NOT_FOUND, Client),
             Self::MethodUnsupported => (Code::Unimplemented, StatusCode::NOT_IMPLEMENTED, Client),
-            Self::UnsupportedMediaType => (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
+            Self::UnsupportedMediaType | Self::UnsupportedEncoding => {
+                (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client)
+            }
             // The code that gRPC servers answer with when they cannot read a frame.
             Self::InvalidFrame => (Code::Internal, StatusCode::BAD_REQUEST, Client),
             Self::RequestTooLarge => (Code::ResourceExhausted, StatusCode::PAYLOAD_TOO_LARGE, Client),

@@ -8,6 +8,7 @@
 
 pub mod body;
 mod call;
+pub(crate) mod coding;
 mod date;
 mod deadline;
 mod exchange;

@@ -3,14 +3,14 @@
 //! REST callers get `google.rpc.Status` as JSON (<https://google.aip.dev/193>), gRPC callers a reply of trailers only.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRAILER};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRAILER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use prost::Message as _;
 
 use super::body::ReplyBody;
 use super::call::Call;
-use super::date;
-use crate::error::Error;
+use super::{coding, date};
+use crate::error::{Error, Reason};
 use crate::grpc;
 use crate::grpc::status;
 use crate::pb::google::protobuf::Any;
@@ -112,6 +112,9 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
+    }
+    if error.reason() == Reason::UnsupportedEncoding {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(coding::TAKEN));
     }
     echo_identifiers(&mut headers, &call);
     let mut response = Response::new(ReplyBody::whole(content, None, None));

@@ -5,12 +5,13 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, request};
 
 use super::body::ReplyBody;
 use super::call::{Call, Trailers};
+use super::coding;
 use super::exchange::{reply_frame_error, several_replies};
 use super::forward::{self, Incoming, Outgoing};
 use super::pump::Source;
@@ -41,10 +42,12 @@ pub(crate) async fn adapt_in(
     let headers = headers::rest_request(&parts.headers, &call.caller())
         .map_err(|bad| Error::new(Reason::InvalidHeader, format!("header {}: {}", bad.name, bad.problem)))?;
     let limit = call.settings().max_request_message;
+    let coding = coding::of(&parts.headers)?;
     let content = collect(&parts.headers, &mut body, limit, timer).await?;
     call.trail.request_bytes = content.len() as u64;
+    let content = coding::decode(coding, content, limit)?;
     let media = media_type(&parts.headers);
-    let form = !content.is_empty() && accepts(plan, &parts.headers, media, &content)?;
+    let form = !content.is_empty() && accepts(plan, media, &content)?;
     let mut message = BytesMut::with_capacity(PREFIX + content.len() + 64);
     message.put_bytes(0, PREFIX);
     let input = Input {
@@ -107,15 +110,7 @@ fn media_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Whether a body of that type can be read: `Ok(true)` as a form, `Ok(false)` as JSON or as raw bytes.
-fn accepts(plan: &Transcoding, headers: &HeaderMap, media: Option<&str>, content: &[u8]) -> Result<bool, Error> {
-    if let Some(coding) =
-        headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        return Err(Error::new(
-            Reason::UnsupportedMediaType,
-            format!("content encoding {coding:?} is not taken here, send the body as it is"),
-        ));
-    }
+fn accepts(plan: &Transcoding, media: Option<&str>, content: &[u8]) -> Result<bool, Error> {
     if plan.request.takes_http_body() {
         return Ok(false);
     }
