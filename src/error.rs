@@ -228,6 +228,13 @@ impl Error {
         self
     }
 
+    /// The same error in the message of a stream with that number, counted from 1.
+    #[must_use]
+    pub fn in_message(mut self, number: u64) -> Self {
+        self.0.message = format!("message {number}: {}", self.0.message).into();
+        self
+    }
+
     /// The same error with the methods that the path does take.
     #[must_use]
     pub fn with_allow(mut self, allow: HeaderValue) -> Self {

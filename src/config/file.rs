@@ -6,7 +6,7 @@
 use super::node::Node;
 use super::problem::Place;
 use super::read::{Entries, List, Located, Marker, Read, Report, Switch, section};
-use super::units::{Size, Span};
+use super::units::{OptionalSpan, Size, Span};
 
 section! {
     /// The whole file.
@@ -17,6 +17,7 @@ section! {
         http_rules: List<HttpRule>,
         json: Json,
         serve: Serve,
+        errors: Errors,
         policies: List<Policy>,
         telemetry: Telemetry,
         workers: u64,
@@ -143,7 +144,7 @@ section! {
 section! {
     /// How long a call may take.
     Timeout {
-        unary: Span,
+        unary: OptionalSpan,
         stream_idle: Span,
     }
 }
@@ -153,6 +154,13 @@ section! {
     MessageLimits {
         request_message: Size,
         response_message: Size,
+    }
+}
+
+section! {
+    /// What the gateway's own errors say.
+    Errors {
+        details: bool,
     }
 }
 

@@ -73,6 +73,7 @@ impl Config {
             upstreams,
             http_rules: Vec::new(),
             serve: Serve { reflection: true, health: true },
+            error_details: true,
             defaults: MethodSettings::default(),
             policies: Vec::new(),
             telemetry: Telemetry { access_log: AccessLog::Stdout(LogFormat::Text) },

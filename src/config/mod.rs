@@ -96,6 +96,8 @@ pub struct Config {
     pub http_rules: Vec<crate::pb::google::api::HttpRule>,
     /// The gateway's own reflection and health services on its listeners.
     pub serve: Serve,
+    /// Whether the gateway's own errors carry `details`, such as `ErrorInfo`.
+    pub error_details: bool,
     /// Settings of every method, see [`Config::method`].
     pub defaults: MethodSettings,
     /// In file order; the most specific match wins key by key.
@@ -261,8 +263,8 @@ impl MethodPattern {
 /// What holds for one method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MethodSettings {
-    /// Whole unary call. Default 15 s.
-    pub unary_timeout: Duration,
+    /// Whole unary call, `None` for as long as the client waits. Default 15 s.
+    pub unary_timeout: Option<Duration>,
     /// Stream without a message in either direction. Default 5 min.
     pub stream_idle: Duration,
     /// One request message, JSON or protobuf, in bytes. Default 4 MiB.
@@ -277,7 +279,7 @@ pub struct MethodSettings {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields of MethodSettings and Json")]
 pub struct PartialSettings {
-    pub unary_timeout: Option<Duration>,
+    pub unary_timeout: Option<Option<Duration>>,
     pub stream_idle: Option<Duration>,
     pub max_request_message: Option<usize>,
     pub max_response_message: Option<usize>,
@@ -396,7 +398,7 @@ impl Default for Connections {
 impl Default for MethodSettings {
     fn default() -> Self {
         Self {
-            unary_timeout: Duration::from_secs(15),
+            unary_timeout: Some(Duration::from_secs(15)),
             stream_idle: Duration::from_secs(300),
             max_request_message: 4 << 20,
             max_response_message: 16 << 20,

@@ -36,6 +36,7 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
         upstreams,
         http_rules,
         serve: serve(file.serve),
+        error_details: value(file.errors).details.is_none_or(|details| details.value),
         defaults,
         policies,
         telemetry: telemetry(file.telemetry, base, report),

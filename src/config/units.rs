@@ -11,6 +11,10 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span(pub(crate) Duration);
 
+/// A duration, or `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OptionalSpan(pub(crate) Option<Duration>);
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(pub(crate) u64);
@@ -21,6 +25,14 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, String> {
         let milliseconds = quantity(text, DURATIONS, "a duration", "10s or 250ms")?;
         Ok(Self(Duration::from_millis(milliseconds)))
+    }
+}
+
+impl FromStr for OptionalSpan {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim() == "none" { Ok(Self(None)) } else { text.parse().map(|Span(span)| Self(Some(span))) }
     }
 }
 
@@ -36,6 +48,15 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
         write_largest(milliseconds, DURATIONS, f)
+    }
+}
+
+impl fmt::Display for OptionalSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(span) => Span(span).fmt(f),
+            None => f.write_str("none"),
+        }
     }
 }
 

@@ -245,6 +245,9 @@ impl Telling<'_> {
             (None, Some(method)) if !method.client_streaming => {
                 lines.put("message", "the client's own, unchanged; exactly one");
             }
+            (None, Some(method)) if method.client_streaming && self.rehearsal.protocol == Protocol::Rest => {
+                lines.put("message", "one for each JSON value of the body, as it comes");
+            }
             (None | Some(_), _) => lines.put("message", "the client's own, unchanged"),
         }
     }
@@ -264,11 +267,14 @@ impl Telling<'_> {
         let settings = self.method().map_or(defaults, |method| &method.settings);
         let unary = self.method().is_some_and(|method| stream_kind(method).is_empty());
         let own = if unary {
-            format!("{} for the whole call", Span(settings.unary_timeout))
+            settings
+                .unary_timeout
+                .map_or_else(|| "none".to_owned(), |whole| format!("{} for the whole call", Span(whole)))
         } else {
             format!("{} without a message", Span(settings.stream_idle))
         };
-        let tighter = sent.deadline.filter(|deadline| !unary || *deadline < settings.unary_timeout);
+        let tighter =
+            sent.deadline.filter(|deadline| !unary || settings.unary_timeout.is_none_or(|whole| *deadline < whole));
         let client = tighter.map(|deadline| format!("; the client waits for {deadline:?}")).unwrap_or_default();
         lines.put("timeout", &format!("{own}{client}"));
         let (request, response) = (settings.max_request_message as u64, settings.max_response_message as u64);

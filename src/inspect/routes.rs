@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::cli::Exit;
-use crate::config::units::{Size, Span};
+use crate::config::units::{OptionalSpan, Size, Span};
 use crate::config::{Json, Loaded, MethodSettings};
 use crate::schema::http_rule::BodyRule;
 use crate::schema::template::{Segment, Template};
@@ -112,7 +112,7 @@ fn differences(settings: &MethodSettings, usual: &MethodSettings) -> Vec<String>
     let mut list = Vec::new();
     let mut note = |differs: bool, text: String| list.extend(differs.then_some(text));
     let MethodSettings { unary_timeout, stream_idle, max_request_message, max_response_message, json } = *settings;
-    note(unary_timeout != usual.unary_timeout, format!("timeout.unary {}", Span(unary_timeout)));
+    note(unary_timeout != usual.unary_timeout, format!("timeout.unary {}", OptionalSpan(unary_timeout)));
     note(stream_idle != usual.stream_idle, format!("timeout.stream_idle {}", Span(stream_idle)));
     let size = |bytes: usize| Size(bytes as u64);
     note(

@@ -199,7 +199,7 @@ impl Call {
     pub(crate) fn deadline(&self, parts: &request::Parts) -> Result<Option<Instant>, Error> {
         let client = super::deadline::requested(&parts.headers)?;
         let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
-        let method = unary.then(|| self.settings().unary_timeout);
+        let method = self.settings().unary_timeout.filter(|_| unary);
         Ok([client, method].into_iter().flatten().min().and_then(|left| self.started.checked_add(left)))
     }
 

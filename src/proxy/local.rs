@@ -93,7 +93,7 @@ fn clock(call: &Call, service: Service, deadline: Option<Instant>) -> Timer {
     let settings = call.prepared.snapshot.config.method(call.uri.path().trim_start_matches('/'));
     match service {
         Service::HealthCheck => {
-            let own = call.started.checked_add(settings.unary_timeout);
+            let own = settings.unary_timeout.and_then(|whole| call.started.checked_add(whole));
             Timer::new(call.started, deadline.into_iter().chain(own).min(), None)
         }
         Service::Reflection | Service::HealthWatch => Timer::new(call.started, deadline, Some(settings.stream_idle)),
@@ -152,7 +152,7 @@ impl LocalBody {
                 self.state = State::Over;
                 self.call.failed(&error);
                 self.call.complete();
-                Ok(Part::Trailers(reply::grpc_trailers(&error)))
+                Ok(Part::Trailers(reply::grpc_trailers(&self.call, &error)))
             }
         }))
     }

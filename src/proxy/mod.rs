@@ -25,6 +25,7 @@ mod rest;
 mod stream;
 mod timer;
 mod unanswered;
+mod values;
 pub mod worker;
 
 use std::net::SocketAddr;
@@ -153,6 +154,11 @@ impl Proxy {
         };
         // Authentication, authorization, limits and admission are asked here, before any of the body is read.
         let (outgoing, plan) = match route {
+            Route::Rest { binding: _, plan, captures }
+                if plan.request.takes_body() && call.method().is_some_and(|method| method.client_streaming) =>
+            {
+                (values::adapt_in(call, path, plan, &captures, &parts, body)?, Some(plan))
+            }
             Route::Rest { binding: _, plan, captures } => {
                 (rest::adapt_in(call, path, plan, &captures, &parts, body, &mut timer).await?, Some(plan))
             }

@@ -92,7 +92,7 @@ impl NativeBody {
                     return Poll::Ready(Some(Err(Abort(h2::Reason::CANCEL))));
                 }
                 self.call.complete();
-                Ok(Part::Trailers(reply::grpc_trailers(&error)))
+                Ok(Part::Trailers(reply::grpc_trailers(&self.call, &error)))
             }
         }))
     }
@@ -110,7 +110,7 @@ impl NativeBody {
         let Err(error) = outcome else { return trailers };
         self.call.failed(&error);
         if error.reason() != Reason::UpstreamStatus {
-            trailers = reply::grpc_trailers(&error);
+            trailers = reply::grpc_trailers(&self.call, &error);
         }
         trailers
     }

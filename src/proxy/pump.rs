@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::SendStream;
 
+use super::timer::Timer;
+use super::values::ValueFrames;
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{FrameError, Scanner};
@@ -39,6 +41,8 @@ pub(crate) enum Source {
     Frame(Bytes),
     /// The client's own frames, as they come.
     Stream(Frames),
+    /// Frames made of the client's JSON, as it comes.
+    Values(Box<ValueFrames>),
     /// Nothing more.
     End,
 }
@@ -168,9 +172,25 @@ impl Pump {
         self.replay = Replay::Gone;
     }
 
-    /// Request bytes that were read from the client, frames included; `None` when the request was made here.
+    /// Bytes of the request's body that were read from the client, frames included; `None` when the request was made here.
     pub(crate) fn bytes(&self) -> Option<u64> {
-        self.from_client.then_some(self.bytes)
+        match &self.source {
+            Source::Values(values) => Some(values.bytes()),
+            Source::Frame(_) | Source::Stream(_) | Source::End => self.from_client.then_some(self.bytes),
+        }
+    }
+
+    /// [`Self::poll`], which keeps the clock from taking a moving request for an idle one.
+    ///
+    /// # Errors
+    /// See there.
+    pub(crate) fn poll_touching(&mut self, timer: &mut Timer, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let before = self.bytes();
+        let polled = self.poll(cx);
+        if self.bytes() != before {
+            timer.touch();
+        }
+        polled
     }
 
     /// Moves what can be moved; ready when the whole request went out, or the upstream takes no more of it.
@@ -247,6 +267,7 @@ fn next_chunk(replay: &mut Replay, source: &mut Source, cx: &mut Context<'_>) ->
             Some(Next::Read(Ok(frame)))
         }
         Source::Stream(frames) => ready!(frames.poll_next(cx)).map(Next::Read),
+        Source::Values(values) => ready!(values.poll_next(cx)).map(Next::Read),
         Source::End => None,
     })
 }
@@ -254,7 +275,8 @@ fn next_chunk(replay: &mut Replay, source: &mut Source, cx: &mut Context<'_>) ->
 impl Source {
     fn is_end(&self) -> bool {
         match self {
-            Self::Frame(_) => false,
+            // The values are over when the body says so, which it is asked for then.
+            Self::Frame(_) | Self::Values(_) => false,
             Self::Stream(frames) => frames.is_end(),
             Self::End => true,
         }

@@ -77,16 +77,16 @@ pub(crate) fn echo_identifiers(headers: &mut HeaderMap, call: &Call) {
 }
 
 /// The trailers that end a gRPC reply with an error of the gateway's own.
-pub(crate) fn grpc_trailers(error: &Error) -> HeaderMap {
+pub(crate) fn grpc_trailers(call: &Call, error: &Error) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(4);
-    put_status(error, &mut trailers);
+    put_status(call, error, &mut trailers);
     trailers
 }
 
 fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     let mut headers = HeaderMap::with_capacity(6);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    put_status(error, &mut headers);
+    put_status(&call, error, &mut headers);
     echo_identifiers(&mut headers, &call);
     call.http_status = StatusCode::OK;
     let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, Some(call)));
@@ -94,12 +94,16 @@ fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     response
 }
 
-fn put_status(error: &Error, headers: &mut HeaderMap) {
+fn put_status(call: &Call, error: &Error, headers: &mut HeaderMap) {
     let message = cut(error.message());
     headers.insert(grpc::STATUS, status::status_value(error.number()));
     headers.insert(grpc::MESSAGE, status::encode_message(message));
+    let details = own_details(call, error);
+    if details.is_empty() {
+        return;
+    }
     let code = i32::try_from(error.number()).unwrap_or(i32::MAX);
-    let details = Status { code, message: message.to_owned(), details: own_details(error) };
+    let details = Status { code, message: message.to_owned(), details };
     headers.insert(grpc::DETAILS, status::encode_binary(&details.encode_to_vec()));
 }
 
@@ -127,7 +131,7 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
 pub(super) fn status_json(call: &Call, error: &Error) -> Bytes {
     let details = match error.upstream() {
         Some(upstream) => upstream_details(upstream.details.as_deref()),
-        None => own_details(error),
+        None => own_details(call, error),
     };
     let builtin = &call.prepared.snapshot.builtin;
     let plans = match call.upstream().map(|upstream| &upstream.schema) {
@@ -155,7 +159,10 @@ fn upstream_details(encoded: Option<&[u8]>) -> Vec<Any> {
 }
 
 /// What the gateway says of its own errors, for machines.
-fn own_details(error: &Error) -> Vec<Any> {
+fn own_details(call: &Call, error: &Error) -> Vec<Any> {
+    if !call.prepared.snapshot.config.error_details {
+        return Vec::new();
+    }
     let mut details = vec![any(
         "google.rpc.ErrorInfo",
         &ErrorInfo {

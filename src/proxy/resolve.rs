@@ -89,7 +89,7 @@ fn rest<'s, 'p>(
 ) -> Result<Route<'s, 'p>, Error> {
     let direct = snapshot.method_at(path);
     if let Some(index) = direct.filter(|_| parts.method == Method::POST) {
-        one_message_in(snapshot, call, index)?;
+        call.set_target(Target::Method(index));
         let plan = &snapshot.methods[index].direct;
         return Ok(Route::Rest { binding: None, plan, captures: Captures::new() });
     }
@@ -98,7 +98,7 @@ fn rest<'s, 'p>(
             let binding = &snapshot.bindings[*found.target];
             let captures = found.captures.iter().map(|capture| capture.decode(path)).collect::<Result<_, _>>();
             let captures = captures.map_err(bad_path)?;
-            one_message_in(snapshot, call, binding.method)?;
+            call.set_target(Target::Method(binding.method));
             Ok(Route::Rest { binding: Some(*found.target), plan: &binding.plan, captures })
         }
         Err(Miss::BadPath(problem)) => Err(bad_path(problem)),
@@ -113,19 +113,6 @@ fn rest<'s, 'p>(
             Err(Error::new(Reason::RouteNotFound, format!("nothing is served at {path}")))
         }
     }
-}
-
-/// Notes the method, which must take one message.
-fn one_message_in(snapshot: &Snapshot, call: &mut Call, index: usize) -> Result<(), Error> {
-    call.set_target(Target::Method(index));
-    let method = &snapshot.methods[index];
-    if method.client_streaming {
-        return Err(Error::new(
-            Reason::MethodUnsupported,
-            format!("{} takes a stream of messages; it is served to gRPC clients only", method.name),
-        ));
-    }
-    Ok(())
 }
 
 fn bad_path(problem: BadPath) -> Error {

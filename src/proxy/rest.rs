@@ -39,8 +39,7 @@ pub(crate) async fn adapt_in(
     mut body: RequestBody,
     timer: &mut Timer,
 ) -> Result<Outgoing, Error> {
-    let headers = headers::rest_request(&parts.headers, &call.caller())
-        .map_err(|bad| Error::new(Reason::InvalidHeader, format!("header {}: {}", bad.name, bad.problem)))?;
+    let headers = metadata(call, parts)?;
     let limit = call.settings().max_request_message;
     let coding = coding::of(&parts.headers)?;
     let content = collect(&parts.headers, &mut body, limit, timer).await?;
@@ -63,6 +62,12 @@ pub(crate) async fn adapt_in(
     let prefix = frame::prefix(length).filter(|_| length <= limit).ok_or_else(|| too_large(limit))?;
     message[..PREFIX].copy_from_slice(&prefix);
     Ok(Outgoing { path, headers, body: Source::Frame(message.freeze()) })
+}
+
+/// What the upstream gets of a request's headers.
+pub(super) fn metadata(call: &Call, parts: &request::Parts) -> Result<HeaderMap, Error> {
+    headers::rest_request(&parts.headers, &call.caller())
+        .map_err(|bad| Error::new(Reason::InvalidHeader, format!("header {}: {}", bad.name, bad.problem)))
 }
 
 /// Reads a body up to its limit.
@@ -101,7 +106,7 @@ async fn collect(headers: &HeaderMap, body: &mut RequestBody, limit: usize, time
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-fn too_large(limit: usize) -> Error {
+pub(super) fn too_large(limit: usize) -> Error {
     Error::new(Reason::RequestTooLarge, format!("request message exceeds the limit of {limit} bytes"))
 }
 
@@ -194,7 +199,7 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
     let mut only = None;
     let trailers = poll_fn(|cx| {
         // A reply may begin before the whole request was sent.
-        if let Poll::Ready(Err(error)) = pump.poll(cx) {
+        if let Poll::Ready(Err(error)) = pump.poll_touching(&mut timer, cx) {
             return Poll::Ready(Err(error));
         }
         loop {
@@ -218,7 +223,9 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
             }
         }
     })
-    .await?;
+    .await;
+    call.trail.request_bytes = pump.bytes().unwrap_or(call.trail.request_bytes);
+    let trailers = trailers?;
     drop(lease);
     call.replied();
     let upstream = call.upstream_name();

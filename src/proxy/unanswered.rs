@@ -47,7 +47,7 @@ impl Unanswered {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Result<http::Response<h2::RecvStream>, h2::Error>, Error>> {
         let open = self.open();
-        if let Poll::Ready(Err(error)) = open.pump.poll(cx) {
+        if let Poll::Ready(Err(error)) = open.pump.poll_touching(timer, cx) {
             return Poll::Ready(Err(error));
         }
         if let Poll::Ready(answer) = Pin::new(&mut open.reply).poll(cx) {

@@ -28,7 +28,7 @@ pub enum Fault {
     Client,
     /// The upstream's reply.
     Upstream,
-    /// The upstream's reply, which is sound but too long as JSON.
+    /// Whoever sent what is too long as JSON, sound or not: a reply, or a value of a stream.
     TooLarge,
 }
 

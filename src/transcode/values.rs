@@ -7,7 +7,7 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::error::{Error, Result};
+use super::error::{Error, Fault, Result};
 use super::words::plain_end;
 
 /// How the values of a text are put together.
@@ -126,7 +126,9 @@ impl Values {
         }
         let (length, ended) = self.within.follow(&self.piece);
         if self.cut.len() + length > self.limit {
-            return Err(self.wrong(&format!("the value is longer than the limit of {} bytes", self.limit)));
+            let mut error = self.wrong(&format!("the value is longer than the limit of {} bytes", self.limit));
+            error.fault = Fault::TooLarge;
+            return Err(error);
         }
         if ended {
             return Ok(Some(self.end(length)));

@@ -12,6 +12,7 @@ use crate::support::backend::pb::{Nested, SayReply};
 use crate::support::backend::{self, Backend, scripted};
 use crate::support::client::{Client, Reply, Version};
 use crate::support::gateway::{TestGateway, upstream};
+use crate::support::grpc::Raw;
 use crate::support::rest::{call, message, violation};
 
 const TYPES: &str = "type.googleapis.com/";
@@ -162,6 +163,21 @@ async fn errors_of_the_gateway_say_so_and_name_the_field() {
 }
 
 #[tokio::test]
+async fn the_gateway_leaves_out_its_own_details_where_it_is_told_to() {
+    let backend = backend::start().await;
+    let text = format!("errors: {{ details: false }}\n{}", upstream("echo", backend.address));
+    let gateway = TestGateway::start(&text).await;
+    gateway.ready().await;
+
+    let refused = gateway.client(Version::Http2).await.get("/nowhere").await;
+    let grpc = Raw::connect(gateway.address).await.call("/no.Such/Method", &[], "").await;
+
+    assert_eq!((&refused.json()["code"], &refused.json()["details"]), (&json!(5), &json!([])));
+    assert_eq!(grpc.code(), 12);
+    assert!(!grpc.headers.contains_key("grpc-status-details-bin"), "{grpc:?}");
+}
+
+#[tokio::test]
 async fn an_upstream_that_is_down_is_named() {
     let (backend, gateway) = start().await;
     drop(backend);
@@ -201,22 +217,6 @@ async fn a_missing_schema_is_named_while_others_serve() {
             assert!(message(&reply).contains("upstream library"), "{reply:?}");
         }
         assert_eq!(other.status, StatusCode::METHOD_NOT_ALLOWED, "{version:?}: {other:?}");
-    }
-}
-
-#[tokio::test]
-async fn methods_that_take_streams_say_so() {
-    let (_backend, gateway) = start().await;
-    for version in Version::BOTH {
-        let mut client = gateway.client(version).await;
-        for line in ["POST /test/v1/collect", "POST /test/v1/converse", "POST /portico.test.v1.Echo/Collect"] {
-            let reply = client.send(call(line, "")).await;
-
-            assert_eq!(reply.status, StatusCode::NOT_IMPLEMENTED, "{version:?} {line}: {reply:?}");
-            assert_eq!((&reply.json()["code"], reply.reason().as_str()), (&json!(12), "METHOD_UNSUPPORTED"));
-            let words = message(&reply);
-            assert!(words.contains("portico.test.v1.Echo/") && words.contains("takes a stream"), "{words}");
-        }
     }
 }
 

@@ -4,6 +4,7 @@ mod admin;
 mod architecture;
 mod attacks;
 mod backend_smoke;
+mod client_streams;
 mod demo;
 mod demo_command;
 mod docs;

@@ -7,7 +7,7 @@ use super::{bounded, choose, limit, require, to_usize, value};
 use crate::config::file::{Json, Policy as RawPolicy};
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report};
-use crate::config::units::{Size, Span};
+use crate::config::units::{OptionalSpan, Size, Span};
 use crate::config::{MethodPattern, MethodSettings, PartialSettings, Policy};
 
 /// The policies of a file, in its order.
@@ -25,7 +25,7 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
         let max_request_message = message(limits.request_message, defaults.max_request_message);
         let max_response_message = message(limits.response_message, defaults.max_response_message);
         let settings = PartialSettings {
-            unary_timeout: timeout.unary.map(|span| bounded(&span, TIMEOUT, report).0),
+            unary_timeout: timeout.unary.map(|span| unary_timeout(&span, report)),
             stream_idle: timeout.stream_idle.map(|span| bounded(&span, TIMEOUT, report).0),
             max_request_message,
             max_response_message,
@@ -41,6 +41,14 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
         policies.push(Policy { matches, settings });
     }
     policies
+}
+
+fn unary_timeout(given: &Located<OptionalSpan>, report: &mut Report<'_>) -> Option<Duration> {
+    let Some(span) = given.value.0 else {
+        report.warn(&given.at, "a unary call whose client gives no deadline may now last for ever");
+        return None;
+    };
+    Some(bounded(&Located { value: Span(span), at: given.at.clone() }, TIMEOUT, report).0)
 }
 
 /// What a `json` section changes.

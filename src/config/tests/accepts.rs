@@ -195,14 +195,17 @@ policies:
   - match: "*"
     timeout: { unary: 3s, stream_idle: 3s }
     limits: { request_message: 3B, response_message: 4B }
+  - match: a.B/Slow
+    timeout: { unary: none }
 "#,
     );
 
     let settings = config.method("a.B/C");
-    assert_eq!(settings.unary_timeout, Duration::from_secs(1));
+    assert_eq!(settings.unary_timeout, Some(Duration::from_secs(1)));
     assert_eq!(settings.stream_idle, Duration::from_secs(2));
     assert_eq!((settings.max_request_message, settings.max_response_message), (3, 4));
-    assert_eq!(config.method("b.B/C").unary_timeout, Duration::from_secs(3));
+    assert_eq!(config.method("b.B/C").unary_timeout, Some(Duration::from_secs(3)));
+    assert_eq!(config.method("a.B/Slow").unary_timeout, None);
 }
 
 #[test]

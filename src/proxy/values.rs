@@ -1,0 +1,172 @@
+//! REST, client streaming: each JSON value of a body becomes one message as soon as it is there.
+//!
+//! The values are the elements of an array, or stand one per line. What path and query set holds for every message, as
+//! the rule of `google.api.http` reads when it is applied to each of them. Invariant: beside the piece of the body that
+//! came last no more than one message is kept, and the client's window opens only when that piece is used up.
+
+use std::borrow::Cow;
+use std::task::{Context, Poll, ready};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri, request};
+
+use super::call::Call;
+use super::forward::Outgoing;
+use super::pump::Source;
+use super::rest::{self, too_large};
+use crate::body::RequestBody;
+use crate::config::Json;
+use crate::error::{Error, Reason};
+use crate::grpc::frame::{self, PREFIX};
+use crate::snapshot::Transcoding;
+use crate::transcode::{self, Fault, Form, Input, RequestPlan, Values};
+
+/// Makes the call upstream out of a REST request whose body holds messages. Nothing of the body is read here.
+///
+/// # Errors
+/// The body is of a type that holds no messages, or a header cannot be passed on.
+pub(crate) fn adapt_in(
+    call: &Call,
+    path: PathAndQuery,
+    plan: &Transcoding,
+    captures: &[Cow<'_, str>],
+    parts: &request::Parts,
+    body: RequestBody,
+) -> Result<Outgoing, Error> {
+    let headers = rest::metadata(call, parts)?;
+    if plan.request.takes_http_body() {
+        let method = call.method().map_or("", |method| &method.name);
+        let message = format!("{method} takes a stream of raw bodies; it is served to gRPC clients only");
+        return Err(Error::new(Reason::MethodUnsupported, message));
+    }
+    let form = if body.is_end() { Form::Lines } else { form(&parts.headers)? };
+    let settings = call.settings();
+    let limit = settings.max_request_message;
+    let messages = ValueFrames {
+        body,
+        values: Values::new(form, limit),
+        piece: 0,
+        bytes: 0,
+        is_over: false,
+        plan: plan.request.clone(),
+        captures: captures.iter().map(|capture| Cow::Owned(capture.clone().into_owned())).collect(),
+        uri: parts.uri.clone(),
+        patch: parts.method == Method::PATCH,
+        json: settings.json,
+        limit,
+    };
+    Ok(Outgoing { path, headers, body: Source::Values(Box::new(messages)) })
+}
+
+/// How the messages stand in a body, by its type.
+fn form(headers: &HeaderMap) -> Result<Form, Error> {
+    if let Some(coding) =
+        headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(Error::new(
+            Reason::UnsupportedMediaType,
+            format!("content encoding {coding:?} is not taken here, send the body as it is"),
+        ));
+    }
+    let Some(media) = headers.get(CONTENT_TYPE) else { return Ok(Form::Array) };
+    let essence = media.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match &*essence {
+        "application/x-ndjson" | "application/ndjson" => Ok(Form::Lines),
+        json if json == "application/json" || json.ends_with("+json") => Ok(Form::Array),
+        other => Err(Error::new(
+            Reason::UnsupportedMediaType,
+            format!(
+                "content type {other:?} is not taken here, send application/x-ndjson, or application/json with an array"
+            ),
+        )),
+    }
+}
+
+/// The messages of a body as frames of gRPC.
+#[derive(Debug)]
+pub(crate) struct ValueFrames {
+    body: RequestBody,
+    values: Values,
+    /// Bytes of the last piece, for which the client's window is still closed.
+    piece: usize,
+    bytes: u64,
+    is_over: bool,
+    plan: RequestPlan,
+    captures: Box<[Cow<'static, str>]>,
+    uri: Uri,
+    patch: bool,
+    json: Json,
+    limit: usize,
+}
+
+impl ValueFrames {
+    /// The frame of the next message, `None` at the end.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        Poll::Ready(ready!(self.poll_value(cx)).map(|value| self.frame(&value?)))
+    }
+
+    /// Bytes of the body that were read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn poll_value(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        while !self.is_over {
+            if let Some(value) = self.values.take().map_err(|error| self.wrong(&error))? {
+                return Poll::Ready(Some(Ok(value)));
+            }
+            self.body.release(std::mem::take(&mut self.piece));
+            match ready!(self.body.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    self.piece = data.len();
+                    self.bytes += data.len() as u64;
+                    self.values.push(data);
+                }
+                Some(Err(broken)) => return Poll::Ready(Some(Err(broken.into()))),
+                None => {
+                    self.is_over = true;
+                    // No body is a stream without messages, whatever its type.
+                    if self.bytes > 0
+                        && let Some(value) = self.values.finish().map_err(|error| self.wrong(&error))?
+                    {
+                        return Poll::Ready(Some(Ok(value)));
+                    }
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn frame(&self, value: &[u8]) -> Result<Bytes, Error> {
+        let number = self.values.count();
+        let mut message = BytesMut::with_capacity(PREFIX + value.len() + 64);
+        message.put_bytes(0, PREFIX);
+        let input = Input {
+            captures: &self.captures,
+            query: self.uri.query(),
+            body: value,
+            content_type: None,
+            form: false,
+            patch: self.patch,
+        };
+        self.plan
+            .encode(&input, self.json, &mut message)
+            .map_err(|error| Error::invalid(error.field.clone(), error.describe()).in_message(number))?;
+        let length = message.len() - PREFIX;
+        let prefix = frame::prefix(length)
+            .filter(|_| length <= self.limit)
+            .ok_or_else(|| too_large(self.limit).in_message(number))?;
+        message[..PREFIX].copy_from_slice(&prefix);
+        Ok(message.freeze())
+    }
+
+    /// What is wrong between or with the bounds of the values; says the number of the message itself.
+    fn wrong(&self, error: &transcode::Error) -> Error {
+        match error.fault {
+            Fault::TooLarge => too_large(self.limit).in_message(self.values.count() + 1),
+            Fault::Client | Fault::Upstream => Error::invalid(error.field.clone(), error.describe()),
+        }
+    }
+}
