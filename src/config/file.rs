@@ -120,6 +120,7 @@ section! {
         emit_defaults: bool,
         preserve_proto_names: bool,
         enums_as_numbers: bool,
+        stream_envelope: bool,
     }
 }
 
@@ -138,6 +139,24 @@ section! {
         timeout: Timeout,
         json: Json,
         limits: MessageLimits,
+        compression: Switch<Compression>,
+        reply: Reply,
+    }
+}
+
+section! {
+    /// What the service may say of the HTTP reply.
+    Reply {
+        status_metadata: String,
+        headers: List<String>,
+    }
+}
+
+section! {
+    /// How replies of REST are compressed.
+    Compression {
+        min_size: Size,
+        encodings: List<String>,
     }
 }
 

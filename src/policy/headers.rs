@@ -8,9 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::{BufMut, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use ipnet::IpNet;
 
+use crate::config::Reply;
 use crate::grpc;
 use crate::grpc::metadata::{is_binary, is_hop_by_hop, is_http_only, is_of_edge, is_public, is_reserved};
 use crate::grpc::status::{decode_binary, encode_binary};
@@ -189,11 +190,33 @@ pub fn only_status(trailers: &mut HeaderMap) {
     }
 }
 
-/// Copies reply metadata, initial or trailing, into the headers or trailers of a REST reply.
-pub fn rest_reply(metadata: &HeaderMap, into: &mut HeaderMap) {
+/// Copies reply metadata, initial or that of an error, into the headers of a REST reply.
+pub fn rest_reply(metadata: &HeaderMap, settings: &Reply, into: &mut HeaderMap) {
     for (name, value) in metadata {
-        if is_public(name) {
+        if (is_public(name) || settings.headers.contains(name)) && settings.status_metadata.as_ref() != Some(name) {
             into.append(name, value.clone());
+        }
+    }
+}
+
+/// Copies trailing metadata into the trailers of a REST reply, where nothing of a reply can be steered any more.
+pub fn rest_trailers(metadata: &HeaderMap, settings: &Reply, into: &mut HeaderMap) {
+    for (name, value) in metadata {
+        if is_public(name) && settings.status_metadata.as_ref() != Some(name) {
+            into.append(name, value.clone());
+        }
+    }
+}
+
+/// The status that the service wants a successful REST reply to have; 200 if it says none that a reply can have.
+pub fn rest_status(metadata: &HeaderMap, settings: &Reply) -> StatusCode {
+    let said = settings.status_metadata.as_ref().and_then(|name| metadata.get(name));
+    let Some(said) = said else { return StatusCode::OK };
+    match StatusCode::from_bytes(said.as_bytes()) {
+        Ok(status) if (200..600).contains(&status.as_u16()) => status,
+        Ok(_) | Err(_) => {
+            tracing::debug!(value = ?said, "metadata that should hold an HTTP status does not");
+            StatusCode::OK
         }
     }
 }
@@ -331,9 +354,19 @@ mod tests {
 
         rest_reply(
             &map(&[("x-a", "1"), ("set-cookie", "x"), ("location", "/"), ("grpc-status", "0"), ("content-type", "x")]),
+            &Reply::default(),
             &mut out,
         );
 
         assert_eq!(out, map(&[("x-a", "1")]));
+    }
+
+    #[test]
+    fn a_status_is_one_that_a_reply_can_have() {
+        let settings = Reply { status_metadata: Some(HeaderName::from_static("x-code")), ..Reply::default() };
+        for (said, expected) in [("201", 201), ("599", 599), ("101", 200), ("600", 200), ("+20", 200), ("", 200)] {
+            assert_eq!(rest_status(&map(&[("x-code", said)]), &settings).as_u16(), expected, "{said}");
+            assert_eq!(rest_status(&map(&[("x-code", said)]), &Reply::default()).as_u16(), 200);
+        }
     }
 }

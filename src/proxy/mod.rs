@@ -9,6 +9,7 @@
 pub mod body;
 mod call;
 pub(crate) mod coding;
+mod compression;
 mod date;
 mod deadline;
 mod exchange;

@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use super::body::ReplyBody;
 use super::call::Call;
-use super::{coding, date};
+use super::{coding, compression, date};
 use crate::error::{Error, Reason};
 use crate::grpc;
 use crate::grpc::status;
@@ -53,7 +53,9 @@ pub(crate) fn attach(mut response: Response<ReplyBody>, mut call: Box<Call>) -> 
     call.http_status = response.status();
     // Announced trailers need the chunked coding, which a length excludes: RFC 9112 §6.2.
     let chunked = response.headers().contains_key(TRAILER);
-    if let Some(length) = response.body().length().filter(|_| !chunked) {
+    // RFC 9110 §8.6; a 304 would have to say the length of what it does not send.
+    let bare = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&response.status());
+    if let Some(length) = response.body().length().filter(|_| !chunked && !bare) {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     if call.version == Version::HTTP_2 {
@@ -111,7 +113,7 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     let content = status_json(&call, error);
     let mut headers = HeaderMap::new();
     if let Some(upstream) = error.upstream() {
-        headers::rest_reply(&upstream.metadata, &mut headers);
+        headers::rest_reply(&upstream.metadata, &call.settings().reply, &mut headers);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(allow) = error.allow() {
@@ -121,6 +123,7 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(coding::TAKEN));
     }
     echo_identifiers(&mut headers, &call);
+    let content = compression::at_once(&call, &mut headers, content);
     let mut response = Response::new(ReplyBody::whole(content, None, None));
     *response.status_mut() = error.http();
     *response.headers_mut() = headers;

@@ -7,16 +7,16 @@ use std::task::Poll;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Response, request};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
 
 use super::body::ReplyBody;
 use super::call::{Call, Trailers};
-use super::coding;
 use super::exchange::{reply_frame_error, several_replies};
 use super::forward::{self, Incoming, Outgoing};
 use super::pump::Source;
 use super::reply;
 use super::timer::Timer;
+use super::{coding, compression};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{self, PREFIX};
@@ -162,6 +162,7 @@ pub(super) fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
 pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming: Incoming) -> Response<ReplyBody> {
     match receive(&mut call, plan, incoming).await {
         Ok(mut answer) => {
+            answer.content = compression::whole(&call, &mut answer.headers, answer.content).await;
             call.response_bytes = answer.content.len() as u64;
             match call.trailers {
                 Trailers::Sent => {}
@@ -173,6 +174,7 @@ pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming:
                 Trailers::Dropped => answer.trailers = None,
             }
             let mut response = Response::new(ReplyBody::whole(answer.content, answer.trailers, None));
+            *response.status_mut() = answer.status;
             *response.headers_mut() = answer.headers;
             reply::echo_identifiers(response.headers_mut(), &call);
             reply::attach(response, call)
@@ -182,6 +184,7 @@ pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming:
 }
 
 struct Answer {
+    status: StatusCode,
     headers: HeaderMap,
     content: Bytes,
     trailers: Option<HeaderMap>,
@@ -237,12 +240,22 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
         return Err(compressed(upstream));
     }
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
-    headers::rest_reply(&head.headers, &mut headers);
+    let steering = &call.settings().reply;
+    headers::rest_reply(&head.headers, steering, &mut headers);
+    let status = headers::rest_status(&head.headers, steering);
     let (content_type, content) = write(call, plan, &message.bytes)?;
+    if !has_content(status) {
+        return Ok(Answer { status, headers, content: Bytes::new(), trailers: None });
+    }
     headers.insert(CONTENT_TYPE, content_type);
     let mut public = HeaderMap::new();
-    headers::rest_reply(&trailers, &mut public);
-    Ok(Answer { headers, content, trailers: Some(public).filter(|trailers| !trailers.is_empty()) })
+    headers::rest_trailers(&trailers, steering, &mut public);
+    Ok(Answer { status, headers, content, trailers: Some(public).filter(|trailers| !trailers.is_empty()) })
+}
+
+/// Whether a reply of that status has a body: RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
+pub(super) fn has_content(status: StatusCode) -> bool {
+    ![StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
 }
 
 pub(super) fn compressed(upstream: &str) -> Error {

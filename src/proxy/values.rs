@@ -8,11 +8,12 @@ use std::borrow::Cow;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri, request};
 
 use super::call::Call;
+use super::coding::{self, Content};
 use super::forward::Outgoing;
 use super::pump::Source;
 use super::rest::{self, too_large};
@@ -45,10 +46,8 @@ pub(crate) fn adapt_in(
     let settings = call.settings();
     let limit = settings.max_request_message;
     let messages = ValueFrames {
-        body,
+        content: Content::new(body, coding::of(&parts.headers)?),
         values: Values::new(form, limit),
-        piece: 0,
-        bytes: 0,
         is_over: false,
         plan: plan.request.clone(),
         captures: captures.iter().map(|capture| Cow::Owned(capture.clone().into_owned())).collect(),
@@ -62,14 +61,6 @@ pub(crate) fn adapt_in(
 
 /// How the messages stand in a body, by its type.
 fn form(headers: &HeaderMap) -> Result<Form, Error> {
-    if let Some(coding) =
-        headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        return Err(Error::new(
-            Reason::UnsupportedMediaType,
-            format!("content encoding {coding:?} is not taken here, send the body as it is"),
-        ));
-    }
     let Some(media) = headers.get(CONTENT_TYPE) else { return Ok(Form::Array) };
     let essence = media.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match &*essence {
@@ -87,11 +78,8 @@ fn form(headers: &HeaderMap) -> Result<Form, Error> {
 /// The messages of a body as frames of gRPC.
 #[derive(Debug)]
 pub(crate) struct ValueFrames {
-    body: RequestBody,
+    content: Content,
     values: Values,
-    /// Bytes of the last piece, for which the client's window is still closed.
-    piece: usize,
-    bytes: u64,
     is_over: bool,
     plan: RequestPlan,
     captures: Box<[Cow<'static, str>]>,
@@ -109,7 +97,7 @@ impl ValueFrames {
 
     /// Bytes of the body that were read.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.content.bytes()
     }
 
     fn poll_value(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
@@ -117,18 +105,13 @@ impl ValueFrames {
             if let Some(value) = self.values.take().map_err(|error| self.wrong(&error))? {
                 return Poll::Ready(Some(Ok(value)));
             }
-            self.body.release(std::mem::take(&mut self.piece));
-            match ready!(self.body.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    self.piece = data.len();
-                    self.bytes += data.len() as u64;
-                    self.values.push(data);
-                }
-                Some(Err(broken)) => return Poll::Ready(Some(Err(broken.into()))),
+            match ready!(self.content.poll_piece(cx)) {
+                Some(Ok(data)) => self.values.push(data),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
                     self.is_over = true;
                     // No body is a stream without messages, whatever its type.
-                    if self.bytes > 0
+                    if self.content.bytes() > 0
                         && let Some(value) = self.values.finish().map_err(|error| self.wrong(&error))?
                     {
                         return Poll::Ready(Some(Ok(value)));

@@ -395,3 +395,64 @@ async fn a_method_has_a_timeout_of_its_own() {
 
     assert_eq!(reply.status, StatusCode::GATEWAY_TIMEOUT, "{reply:?}");
 }
+
+/// A policy by which the service may steer replies.
+const STEERED: &str = "policies:
+  - { match: \"*\", reply: { status_metadata: X-HTTP-Code, headers: [Location, set-cookie] } }
+";
+
+/// A call of the echo service with this metadata in its reply.
+fn said(metadata: &[(&str, &str)], more: &serde_json::Value) -> String {
+    use base64::Engine as _;
+    let base64 = |value: &str| base64::engine::general_purpose::STANDARD.encode(value);
+    let headers: Vec<_> = metadata.iter().map(|(name, value)| json!({"name": name, "value": base64(value)})).collect();
+    let mut behaviour = json!({"headers": headers});
+    for (key, value) in more.as_object().expect("an object") {
+        behaviour[key] = value.clone();
+    }
+    json!({"text": "hi", "behaviour": behaviour}).to_string()
+}
+
+#[tokio::test]
+async fn a_service_may_steer_the_reply_where_a_policy_allows_it() {
+    let backend = backend::start().await;
+    let plain = TestGateway::over(backend.address).await;
+    let steered = TestGateway::start(&(upstream("echo", backend.address) + STEERED)).await;
+    steered.ready().await;
+    let json = [("content-type", "application/json")];
+    let metadata = [("x-http-code", "201"), ("location", "/v1/x"), ("set-cookie", "a=b"), ("refresh", "1")];
+    for version in Version::BOTH {
+        let (mut plain, mut steered) = (plain.client(version).await, steered.client(version).await);
+        for path in ["POST /test/v1/say", "POST /test/v1/repeat"] {
+            let body = said(&metadata, &json!({}));
+
+            let kept = with(&mut plain, path, &json, &body).await;
+            let reply = with(&mut steered, path, &json, &body).await;
+
+            assert_eq!(kept.status, StatusCode::OK, "{version:?} {path}");
+            assert_eq!(kept.headers["x-http-code"], "201");
+            assert!(!kept.headers.contains_key("location") && !kept.headers.contains_key("set-cookie"));
+            assert_eq!(reply.status, StatusCode::CREATED, "{version:?} {path}");
+            assert_eq!(
+                (&reply.headers["location"], &reply.headers["set-cookie"]),
+                (&metadata[1].1.parse().unwrap(), &metadata[2].1.parse().unwrap())
+            );
+            assert!(!reply.headers.contains_key("x-http-code") && !reply.headers.contains_key("refresh"));
+            assert!(!reply.body.is_empty());
+            for (code, expected) in [("204", 204), ("304", 304), ("205", 205), ("404", 404), ("99", 200), ("1xx", 200)]
+            {
+                let reply = with(&mut steered, path, &json, &said(&[("x-http-code", code)], &json!({}))).await;
+
+                assert_eq!(reply.status, expected, "{version:?} {path} {code}: {reply:?}");
+                let has_content = ![204, 205, 304].contains(&expected);
+                assert_eq!(!reply.body.is_empty(), has_content, "{version:?} {path} {code}: {reply:?}");
+                assert_eq!(reply.headers.contains_key("content-type"), has_content, "{version:?} {path} {code}");
+            }
+        }
+        let failure = said(&metadata, &json!({"failure": {"code": 5}}));
+        let reply = with(&mut steered, "POST /test/v1/say", &json, &failure).await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND, "{version:?}: only a successful reply has another status");
+        assert_eq!(reply.headers["location"], "/v1/x");
+        assert!(!reply.headers.contains_key("x-http-code"), "{reply:?}");
+    }
+}

@@ -5,6 +5,7 @@ mod architecture;
 mod attacks;
 mod backend_smoke;
 mod client_streams;
+mod compression;
 mod demo;
 mod demo_command;
 mod docs;

@@ -24,7 +24,7 @@ fn blocks(document: &str) -> Vec<(&str, &str)> {
 #[test]
 fn every_key_is_in_the_reference() {
     let reference = document("docs/configuration.md");
-    let sections: [(&str, &str, &[&str]); 16] = [
+    let sections: [(&str, &str, &[&str]); 18] = [
         ("## `listeners`", "", file::Listener::KEYS),
         ("### `listeners[].limits`", "", file::Limits::KEYS),
         ("## `admin`", "", file::Admin::KEYS),
@@ -38,6 +38,8 @@ fn every_key_is_in_the_reference() {
         ("## `policies`", "", file::Policy::KEYS),
         ("## `policies`", "timeout.", file::Timeout::KEYS),
         ("## `policies`", "limits.", file::MessageLimits::KEYS),
+        ("## `policies`", "compression.", file::Compression::KEYS),
+        ("## `policies`", "reply.", file::Reply::KEYS),
         ("## `telemetry`", "", file::Telemetry::KEYS),
         ("## `telemetry`", "access_log.", file::AccessLog::KEYS),
         ("## `workers`", "", &[]),
