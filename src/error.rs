@@ -33,7 +33,9 @@ pub struct UpstreamStatus {
     pub number: u32,
     /// The decoded `grpc-status-details-bin`: an encoded `google.rpc.Status`.
     pub details: Option<Bytes>,
-    /// Initial metadata and trailers together.
+    /// Of the reply's head, where it had one apart from its trailers.
+    pub initial: HeaderMap,
+    /// Trailers.
     pub metadata: HeaderMap,
 }
 
@@ -63,7 +65,7 @@ pub enum Reason {
     MethodUnsupported,
     /// The body's content type is not one that the method takes.
     UnsupportedMediaType,
-    /// The body's content encoding is not one that is taken.
+    /// A body, or messages, are compressed in a way that the gateway cannot inflate.
     UnsupportedEncoding,
     /// A header is malformed, or breaks the protocol.
     InvalidHeader,
@@ -141,9 +143,8 @@ impl Reason {
             Self::MethodNotAllowed => (Code::Unimplemented, StatusCode::METHOD_NOT_ALLOWED, Client),
             Self::MethodUnknown => (Code::Unimplemented, StatusCode::NOT_FOUND, Client),
             Self::MethodUnsupported => (Code::Unimplemented, StatusCode::NOT_IMPLEMENTED, Client),
-            Self::UnsupportedMediaType | Self::UnsupportedEncoding => {
-                (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client)
-            }
+            Self::UnsupportedMediaType => (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
+            Self::UnsupportedEncoding => (Code::Unimplemented, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
             // The code that gRPC servers answer with when they cannot read a frame.
             Self::InvalidFrame => (Code::Internal, StatusCode::BAD_REQUEST, Client),
             Self::RequestTooLarge => (Code::ResourceExhausted, StatusCode::PAYLOAD_TOO_LARGE, Client),
@@ -206,7 +207,7 @@ impl Error {
     pub fn upstream_status(number: u32, message: String, details: Option<Bytes>, metadata: HeaderMap) -> Self {
         let mut error = Self::new(Reason::UpstreamStatus, "");
         error.0.message = message.into();
-        error.0.upstream = Some(UpstreamStatus { number, details, metadata });
+        error.0.upstream = Some(UpstreamStatus { number, details, initial: HeaderMap::new(), metadata });
         error
     }
 
@@ -221,9 +222,7 @@ impl Error {
     #[must_use]
     pub fn with_initial_metadata(mut self, metadata: &HeaderMap) -> Self {
         if let Some(status) = &mut self.0.upstream {
-            for (name, value) in metadata {
-                status.metadata.append(name, value.clone());
-            }
+            status.initial = metadata.clone();
         }
         self
     }
@@ -266,6 +265,28 @@ impl Error {
             Some(status) => Code::from_number(status.number).map_or(StatusCode::INTERNAL_SERVER_ERROR, Code::http),
             None => self.0.reason.row().1,
         }
+    }
+
+    /// Code and HTTP status of a Connect reply: the table of <https://connectrpc.com/docs/protocol#error-codes>, but for
+    /// what HTTP itself has a status for, where clients take the code from the status.
+    pub fn connect(&self) -> (Code, StatusCode) {
+        let reason = self.0.reason;
+        match reason {
+            Reason::MethodNotAllowed | Reason::UnsupportedMediaType => (Code::Unknown, self.http()),
+            Reason::MethodUnknown => (Code::Unimplemented, self.http()),
+            _ => {
+                let code = Code::from_number(self.number()).filter(|code| *code != Code::Ok).unwrap_or(Code::Unknown);
+                (code, code.http())
+            }
+        }
+    }
+
+    /// Whether HTTP has a status for it, so that even a stream is refused by that.
+    pub fn is_of_http(&self) -> bool {
+        matches!(
+            self.0.reason,
+            Reason::MethodNotAllowed | Reason::UnsupportedMediaType | Reason::MethodUnknown | Reason::RouteNotFound
+        )
     }
 
     /// For people.

@@ -5,7 +5,7 @@
 
 use super::node::Node;
 use super::problem::Place;
-use super::read::{Entries, List, Located, Marker, Read, Report, Switch, section};
+use super::read::{Entries, List, Located, Marker, Read, Report, Switch, Table, section};
 use super::units::{OptionalSpan, Size, Span};
 
 section! {
@@ -141,6 +141,8 @@ section! {
         limits: MessageLimits,
         compression: Switch<Compression>,
         reply: Reply,
+        request_headers: Table,
+        reply_headers: Table,
     }
 }
 

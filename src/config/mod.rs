@@ -279,6 +279,10 @@ pub struct MethodSettings {
     pub compression: Compression,
     /// What the service may say of the HTTP reply.
     pub reply: Reply,
+    /// Headers of REST requests that set fields of the message: header, field.
+    pub request_headers: Arc<[(HeaderName, Box<str>)]>,
+    /// Headers of REST replies that are set by fields of the message.
+    pub reply_headers: Arc<[(HeaderName, Box<str>)]>,
 }
 
 /// What a service may say of the HTTP reply to a REST call by its metadata. Nothing, unless set.
@@ -317,7 +321,9 @@ pub struct PartialSettings {
     pub stream_envelope: Option<bool>,
     pub compression: Option<PartialCompression>,
     pub reply_status_metadata: Option<HeaderName>,
-    pub reply_headers: Option<Arc<[HeaderName]>>,
+    pub reply_metadata: Option<Arc<[HeaderName]>>,
+    pub request_headers: Option<Arc<[(HeaderName, Box<str>)]>>,
+    pub reply_headers: Option<Arc<[(HeaderName, Box<str>)]>>,
 }
 
 /// What a policy says of compression.
@@ -403,8 +409,14 @@ impl MethodSettings {
         if let Some(name) = &partial.reply_status_metadata {
             self.reply.status_metadata = Some(name.clone());
         }
-        if let Some(names) = &partial.reply_headers {
+        if let Some(names) = &partial.reply_metadata {
             self.reply.headers = Arc::clone(names);
+        }
+        if let Some(bound) = &partial.request_headers {
+            self.request_headers = Arc::clone(bound);
+        }
+        if let Some(bound) = &partial.reply_headers {
+            self.reply_headers = Arc::clone(bound);
         }
         match &partial.compression {
             None => {}
@@ -465,6 +477,8 @@ impl Default for MethodSettings {
             json: Json::default(),
             compression: Compression::default(),
             reply: Reply::default(),
+            request_headers: Arc::new([]),
+            reply_headers: Arc::new([]),
         }
     }
 }

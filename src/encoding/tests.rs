@@ -1,3 +1,5 @@
+//! Every coding, whole and in pieces, sound and broken.
+
 use bytes::BytesMut;
 use proptest::prelude::*;
 

@@ -22,6 +22,8 @@ pub fn prefix(length: usize) -> Option<[u8; PREFIX]> {
 #[derive(Debug)]
 pub struct Scanner {
     limit: usize,
+    /// The highest flag that may stand in a prefix.
+    flag: u8,
     state: State,
     messages: u64,
 }
@@ -51,7 +53,13 @@ pub enum FrameError {
 impl Scanner {
     /// A scanner at the start of a stream; messages may have up to `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { limit, state: START, messages: 0 }
+        Self { limit, flag: 1, state: START, messages: 0 }
+    }
+
+    /// The same for a stream whose sender named no encoding: none of its messages may be compressed.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        Self { flag: 0, ..self }
     }
 
     /// Follows the next bytes.
@@ -87,7 +95,7 @@ impl Scanner {
     }
 
     fn begin(&mut self, [flag, a, b, c, d]: [u8; PREFIX]) -> Result<(), FrameError> {
-        if flag > 1 {
+        if flag > self.flag {
             return Err(FrameError::BadFlag(flag));
         }
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -126,7 +134,7 @@ impl fmt::Display for FrameError {
             Self::TooLarge { length, limit } => {
                 write!(f, "message of {length} bytes exceeds the limit of {limit}")
             }
-            Self::BadFlag(flag) => write!(f, "message frame with compression flag {flag}, expected 0 or 1"),
+            Self::BadFlag(flag) => write!(f, "message frame with compression flag {flag}, which nothing announced"),
             Self::Truncated => f.write_str("stream ended inside a message"),
         }
     }

@@ -7,6 +7,7 @@ pub mod frame;
 pub mod messages;
 pub mod metadata;
 pub mod status;
+pub mod text;
 pub mod timeout;
 
 use http::HeaderName;
@@ -21,6 +22,9 @@ pub const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin
 pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// `grpc-encoding`: how compressed messages are compressed.
 pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+
+/// `grpc-accept-encoding`: what the sender can inflate.
+pub const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// Whether a service is one that every server may have beside its own: health, reflection, channelz. No gateway routes
 /// those, and none of its upstreams declares them.

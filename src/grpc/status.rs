@@ -90,6 +90,29 @@ impl Code {
         }
     }
 
+    /// The name in lower case, as errors of Connect show it (<https://connectrpc.com/docs/protocol#error-codes>).
+    pub fn connect_name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Cancelled => "canceled",
+            Self::Unknown => "unknown",
+            Self::InvalidArgument => "invalid_argument",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::PermissionDenied => "permission_denied",
+            Self::ResourceExhausted => "resource_exhausted",
+            Self::FailedPrecondition => "failed_precondition",
+            Self::Aborted => "aborted",
+            Self::OutOfRange => "out_of_range",
+            Self::Unimplemented => "unimplemented",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+            Self::DataLoss => "data_loss",
+            Self::Unauthenticated => "unauthenticated",
+        }
+    }
+
     /// The HTTP status of a REST reply (the table in `google/rpc/code.proto`).
     pub fn http(self) -> StatusCode {
         match self {

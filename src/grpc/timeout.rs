@@ -33,6 +33,14 @@ pub fn parse_seconds(value: &[u8]) -> Option<Duration> {
     Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
+/// Reads a `connect-timeout-ms`: one to ten digits (<https://connectrpc.com/docs/protocol#unary-request>).
+pub fn parse_millis(value: &[u8]) -> Option<Duration> {
+    if value.is_empty() || value.len() > 10 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(Duration::from_millis(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'))))
+}
+
 /// Writes a `grpc-timeout`, rounded up so that a deadline never becomes zero by rounding, in the finest unit that
 /// fits into eight digits.
 pub fn grpc_value(left: Duration) -> HeaderValue {
@@ -73,6 +81,15 @@ mod tests {
         assert_eq!(parse_seconds(b"30"), Some(Duration::from_secs(30)));
         for bad in [&b""[..], b".", b"-1", b"1e3", b"inf", b"NaN", b"1s", b"1.2.3"] {
             assert_eq!(parse_seconds(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn reads_up_to_ten_digits_of_milliseconds() {
+        assert_eq!(parse_millis(b"1500"), Some(Duration::from_millis(1500)));
+        assert_eq!(parse_millis(b"9999999999"), Some(Duration::from_millis(9_999_999_999)));
+        for bad in [&b""[..], b"10000000000", b"-1", b"1.5", b"1s"] {
+            assert_eq!(parse_millis(bad), None, "{bad:?}");
         }
     }
 

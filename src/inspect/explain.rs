@@ -209,6 +209,8 @@ impl Telling<'_> {
         let captures: Vec<_> = matched.captures.iter().map(|text| text.as_str().into()).collect();
         let content_type = self.asked.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let path = Input { captures: &captures, ..Input::default() };
+        let bound = plan.request.bound_headers(&self.asked.headers);
+        let headers = Input { headers: Some(&bound), ..Input::default() };
         let query = Input { query: self.query, ..Input::default() };
         // What cannot be decompressed is what the request is refused for, and that is told further down.
         let content = coding::of(&self.asked.headers)
@@ -219,6 +221,7 @@ impl Telling<'_> {
             if matches!(error.reason(), Reason::UnsupportedMediaType | Reason::UnsupportedEncoding));
         let given = [
             ("from path", path, !captures.is_empty()),
+            ("from headers", headers, !bound.is_empty()),
             ("from query", query, self.query.is_some_and(|query| !query.is_empty())),
             ("from body", body, read && !content.is_empty()),
         ];
@@ -232,7 +235,7 @@ impl Telling<'_> {
                 lines.put(label, &json);
             }
         }
-        let together = Input { captures: &captures, query: self.query, ..body };
+        let together = Input { captures: &captures, headers: Some(&bound), query: self.query, ..body };
         if let Verdict::Sent(Sent { message: Some(message), .. }) = &self.rehearsal.verdict
             && encode(&together).is_some_and(|given| given != message)
         {

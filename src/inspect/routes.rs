@@ -114,7 +114,7 @@ fn differences(settings: &MethodSettings, usual: &MethodSettings) -> Vec<String>
     let mut list = Vec::new();
     let mut note = |differs: bool, text: String| list.extend(differs.then_some(text));
     let &MethodSettings { unary_timeout, stream_idle, max_request_message, max_response_message, json, .. } = settings;
-    let MethodSettings { compression, reply, .. } = settings;
+    let MethodSettings { compression, reply, request_headers, reply_headers, .. } = settings;
     note(unary_timeout != usual.unary_timeout, format!("timeout.unary {}", OptionalSpan(unary_timeout)));
     note(stream_idle != usual.stream_idle, format!("timeout.stream_idle {}", Span(stream_idle)));
     let size = |bytes: usize| Size(bytes as u64);
@@ -129,6 +129,9 @@ fn differences(settings: &MethodSettings, usual: &MethodSettings) -> Vec<String>
     list.extend(json_options(json));
     if *compression != usual.compression {
         list.push(compression_text(compression));
+    }
+    for (key, bound) in [("request_headers", request_headers), ("reply_headers", reply_headers)] {
+        list.extend(bound.iter().map(|(name, field)| format!("{key} {name}: {field}")));
     }
     list.extend(reply.status_metadata.iter().map(|name| format!("reply.status_metadata {name}")));
     if !reply.headers.is_empty() {

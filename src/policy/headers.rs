@@ -66,16 +66,34 @@ pub fn native_request(headers: &mut HeaderMap, caller: &Caller<'_>) {
 /// # Errors
 /// A `-bin` header whose value is not base64.
 pub fn rest_request(headers: &HeaderMap, caller: &Caller<'_>) -> Result<HeaderMap, BadHeader> {
+    metadata(headers, caller, |name| match name.as_str().strip_prefix(METADATA_PREFIX) {
+        Some(rest) => HeaderName::from_bytes(rest.as_bytes()).ok(),
+        None => Some(name.clone()),
+    })
+}
+
+/// Makes the headers of a gRPC request out of those of a gRPC-Web or Connect request; what these protocols say of
+/// themselves is left out.
+///
+/// # Errors
+/// A `-bin` header whose value is not base64.
+pub fn rpc_request(headers: &HeaderMap, caller: &Caller<'_>) -> Result<HeaderMap, BadHeader> {
+    metadata(headers, caller, |name| {
+        let own = name.as_str().starts_with("connect-") || name.as_str() == "x-grpc-web";
+        (!own).then(|| name.clone())
+    })
+}
+
+/// Metadata out of headers; `rename` says under which name, if at all.
+fn metadata(
+    headers: &HeaderMap,
+    caller: &Caller<'_>,
+    rename: impl Fn(&HeaderName) -> Option<HeaderName>,
+) -> Result<HeaderMap, BadHeader> {
     let named = connection_named(headers);
     let mut metadata = HeaderMap::with_capacity(headers.len() + 8);
     for (name, value) in headers {
-        let renamed = match name.as_str().strip_prefix(METADATA_PREFIX) {
-            Some(rest) => match HeaderName::from_bytes(rest.as_bytes()) {
-                Ok(inner) => inner,
-                Err(_) => continue,
-            },
-            None => name.clone(),
-        };
+        let Some(renamed) = rename(name) else { continue };
         if is_http_only(&renamed) || is_reserved(&renamed) || named.iter().any(|named| named == name.as_str()) {
             continue;
         }
@@ -190,8 +208,17 @@ pub fn only_status(trailers: &mut HeaderMap) {
     }
 }
 
-/// Copies reply metadata, initial or that of an error, into the headers of a REST reply.
-pub fn rest_reply(metadata: &HeaderMap, settings: &Reply, into: &mut HeaderMap) {
+/// Copies reply metadata, initial or trailing, into the headers or trailers of a reply that is no gRPC.
+pub fn rest_reply(metadata: &HeaderMap, into: &mut HeaderMap) {
+    for (name, value) in metadata {
+        if is_public(name) {
+            into.append(name, value.clone());
+        }
+    }
+}
+
+/// [`rest_reply`] of initial metadata, or of an error's, by which the service may steer the reply.
+pub fn steered_reply(metadata: &HeaderMap, settings: &Reply, into: &mut HeaderMap) {
     for (name, value) in metadata {
         if (is_public(name) || settings.headers.contains(name)) && settings.status_metadata.as_ref() != Some(name) {
             into.append(name, value.clone());
@@ -199,8 +226,8 @@ pub fn rest_reply(metadata: &HeaderMap, settings: &Reply, into: &mut HeaderMap) 
     }
 }
 
-/// Copies trailing metadata into the trailers of a REST reply, where nothing of a reply can be steered any more.
-pub fn rest_trailers(metadata: &HeaderMap, settings: &Reply, into: &mut HeaderMap) {
+/// [`rest_reply`] of trailing metadata, where nothing of a reply can be steered any more.
+pub fn steered_trailers(metadata: &HeaderMap, settings: &Reply, into: &mut HeaderMap) {
     for (name, value) in metadata {
         if is_public(name) && settings.status_metadata.as_ref() != Some(name) {
             into.append(name, value.clone());
@@ -209,7 +236,7 @@ pub fn rest_trailers(metadata: &HeaderMap, settings: &Reply, into: &mut HeaderMa
 }
 
 /// The status that the service wants a successful REST reply to have; 200 if it says none that a reply can have.
-pub fn rest_status(metadata: &HeaderMap, settings: &Reply) -> StatusCode {
+pub fn steered_status(metadata: &HeaderMap, settings: &Reply) -> StatusCode {
     let said = settings.status_metadata.as_ref().and_then(|name| metadata.get(name));
     let Some(said) = said else { return StatusCode::OK };
     match StatusCode::from_bytes(said.as_bytes()) {
@@ -354,7 +381,6 @@ mod tests {
 
         rest_reply(
             &map(&[("x-a", "1"), ("set-cookie", "x"), ("location", "/"), ("grpc-status", "0"), ("content-type", "x")]),
-            &Reply::default(),
             &mut out,
         );
 
@@ -365,8 +391,8 @@ mod tests {
     fn a_status_is_one_that_a_reply_can_have() {
         let settings = Reply { status_metadata: Some(HeaderName::from_static("x-code")), ..Reply::default() };
         for (said, expected) in [("201", 201), ("599", 599), ("101", 200), ("600", 200), ("+20", 200), ("", 200)] {
-            assert_eq!(rest_status(&map(&[("x-code", said)]), &settings).as_u16(), expected, "{said}");
-            assert_eq!(rest_status(&map(&[("x-code", said)]), &Reply::default()).as_u16(), 200);
+            assert_eq!(steered_status(&map(&[("x-code", said)]), &settings).as_u16(), expected, "{said}");
+            assert_eq!(steered_status(&map(&[("x-code", said)]), &Reply::default()).as_u16(), 200);
         }
     }
 }

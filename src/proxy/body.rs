@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::call::Call;
+use super::framed::FramedBody;
 use super::local::LocalBody;
 use super::native::NativeBody;
 use super::stream::StreamBody;
@@ -22,6 +23,7 @@ pub struct ReplyBody(Kind);
 enum Kind {
     Whole { data: Option<Bytes>, trailers: Option<HeaderMap>, call: Option<Box<Call>> },
     Native(Box<NativeBody>),
+    Framed(Box<FramedBody>),
     Local(Box<LocalBody>),
     Stream(Box<StreamBody>),
 }
@@ -51,6 +53,10 @@ impl ReplyBody {
         Self(Kind::Native(body))
     }
 
+    pub(crate) fn framed(body: Box<FramedBody>) -> Self {
+        Self(Kind::Framed(body))
+    }
+
     pub(crate) fn local(body: Box<LocalBody>) -> Self {
         Self(Kind::Local(body))
     }
@@ -71,6 +77,7 @@ impl ReplyBody {
                 Poll::Ready(part.map(Ok))
             }
             Kind::Native(body) => body.poll_part(cx),
+            Kind::Framed(body) => body.poll_part(cx),
             Kind::Local(body) => body.poll_part(cx),
             Kind::Stream(body) => body.poll_part(cx),
         }
@@ -82,6 +89,7 @@ impl ReplyBody {
     pub fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
             Kind::Native(body) => body.poll_aside(cx),
+            Kind::Framed(body) => body.poll_aside(cx),
             Kind::Stream(body) => body.poll_aside(cx),
             Kind::Whole { .. } | Kind::Local(_) => Poll::Pending,
         }
@@ -92,6 +100,7 @@ impl ReplyBody {
         match &self.0 {
             Kind::Whole { data, trailers, .. } => data.is_none() && trailers.is_none(),
             Kind::Native(body) => body.is_end(),
+            Kind::Framed(body) => body.is_end(),
             Kind::Stream(body) => body.is_end(),
             Kind::Local(_) => false,
         }
@@ -101,7 +110,7 @@ impl ReplyBody {
     pub fn length(&self) -> Option<u64> {
         match &self.0 {
             Kind::Whole { data, .. } => Some(data.as_ref().map_or(0, |data| data.len() as u64)),
-            Kind::Native(_) | Kind::Local(_) | Kind::Stream(_) => None,
+            Kind::Native(_) | Kind::Framed(_) | Kind::Local(_) | Kind::Stream(_) => None,
         }
     }
 
@@ -145,9 +154,11 @@ impl http_body::Body for ReplyBody {
             Kind::Whole { data, trailers: None, .. } => {
                 SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
             }
-            Kind::Whole { trailers: Some(_), .. } | Kind::Native(_) | Kind::Local(_) | Kind::Stream(_) => {
-                SizeHint::default()
-            }
+            Kind::Whole { trailers: Some(_), .. }
+            | Kind::Native(_)
+            | Kind::Framed(_)
+            | Kind::Local(_)
+            | Kind::Stream(_) => SizeHint::default(),
         }
     }
 }

@@ -11,12 +11,14 @@ use http::header::TE;
 use http::{Method as HttpMethod, Request, StatusCode, Uri, Version, request};
 use tokio::time::Instant;
 
+use super::Peer;
 use super::compression::Accepted;
 use super::forward::Trail;
+use super::protocol::Dialect;
 use super::worker::{Prepared, Worker};
-use super::{Peer, protocol};
 use crate::body::RequestBody;
 use crate::config::MethodSettings;
+use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
 use crate::grpc::status::Code;
 use crate::policy::headers::Caller;
@@ -32,6 +34,7 @@ pub(crate) struct Call {
     pub(crate) prepared: Rc<Prepared>,
     pub(crate) peer: Rc<Peer>,
     pub(crate) protocol: Protocol,
+    pub(crate) dialect: Dialect,
     pub(crate) http_method: HttpMethod,
     pub(crate) uri: Uri,
     pub(crate) version: Version,
@@ -109,11 +112,13 @@ impl Call {
         request: &Request<RequestBody>,
     ) -> Box<Self> {
         let headers = request.headers();
+        let dialect = Dialect::of(request.method(), request.uri(), headers);
         Box::new(Self {
             worker: Rc::clone(worker),
             prepared,
             peer,
-            protocol: protocol::classify(headers),
+            protocol: dialect.protocol(),
+            dialect,
             http_method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
@@ -183,6 +188,11 @@ impl Call {
         }
     }
 
+    /// Whether the upstream takes messages of that encoding.
+    pub(crate) fn takes(&self, encoding: Encoding) -> bool {
+        self.upstream_index().is_some_and(|index| self.prepared.cluster(index).takes(encoding))
+    }
+
     /// What the upstream is told of the caller.
     pub(crate) fn caller(&self) -> Caller<'_> {
         Caller {
@@ -202,9 +212,13 @@ impl Call {
     /// A deadline that cannot be read.
     pub(crate) fn deadline(&self, parts: &request::Parts) -> Result<Option<Instant>, Error> {
         let client = super::deadline::requested(&parts.headers)?;
+        let connect = match self.protocol {
+            Protocol::Connect => super::deadline::of_connect(&parts.headers)?,
+            Protocol::Grpc | Protocol::GrpcWeb | Protocol::Rest => None,
+        };
         let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
         let method = self.settings().unary_timeout.filter(|_| unary);
-        Ok([client, method].into_iter().flatten().min().and_then(|left| self.started.checked_add(left)))
+        Ok([client, connect, method].into_iter().flatten().min().and_then(|left| self.started.checked_add(left)))
     }
 
     /// How long the call may stand still; unary calls have a deadline instead.

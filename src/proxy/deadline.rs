@@ -13,6 +13,9 @@ const SERVER_TIMEOUT: HeaderName = HeaderName::from_static("x-server-timeout");
 /// Seconds, as HTTP clients send them.
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
 
+/// Milliseconds: <https://connectrpc.com/docs/protocol#unary-request>.
+const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
+
 /// The least of `grpc-timeout`, `x-server-timeout` and `request-timeout`.
 ///
 /// # Errors
@@ -23,6 +26,14 @@ pub(crate) fn requested(headers: &HeaderMap) -> Result<Option<Duration>, Error> 
     let server = read(headers, &SERVER_TIMEOUT, timeout::parse_seconds, "seconds such as 1.5")?;
     let request = read(headers, &REQUEST_TIMEOUT, timeout::parse_seconds, "seconds such as 1.5")?;
     Ok([grpc, server, request].into_iter().flatten().min())
+}
+
+/// `connect-timeout-ms`, which calls of Connect may have beside those.
+///
+/// # Errors
+/// It is malformed.
+pub(crate) fn of_connect(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    read(headers, &CONNECT_TIMEOUT, timeout::parse_millis, "one to ten digits")
 }
 
 fn read(

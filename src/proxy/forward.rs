@@ -94,6 +94,7 @@ pub(crate) async fn send(
             Ok(answer) => {
                 let (head, body) = answer.into_parts();
                 check(cluster.name(), &head)?;
+                cluster.learn(&head.headers);
                 pump.arrived();
                 return Ok(Incoming { head, body, pump, timer, lease });
             }

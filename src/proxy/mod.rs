@@ -10,15 +10,19 @@ pub mod body;
 mod call;
 pub(crate) mod coding;
 mod compression;
+mod connect;
 mod date;
 mod deadline;
 mod exchange;
 mod form;
 mod forward;
+mod framed;
 mod local;
 mod native;
+mod negotiate;
 mod protocol;
 mod pump;
+mod recode;
 pub mod rehearsal;
 mod reply;
 mod resolve;
@@ -38,6 +42,7 @@ use crate::body::RequestBody;
 use crate::config;
 use crate::error::{Error, Reason};
 use crate::snapshot::Transcoding;
+use crate::telemetry::Protocol;
 use body::ReplyBody;
 use call::{Call, Target};
 use form::Form;
@@ -65,16 +70,18 @@ pub struct Proxy {
     worker: Rc<Worker>,
 }
 
-/// A reply's head, and what turns the rest into the caller's protocol.
-enum Answered<'s> {
-    Native(Incoming),
-    Rest(&'s Transcoding, Incoming),
+/// What turns a reply into the caller's protocol; plans are for messages in JSON.
+enum Way<'s> {
+    Grpc(Option<&'s Transcoding>),
+    ConnectStream(Option<&'s Transcoding>),
+    ConnectUnary(&'s Transcoding),
+    Rest(&'s Transcoding),
 }
 
-/// A request in the form of a gRPC call, and what turns the reply back; `None` for callers of gRPC.
+/// A request in the form of a gRPC call, and what turns the reply back.
 struct Adapted<'s> {
     outgoing: Outgoing,
-    plan: Option<&'s Transcoding>,
+    way: Way<'s>,
     timer: Timer,
 }
 
@@ -107,9 +114,11 @@ impl Proxy {
                 Err(error) => reply::error(call, &error),
             },
             Route::Options(allow) => reply::options(call, allow),
-            route @ (Route::Grpc | Route::Rest { .. }) => match self.forward(&mut call, route, parts, body).await {
-                Ok(Answered::Native(incoming)) => native::adapt_out(call, incoming),
-                Ok(Answered::Rest(plan, incoming)) => match form {
+            route => match self.forward(&mut call, route, parts, body).await {
+                Ok((Way::Grpc(plan), incoming)) => native::adapt_out(call, plan, incoming),
+                Ok((Way::ConnectStream(plan), incoming)) => framed::connect_stream(call, plan, incoming),
+                Ok((Way::ConnectUnary(plan), incoming)) => connect::adapt_out(call, plan, incoming).await,
+                Ok((Way::Rest(plan), incoming)) => match form {
                     Some(form) => stream::adapt_out(call, &plan.reply, form, incoming).await,
                     None => rest::adapt_out(call, plan, incoming).await,
                 },
@@ -124,16 +133,13 @@ impl Proxy {
         route: Route<'s, '_>,
         parts: request::Parts,
         body: RequestBody,
-    ) -> Result<Answered<'s>, Error> {
-        let Adapted { outgoing, plan, timer } = self.adapt_in(call, route, parts, body).await?;
+    ) -> Result<(Way<'s>, Incoming), Error> {
+        let Adapted { outgoing, way, timer } = self.adapt_in(call, route, parts, body).await?;
         call.forwarded();
         let cluster = call.upstream_index().map(|index| Rc::clone(call.prepared.cluster(index)));
         let cluster = cluster.ok_or_else(|| Error::new(Reason::MethodUnknown, "no upstream serves this method"))?;
         let incoming = forward::send(&cluster, outgoing, timer, &mut call.trail).await?;
-        Ok(match plan {
-            Some(plan) => Answered::Rest(plan, incoming),
-            None => Answered::Native(incoming),
-        })
+        Ok((way, incoming))
     }
 
     /// Everything between the route and the upstream.
@@ -154,17 +160,29 @@ impl Proxy {
                 .map_err(|_| Error::new(Reason::InvalidPath, "the path cannot be sent upstream"))?,
         };
         // Authentication, authorization, limits and admission are asked here, before any of the body is read.
-        let (outgoing, plan) = match route {
+        let (outgoing, way) = match route {
             Route::Rest { binding: _, plan, captures }
                 if plan.request.takes_body() && call.method().is_some_and(|method| method.client_streaming) =>
             {
-                (values::adapt_in(call, path, plan, &captures, &parts, body)?, Some(plan))
+                (values::adapt_in(call, path, plan, &captures, &parts, body)?, Way::Rest(plan))
             }
             Route::Rest { binding: _, plan, captures } => {
-                (rest::adapt_in(call, path, plan, &captures, &parts, body, &mut timer).await?, Some(plan))
+                (rest::adapt_in(call, path, plan, &captures, &parts, body, &mut timer).await?, Way::Rest(plan))
             }
-            Route::Grpc | Route::Local(_) | Route::Options(_) => (native::adapt_in(call, path, parts, body), None),
+            Route::ConnectUnary(plan) => {
+                (connect::adapt_in(call, path, plan, &parts, body, &mut timer).await?, Way::ConnectUnary(plan))
+            }
+            Route::ConnectStream(plan) => {
+                (native::adapt_in_framed(call, path, plan, &parts, body)?, Way::ConnectStream(plan))
+            }
+            Route::Grpc(plan) if call.protocol == Protocol::GrpcWeb => {
+                (native::adapt_in_framed(call, path, plan, &parts, body)?, Way::Grpc(plan))
+            }
+            Route::Grpc(plan) => (native::adapt_in(call, path, plan, parts, body)?, Way::Grpc(plan)),
+            Route::Local(_) | Route::Options(_) => {
+                return Err(Error::new(Reason::MethodUnknown, "no upstream serves this method"));
+            }
         };
-        Ok(Adapted { outgoing, plan, timer })
+        Ok(Adapted { outgoing, way, timer })
     }
 }

@@ -11,22 +11,64 @@ use super::body::{Abort, ReplyBody};
 use super::call::Call;
 use super::exchange::Exchange;
 use super::forward::{self, Incoming, Outgoing};
+use super::framed::FramedBody;
+use super::protocol::Framing;
 use super::pump::{Frames, Source};
-use super::{protocol, reply};
+use super::{negotiate, protocol, reply};
 use crate::body::{Part, RequestBody};
+use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
+use crate::grpc;
 use crate::policy::headers;
+use crate::snapshot::Transcoding;
 
 /// Makes the call upstream out of a native gRPC request.
-pub(crate) fn adapt_in(call: &Call, path: PathAndQuery, mut parts: request::Parts, body: RequestBody) -> Outgoing {
+///
+/// # Errors
+/// Its messages would have to be read here, and cannot be.
+pub(crate) fn adapt_in(
+    call: &Call,
+    path: PathAndQuery,
+    plan: Option<&Transcoding>,
+    mut parts: request::Parts,
+    body: RequestBody,
+) -> Result<Outgoing, Error> {
     headers::native_request(&mut parts.headers, &call.caller());
+    let encoding = parts.headers.get(grpc::ENCODING);
+    let known = encoding.and_then(|value| Encoding::parse(value.to_str().ok()?));
+    if plan.is_some() || known.is_some_and(|known| known != Encoding::Identity && !call.takes(known)) {
+        let given = parts.headers.clone();
+        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let body = negotiate::source(call, plan, &given, &mut parts.headers, body)?;
+        return Ok(Outgoing { path, headers: parts.headers, body });
+    }
+    // What is not known here may be known to the upstream.
+    let plain = encoding.is_none() || known == Some(Encoding::Identity);
     let unary = call.method().is_some_and(|method| !method.client_streaming);
     let frames = Frames::new(body, call.settings().max_request_message, unary);
-    Outgoing { path, headers: parts.headers, body: Source::Stream(frames) }
+    let body = Source::Stream(if plain { frames.plain() } else { frames });
+    Ok(Outgoing { path, headers: parts.headers, body })
 }
 
-/// Makes the reply to the client out of the upstream's.
-pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<ReplyBody> {
+/// Makes the call upstream out of a request of gRPC-Web or of a Connect stream.
+///
+/// # Errors
+/// As above, or a binary header is malformed.
+pub(crate) fn adapt_in_framed(
+    call: &Call,
+    path: PathAndQuery,
+    plan: Option<&Transcoding>,
+    parts: &request::Parts,
+    body: RequestBody,
+) -> Result<Outgoing, Error> {
+    let mut headers = headers::rpc_request(&parts.headers, &call.caller()).map_err(reply::bad_header)?;
+    let body = negotiate::source(call, plan, &parts.headers, &mut headers, body)?;
+    Ok(Outgoing { path, headers, body })
+}
+
+/// Makes the reply to a client of gRPC or gRPC-Web out of the upstream's; `plan` is for messages in JSON.
+pub(crate) fn adapt_out(mut call: Box<Call>, plan: Option<&Transcoding>, incoming: Incoming) -> Response<ReplyBody> {
+    let passes = plan.is_none() && call.dialect.framing == Framing::Grpc;
     let unary = call.method().is_some_and(|method| !method.server_streaming);
     let is_over = forward::is_trailers_only(&incoming.head, &incoming.body);
     let (exchange, mut head) = Exchange::new(incoming, call.settings().max_response_message, unary);
@@ -36,8 +78,12 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
     head.status = StatusCode::OK;
     call.http_status = head.status;
     let is_grpc = |value: &HeaderValue| protocol::is_grpc(value.as_bytes());
-    if !head.headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
-        head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    if !passes || !head.headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
+        head.headers.insert(CONTENT_TYPE, call.dialect.content_type());
+    }
+    let encoding = plan.and_then(|_| negotiate::sent(&head.headers));
+    if plan.is_some() {
+        head.headers.remove(grpc::ENCODING);
     }
     let body = if is_over {
         headers::only_status(&mut head.headers);
@@ -49,6 +95,8 @@ pub(crate) fn adapt_out(mut call: Box<Call>, incoming: Incoming) -> Response<Rep
         }
         call.complete();
         ReplyBody::whole(Bytes::new(), None, Some(call))
+    } else if !passes {
+        ReplyBody::framed(Box::new(FramedBody::new(call, exchange, plan, encoding)))
     } else {
         ReplyBody::native(Box::new(NativeBody { exchange: Some(exchange), call }))
     };

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::SendStream;
 
+use super::recode::Recode;
 use super::timer::Timer;
 use super::values::ValueFrames;
 use crate::body::RequestBody;
@@ -41,6 +42,8 @@ pub(crate) enum Source {
     Frame(Bytes),
     /// The client's own frames, as they come.
     Stream(Frames),
+    /// The client's messages, in frames made here.
+    Recoded(Box<Recode>),
     /// Frames made of the client's JSON, as it comes.
     Values(Box<ValueFrames>),
     /// Nothing more.
@@ -59,6 +62,11 @@ pub(crate) struct Frames {
 impl Frames {
     pub(crate) fn new(body: RequestBody, limit: usize, unary: bool) -> Self {
         Self { body, scanner: Scanner::new(limit), unary }
+    }
+
+    /// The same from a client that named no encoding: none of its messages may be compressed.
+    pub(crate) fn plain(self) -> Self {
+        Self { scanner: self.scanner.plain(), ..self }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
@@ -129,7 +137,7 @@ enum Replay {
 
 impl Pump {
     pub(crate) fn new(source: Source) -> Self {
-        let from_client = matches!(source, Source::Stream(_));
+        let from_client = matches!(source, Source::Stream(_) | Source::Recoded(_));
         Self {
             source,
             stream: None,
@@ -176,6 +184,7 @@ impl Pump {
     pub(crate) fn bytes(&self) -> Option<u64> {
         match &self.source {
             Source::Values(values) => Some(values.bytes()),
+            Source::Recoded(recode) => Some(recode.bytes()),
             Source::Frame(_) | Source::Stream(_) | Source::End => self.from_client.then_some(self.bytes),
         }
     }
@@ -267,6 +276,7 @@ fn next_chunk(replay: &mut Replay, source: &mut Source, cx: &mut Context<'_>) ->
             Some(Next::Read(Ok(frame)))
         }
         Source::Stream(frames) => ready!(frames.poll_next(cx)).map(Next::Read),
+        Source::Recoded(recode) => ready!(recode.poll_next(cx)).map(Next::Read),
         Source::Values(values) => ready!(values.poll_next(cx)).map(Next::Read),
         Source::End => None,
     })
@@ -278,6 +288,7 @@ impl Source {
             // The values are over when the body says so, which it is asked for then.
             Self::Frame(_) | Self::Values(_) => false,
             Self::Stream(frames) => frames.is_end(),
+            Self::Recoded(recode) => recode.is_end(),
             Self::End => true,
         }
     }

@@ -81,7 +81,7 @@ impl Proxy {
         let outcome = match resolve::resolve(&prepared.snapshot, &mut call, &parts, uri.path()) {
             Ok(Route::Local(_)) => Ok(Verdict::Local),
             Ok(Route::Options(allow)) => Ok(Verdict::Options(allow)),
-            Ok(route @ (Route::Grpc | Route::Rest { .. })) => {
+            Ok(route) => {
                 if let Route::Rest { binding, captures, plan: _ } = &route {
                     let captures = captures.iter().cloned().map(Cow::into_owned).collect();
                     matched = Some(Matched { binding: *binding, captures });
@@ -105,14 +105,14 @@ impl Proxy {
 }
 
 fn sent(call: &Call, adapted: Adapted<'_>) -> Sent {
-    let Adapted { outgoing, plan: _, timer } = adapted;
+    let Adapted { outgoing, way: _, timer } = adapted;
     Sent {
         path: outgoing.path.to_string(),
         headers: outgoing.headers,
         deadline: timer.deadline().map(|deadline| deadline - call.started),
         message: match outgoing.body {
             Source::Frame(frame) => Some(frame.slice(PREFIX..)),
-            Source::Stream(_) | Source::Values(_) | Source::End => None,
+            Source::Stream(_) | Source::Recoded(_) | Source::Values(_) | Source::End => None,
         },
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! REST callers get `google.rpc.Status` as JSON (<https://google.aip.dev/193>), gRPC callers a reply of trailers only.
 
+use base64::Engine as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRAILER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
@@ -9,13 +10,15 @@ use prost::Message as _;
 
 use super::body::ReplyBody;
 use super::call::Call;
-use super::{coding, compression, date};
+use super::protocol::Framing;
+use super::{coding, compression, connect, date, negotiate};
 use crate::error::{Error, Reason};
 use crate::grpc;
-use crate::grpc::status;
+use crate::grpc::frame::{self, PREFIX};
+use crate::grpc::status::{self, BASE64};
 use crate::pb::google::protobuf::Any;
 use crate::pb::google::rpc::{BadRequest, ErrorInfo, Status, bad_request::FieldViolation};
-use crate::policy::headers;
+use crate::policy::headers::{self, BadHeader};
 use crate::snapshot::SchemaState;
 use crate::telemetry::Protocol;
 use crate::telemetry::trace::{RequestId, TraceParent};
@@ -29,9 +32,16 @@ pub(crate) fn error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     call.failed(error);
     tracing::debug!(reason = error.reason().name(), message = error.message(), "call failed");
     match call.protocol {
-        Protocol::Grpc => grpc_error(call, error),
-        Protocol::Rest | Protocol::GrpcWeb | Protocol::Connect => rest_error(call, error),
+        Protocol::Grpc | Protocol::GrpcWeb => grpc_error(call, error),
+        Protocol::Connect => connect_error(call, error),
+        Protocol::Rest => rest_error(call, error),
     }
+}
+
+/// What a malformed header makes of its call.
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` has it")]
+pub(crate) fn bad_header(bad: BadHeader) -> Error {
+    Error::new(Reason::InvalidHeader, format!("header {}: {}", bad.name, bad.problem))
 }
 
 /// Answers OPTIONS.
@@ -87,7 +97,10 @@ pub(crate) fn grpc_trailers(call: &Call, error: &Error) -> HeaderMap {
 
 fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     let mut headers = HeaderMap::with_capacity(6);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(CONTENT_TYPE, call.dialect.content_type());
+    if error.reason() == Reason::UnsupportedEncoding {
+        headers.insert(grpc::ACCEPT_ENCODING, negotiate::SUPPORTED);
+    }
     put_status(&call, error, &mut headers);
     echo_identifiers(&mut headers, &call);
     call.http_status = StatusCode::OK;
@@ -113,7 +126,9 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     let content = status_json(&call, error);
     let mut headers = HeaderMap::new();
     if let Some(upstream) = error.upstream() {
-        headers::rest_reply(&upstream.metadata, &call.settings().reply, &mut headers);
+        let steering = &call.settings().reply;
+        headers::steered_reply(&upstream.metadata, steering, &mut headers);
+        headers::steered_reply(&upstream.initial, steering, &mut headers);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(allow) = error.allow() {
@@ -128,6 +143,105 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     *response.status_mut() = error.http();
     *response.headers_mut() = headers;
     attach(response, call)
+}
+
+fn connect_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
+    let stream = call.dialect.framing == Framing::ConnectStream && !error.is_of_http();
+    let mut headers = HeaderMap::new();
+    let (content, status) = if stream {
+        headers.insert(CONTENT_TYPE, call.dialect.content_type());
+        let none = HeaderMap::new();
+        (end_stream(&call, Some(error), error.upstream().map_or(&none, |upstream| &upstream.metadata)), StatusCode::OK)
+    } else {
+        if let Some(upstream) = error.upstream() {
+            headers::rest_reply(&upstream.initial, &mut headers);
+            connect::put_trailers(&upstream.metadata, &mut headers);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        (connect_json(&call, error).freeze(), error.connect().1)
+    };
+    if error.reason() == Reason::UnsupportedEncoding {
+        let name = if stream { negotiate::CONNECT_ACCEPT } else { ACCEPT_ENCODING };
+        headers.insert(name, negotiate::SUPPORTED);
+    }
+    if let Some(allow) = error.allow() {
+        headers.insert(ALLOW, allow.clone());
+    }
+    echo_identifiers(&mut headers, &call);
+    let mut response = Response::new(ReplyBody::whole(content, None, None));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    attach(response, call)
+}
+
+/// Ends a Connect stream that has no messages.
+pub(crate) fn connect_end(mut call: Box<Call>, trailers: &HeaderMap) -> Response<ReplyBody> {
+    let content = end_stream(&call, None, trailers);
+    call.response_bytes = content.len() as u64;
+    let mut response = Response::new(ReplyBody::whole(content, None, None));
+    response.headers_mut().insert(CONTENT_TYPE, call.dialect.content_type());
+    echo_identifiers(response.headers_mut(), &call);
+    attach(response, call)
+}
+
+/// An error as Connect writes it (<https://connectrpc.com/docs/protocol#error-end-stream>).
+fn connect_json(call: &Call, error: &Error) -> BytesMut {
+    let details = match error.upstream() {
+        Some(upstream) => upstream_details(upstream.details.as_deref()),
+        None => own_details(call, error),
+    };
+    let mut json = BytesMut::with_capacity(256);
+    json.put_slice(b"{\"code\":\"");
+    json.put_slice(error.connect().0.connect_name().as_bytes());
+    json.put_slice(b"\",\"message\":");
+    transcode::write_text(error.message(), &mut json);
+    for (index, detail) in details.iter().enumerate() {
+        json.put_slice(if index == 0 { b",\"details\":[" } else { b"," });
+        json.put_slice(b"{\"type\":");
+        let name = detail.type_url.rsplit('/').next().unwrap_or_default();
+        transcode::write_text(name, &mut json);
+        json.put_slice(b",\"value\":\"");
+        json.put_slice(BASE64.encode(&detail.value).as_bytes());
+        json.put_slice(b"\"}");
+    }
+    if !details.is_empty() {
+        json.put_u8(b']');
+    }
+    json.put_u8(b'}');
+    json
+}
+
+/// The last frame of a Connect stream (<https://connectrpc.com/docs/protocol#error-end-stream>).
+pub(crate) fn end_stream(call: &Call, error: Option<&Error>, trailers: &HeaderMap) -> Bytes {
+    const FLAG: u8 = 2;
+    let mut frame = BytesMut::with_capacity(256);
+    frame.put_bytes(0, PREFIX);
+    frame.put_u8(b'{');
+    if let Some(error) = error {
+        frame.put_slice(b"\"error\":");
+        frame.put_slice(&connect_json(call, error));
+    }
+    let mut public = HeaderMap::with_capacity(trailers.len());
+    headers::rest_reply(trailers, &mut public);
+    for (index, name) in public.keys().enumerate() {
+        match (index, error) {
+            (0, Some(_)) => frame.put_slice(b",\"metadata\":{"),
+            (0, None) => frame.put_slice(b"\"metadata\":{"),
+            _ => frame.put_u8(b','),
+        }
+        transcode::write_text(name.as_str(), &mut frame);
+        for (index, value) in public.get_all(name).iter().enumerate() {
+            frame.put_slice(if index == 0 { b":[" } else { b"," });
+            transcode::write_text(&String::from_utf8_lossy(value.as_bytes()), &mut frame);
+        }
+        frame.put_u8(b']');
+    }
+    frame.put_slice(if public.is_empty() { b"}" } else { b"}}" });
+    // Headers are bounded far below four gigabytes.
+    let prefix = frame::prefix(frame.len() - PREFIX).unwrap_or_default();
+    frame[..PREFIX].copy_from_slice(&prefix);
+    frame[0] = FLAG;
+    frame.freeze()
 }
 
 /// `google.rpc.Status` as JSON.

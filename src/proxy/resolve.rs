@@ -6,7 +6,8 @@ use http::{HeaderValue, Method, Version, request};
 use smallvec::SmallVec;
 
 use super::call::{Call, Target};
-use super::local;
+use super::protocol::{CONNECT_VERSION, Codec, Framing};
+use super::{connect, local};
 use crate::error::{Error, Reason};
 use crate::route::{Allow, BadPath, Miss};
 use crate::snapshot::{Known, Snapshot, Transcoding};
@@ -15,8 +16,12 @@ use crate::telemetry::Protocol;
 /// What is to be done with a request.
 #[derive(Debug)]
 pub(crate) enum Route<'s, 'p> {
-    /// Pass its messages on; the target is in the call.
-    Grpc,
+    /// Pass its messages on, in JSON by that plan; the target is in the call.
+    Grpc(Option<&'s Transcoding>),
+    /// The same for a stream of Connect.
+    ConnectStream(Option<&'s Transcoding>),
+    /// One message each way.
+    ConnectUnary(&'s Transcoding),
     /// Turn it into a message.
     Rest {
         /// Index of the binding; `None` for a call by the method's own name.
@@ -49,8 +54,9 @@ pub(crate) fn resolve<'s, 'p>(
         return Err(Error::new(Reason::InvalidPath, BadPath::NoLeadingSlash.to_string()));
     }
     match call.protocol {
-        Protocol::Grpc => grpc(snapshot, call, parts, path),
-        Protocol::Rest | Protocol::GrpcWeb | Protocol::Connect => rest(snapshot, call, parts, path),
+        Protocol::Grpc | Protocol::GrpcWeb => grpc(snapshot, call, parts, path),
+        Protocol::Connect => connect(snapshot, call, parts, path),
+        Protocol::Rest => rest(snapshot, call, parts, path),
     }
 }
 
@@ -60,25 +66,76 @@ fn grpc<'s, 'p>(
     parts: &request::Parts,
     path: &'p str,
 ) -> Result<Route<'s, 'p>, Error> {
-    if parts.version != Version::HTTP_2 {
+    let native = call.protocol == Protocol::Grpc;
+    if native && parts.version != Version::HTTP_2 {
         return Err(Error::new(Reason::MethodUnsupported, "gRPC needs HTTP/2, this request came over HTTP/1"));
     }
     if parts.method != Method::POST {
         let message = format!("gRPC calls are POST requests, this is {}", parts.method);
         return Err(Error::new(Reason::MethodNotAllowed, message).with_allow(HeaderValue::from_static("POST")));
     }
-    if let Some(service) = local::Service::at(path, snapshot.config.serve) {
+    if call.dialect.codec == Codec::Unknown {
+        return Err(Error::new(Reason::MethodUnsupported, "messages are in proto or json, nothing else is known here"));
+    }
+    if native && let Some(service) = local::Service::at(path, snapshot.config.serve) {
         return Ok(Route::Local(service));
     }
     match snapshot.resolve(path) {
         Known::Method(index) => call.set_target(Target::Method(index)),
         Known::Upstream(index) => call.set_target(Target::Upstream(index)),
-        Known::Nobody => {
-            schema_is_complete(snapshot)?;
-            return Err(Error::new(Reason::MethodUnknown, format!("no upstream serves the method {path}")));
-        }
+        Known::Nobody => return Err(unknown_method(snapshot, path)),
     }
-    Ok(Route::Grpc)
+    let plan = match (call.dialect.codec, call.target()) {
+        (Codec::Json, Target::Method(index)) => Some(&snapshot.methods[index].direct),
+        // Only a schema knows what JSON means.
+        (Codec::Json, _) => return Err(unknown_method(snapshot, path)),
+        _ => None,
+    };
+    Ok(Route::Grpc(plan))
+}
+
+fn connect<'s, 'p>(
+    snapshot: &'s Snapshot,
+    call: &mut Call,
+    parts: &request::Parts,
+    path: &'p str,
+) -> Result<Route<'s, 'p>, Error> {
+    let index = snapshot.method_at(path).ok_or_else(|| unknown_method(snapshot, path))?;
+    call.set_target(Target::Method(index));
+    let method = &snapshot.methods[index];
+    let is_get = call.dialect.framing == Framing::ConnectGet;
+    if is_get {
+        call.dialect.codec = connect::codec_of(parts.uri.query().unwrap_or_default());
+    }
+    if if is_get { !method.side_effect_free } else { parts.method != Method::POST } {
+        return Err(not_allowed(
+            parts,
+            HeaderValue::from_static(if method.side_effect_free { "GET, POST" } else { "POST" }),
+        ));
+    }
+    if let Some(version) = parts.headers.get(CONNECT_VERSION).filter(|version| *version != "1") {
+        return Err(Error::new(Reason::InvalidHeader, format!("header {CONNECT_VERSION} is {version:?}, expected 1")));
+    }
+    let streams = method.client_streaming || method.server_streaming;
+    let framed = call.dialect.framing == Framing::ConnectStream;
+    if call.dialect.codec == Codec::Unknown || streams != framed {
+        let family = if streams { "application/connect+" } else { "application/" };
+        let message = format!("{} takes {family}proto and {family}json", method.name);
+        return Err(Error::new(Reason::UnsupportedMediaType, message));
+    }
+    Ok(match call.dialect.codec {
+        Codec::Json if framed => Route::ConnectStream(Some(&method.direct)),
+        Codec::Proto | Codec::Unknown if framed => Route::ConnectStream(None),
+        Codec::Json | Codec::Proto | Codec::Unknown => Route::ConnectUnary(&method.direct),
+    })
+}
+
+/// The error for a method that nobody serves, or whose schema is not there.
+fn unknown_method(snapshot: &Snapshot, path: &str) -> Error {
+    match schema_is_complete(snapshot) {
+        Ok(()) => Error::new(Reason::MethodUnknown, format!("no upstream serves the method {path}")),
+        Err(error) => error,
+    }
 }
 
 fn rest<'s, 'p>(

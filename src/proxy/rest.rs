@@ -20,10 +20,10 @@ use super::{coding, compression};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{self, PREFIX};
-use crate::grpc::messages::Messages;
+use crate::grpc::messages::{Message, Messages};
 use crate::policy::headers;
 use crate::snapshot::Transcoding;
-use crate::transcode::{self, Input};
+use crate::transcode::{self, Input, ReplyPlan};
 
 /// Makes the call upstream out of a REST request; the only step that reads a body.
 ///
@@ -51,6 +51,7 @@ pub(crate) async fn adapt_in(
     message.put_bytes(0, PREFIX);
     let input = Input {
         captures,
+        headers: Some(&parts.headers),
         query: parts.uri.query(),
         body: &content,
         content_type: media,
@@ -66,12 +67,16 @@ pub(crate) async fn adapt_in(
 
 /// What the upstream gets of a request's headers.
 pub(super) fn metadata(call: &Call, parts: &request::Parts) -> Result<HeaderMap, Error> {
-    headers::rest_request(&parts.headers, &call.caller())
-        .map_err(|bad| Error::new(Reason::InvalidHeader, format!("header {}: {}", bad.name, bad.problem)))
+    headers::rest_request(&parts.headers, &call.caller()).map_err(reply::bad_header)
 }
 
 /// Reads a body up to its limit.
-async fn collect(headers: &HeaderMap, body: &mut RequestBody, limit: usize, timer: &mut Timer) -> Result<Bytes, Error> {
+pub(super) async fn collect(
+    headers: &HeaderMap,
+    body: &mut RequestBody,
+    limit: usize,
+    timer: &mut Timer,
+) -> Result<Bytes, Error> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
@@ -191,6 +196,39 @@ struct Answer {
 }
 
 async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Result<Answer, Error> {
+    let One { initial, message, trailers } = receive_one(call, incoming).await?;
+    if message.compressed {
+        return Err(compressed(call.upstream_name()));
+    }
+    let mut headers = HeaderMap::with_capacity(initial.len() + 4);
+    let steering = &call.settings().reply;
+    headers::steered_reply(&initial, steering, &mut headers);
+    let status = headers::steered_status(&initial, steering);
+    plan.reply
+        .write_headers(&message.bytes, call.settings().json, &mut headers)
+        .map_err(|error| transcode_error(call, &error))?;
+    let (content_type, content) = write(call, plan, &message.bytes)?;
+    if !has_content(status) {
+        return Ok(Answer { status, headers, content: Bytes::new(), trailers: None });
+    }
+    headers.insert(CONTENT_TYPE, content_type);
+    let mut public = HeaderMap::new();
+    headers::steered_trailers(&trailers, steering, &mut public);
+    Ok(Answer { status, headers, content, trailers: Some(public).filter(|trailers| !trailers.is_empty()) })
+}
+
+/// The whole of a reply to a unary call.
+pub(super) struct One {
+    pub(super) initial: HeaderMap,
+    pub(super) message: Message,
+    pub(super) trailers: HeaderMap,
+}
+
+/// Waits for the reply to a unary call.
+///
+/// # Errors
+/// Its status is not OK, or it is not one message.
+pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<One, Error> {
     let upstream = call.upstream_name();
     let Incoming { head, mut body, mut pump, mut timer, lease } = incoming;
     if forward::is_trailers_only(&head, &body) {
@@ -236,21 +274,7 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
         .map_err(|error| error.with_initial_metadata(&head.headers))?;
     messages.finish().map_err(reply_frame_error)?;
     let message = only.ok_or_else(|| no_message(upstream))?;
-    if message.compressed {
-        return Err(compressed(upstream));
-    }
-    let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
-    let steering = &call.settings().reply;
-    headers::rest_reply(&head.headers, steering, &mut headers);
-    let status = headers::rest_status(&head.headers, steering);
-    let (content_type, content) = write(call, plan, &message.bytes)?;
-    if !has_content(status) {
-        return Ok(Answer { status, headers, content: Bytes::new(), trailers: None });
-    }
-    headers.insert(CONTENT_TYPE, content_type);
-    let mut public = HeaderMap::new();
-    headers::rest_trailers(&trailers, steering, &mut public);
-    Ok(Answer { status, headers, content, trailers: Some(public).filter(|trailers| !trailers.is_empty()) })
+    Ok(One { initial: head.headers, message, trailers })
 }
 
 /// Whether a reply of that status has a body: RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
@@ -277,10 +301,14 @@ fn write(call: &Call, plan: &Transcoding, message: &Bytes) -> Result<(HeaderValu
             .unwrap_or_else(|| HeaderValue::from_static("application/octet-stream"));
         return Ok((content_type, message.slice_ref(data)));
     }
+    Ok((HeaderValue::from_static("application/json"), to_json(call, &plan.reply, message)?))
+}
+
+/// A reply message as JSON.
+pub(super) fn to_json(call: &Call, plan: &ReplyPlan, message: &[u8]) -> Result<Bytes, Error> {
     let mut json = BytesMut::with_capacity(message.len() * 2 + 64);
     let settings = call.settings();
-    plan.reply
-        .decode(message, settings.json, settings.max_response_message, &mut json)
+    plan.decode(message, settings.json, settings.max_response_message, &mut json)
         .map_err(|error| transcode_error(call, &error))?;
-    Ok((HeaderValue::from_static("application/json"), json.freeze()))
+    Ok(json.freeze())
 }

@@ -70,8 +70,8 @@ pub(crate) async fn adapt_out(
     }
     let mut public = HeaderMap::with_capacity(head.headers.len() + 4);
     let steering = &body.call.settings().reply;
-    headers::rest_reply(&head.headers, steering, &mut public);
-    let status = headers::rest_status(&head.headers, steering);
+    headers::steered_reply(&head.headers, steering, &mut public);
+    let status = headers::steered_status(&head.headers, steering);
     let has_content = rest::has_content(status);
     if has_content {
         public.insert(CONTENT_TYPE, body.content_type.take().unwrap_or_else(|| form.content_type()));
@@ -217,7 +217,7 @@ impl StreamBody {
         self.call.complete();
         if self.call.trailers == Trailers::Sent {
             let mut public = HeaderMap::new();
-            headers::rest_trailers(trailers, &self.call.settings().reply, &mut public);
+            headers::steered_trailers(trailers, &self.call.settings().reply, &mut public);
             self.trailers = Some(public).filter(|public| !public.is_empty());
         }
     }

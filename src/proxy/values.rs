@@ -2,7 +2,7 @@
 //!
 //! The values are the elements of an array, or stand one per line. What path and query set holds for every message, as
 //! the rule of `google.api.http` reads when it is applied to each of them. Invariant: beside the piece of the body that
-//! came last no more than one message is kept, and the client's window opens only when that piece is used up.
+//! came last no more than [`JOINED`] bytes and one message are kept, and the client's window opens only when that piece is used up.
 
 use std::borrow::Cow;
 use std::task::{Context, Poll, ready};
@@ -49,8 +49,10 @@ pub(crate) fn adapt_in(
         content: Content::new(body, coding::of(&parts.headers)?),
         values: Values::new(form, limit),
         is_over: false,
+        failure: None,
         plan: plan.request.clone(),
         captures: captures.iter().map(|capture| Cow::Owned(capture.clone().into_owned())).collect(),
+        headers: plan.request.bound_headers(&parts.headers),
         uri: parts.uri.clone(),
         patch: parts.method == Method::PATCH,
         json: settings.json,
@@ -58,6 +60,10 @@ pub(crate) fn adapt_in(
     };
     Ok(Outgoing { path, headers, body: Source::Values(Box::new(messages)) })
 }
+
+/// Messages that are here together are sent together, up to so many bytes: each DATA frame costs the upstream more than a
+/// small message does, and it may take many small ones for an attack.
+const JOINED: usize = 16 << 10;
 
 /// How the messages stand in a body, by its type.
 fn form(headers: &HeaderMap) -> Result<Form, Error> {
@@ -81,8 +87,12 @@ pub(crate) struct ValueFrames {
     content: Content,
     values: Values,
     is_over: bool,
+    /// What comes behind the messages that are framed.
+    failure: Option<Error>,
     plan: RequestPlan,
     captures: Box<[Cow<'static, str>]>,
+    /// Those that set fields.
+    headers: HeaderMap,
     uri: Uri,
     patch: bool,
     json: Json,
@@ -90,9 +100,24 @@ pub(crate) struct ValueFrames {
 }
 
 impl ValueFrames {
-    /// The frame of the next message, `None` at the end.
+    /// The frames of the next messages, as many as are here, `None` at the end.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        Poll::Ready(ready!(self.poll_value(cx)).map(|value| self.frame(&value?)))
+        let mut frames = BytesMut::new();
+        while frames.len() < JOINED && self.failure.is_none() {
+            match self.poll_value(cx) {
+                Poll::Ready(Some(value)) => match value.and_then(|value| self.frame(&value, &mut frames)) {
+                    Ok(()) => {}
+                    Err(error) => self.failure = Some(error),
+                },
+                Poll::Ready(None) => break,
+                Poll::Pending if frames.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        if !frames.is_empty() {
+            return Poll::Ready(Some(Ok(frames.freeze())));
+        }
+        Poll::Ready(self.failure.take().map(Err))
     }
 
     /// Bytes of the body that were read.
@@ -122,12 +147,23 @@ impl ValueFrames {
         Poll::Ready(None)
     }
 
-    fn frame(&self, value: &[u8]) -> Result<Bytes, Error> {
+    /// Appends the frame of a message.
+    fn frame(&self, value: &[u8], frames: &mut BytesMut) -> Result<(), Error> {
         let number = self.values.count();
-        let mut message = BytesMut::with_capacity(PREFIX + value.len() + 64);
-        message.put_bytes(0, PREFIX);
+        let start = frames.len();
+        frames.reserve(PREFIX + value.len() + 64);
+        frames.put_bytes(0, PREFIX);
+        let framed = self.fill(number, value, start, frames);
+        if framed.is_err() {
+            frames.truncate(start);
+        }
+        framed
+    }
+
+    fn fill(&self, number: u64, value: &[u8], start: usize, frames: &mut BytesMut) -> Result<(), Error> {
         let input = Input {
             captures: &self.captures,
+            headers: Some(&self.headers),
             query: self.uri.query(),
             body: value,
             content_type: None,
@@ -135,14 +171,14 @@ impl ValueFrames {
             patch: self.patch,
         };
         self.plan
-            .encode(&input, self.json, &mut message)
+            .encode(&input, self.json, frames)
             .map_err(|error| Error::invalid(error.field.clone(), error.describe()).in_message(number))?;
-        let length = message.len() - PREFIX;
+        let length = frames.len() - start - PREFIX;
         let prefix = frame::prefix(length)
             .filter(|_| length <= self.limit)
             .ok_or_else(|| too_large(self.limit).in_message(number))?;
-        message[..PREFIX].copy_from_slice(&prefix);
-        Ok(message.freeze())
+        frames[start..start + PREFIX].copy_from_slice(&prefix);
+        Ok(())
     }
 
     /// What is wrong between or with the bounds of the values; says the number of the message itself.

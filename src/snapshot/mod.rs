@@ -77,6 +77,8 @@ pub struct Method {
     pub client_streaming: bool,
     /// Whether the server sends a stream.
     pub server_streaming: bool,
+    /// Whether it is declared free of side effects, so that GET may call it.
+    pub side_effect_free: bool,
     /// What holds for it.
     pub settings: MethodSettings,
     /// `POST /pkg.Service/Method` with the whole request as JSON.

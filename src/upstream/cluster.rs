@@ -4,9 +4,13 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use super::connection::Lease;
 use super::endpoint::{Endpoint, Unreachable};
 use crate::config;
+use crate::encoding::Encoding;
+use crate::grpc::ACCEPT_ENCODING;
 use crate::telemetry::metrics::WorkerMetrics;
 
 /// The endpoints of an upstream, as one worker reaches them.
@@ -15,7 +19,14 @@ pub struct Cluster {
     name: Arc<str>,
     endpoints: Box<[Rc<Endpoint>]>,
     next: Cell<usize>,
+    /// Encodings of messages that it said to take, once it said so.
+    encodings: Cell<Option<Encodings>>,
 }
+
+/// One flag for each encoding, in the order of [`LEARNT`].
+type Encodings = [bool; LEARNT.len()];
+
+const LEARNT: [Encoding; 4] = [Encoding::Gzip, Encoding::Deflate, Encoding::Br, Encoding::Zstd];
 
 impl Cluster {
     /// A cluster without connections yet; they are made when calls need them.
@@ -31,7 +42,25 @@ impl Cluster {
             name: Arc::clone(&config.name),
             next: Cell::new(fastrand::usize(..endpoints.len().max(1))),
             endpoints,
+            encodings: Cell::new(None),
         })
+    }
+
+    /// Whether messages may be sent in that encoding. Every implementation of gRPC has gzip, and a server that has it not
+    /// refuses in words which clients understand; others must have been named by the upstream.
+    pub fn takes(&self, encoding: Encoding) -> bool {
+        let Some(known) = self.encodings.get() else { return matches!(encoding, Encoding::Identity | Encoding::Gzip) };
+        LEARNT.into_iter().zip(known).all(|(learnt, taken)| learnt != encoding || taken)
+    }
+
+    /// Learns from the head of a reply which encodings the upstream takes, if that is not known yet and it says so.
+    pub fn learn(&self, headers: &HeaderMap) {
+        if self.encodings.get().is_some() {
+            return;
+        }
+        let Some(accepted) = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()) else { return };
+        let named = |encoding: Encoding| accepted.split(',').any(|name| Encoding::parse(name.trim()) == Some(encoding));
+        self.encodings.set(Some(LEARNT.map(named)));
     }
 
     /// The upstream's name.

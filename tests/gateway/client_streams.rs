@@ -69,7 +69,6 @@ async fn a_stream_may_have_no_message() {
 #[tokio::test]
 async fn what_is_wrong_is_said_with_the_number_of_the_message() {
     let (backend, gateway) = start().await;
-    let mut cancelled = 0;
     for version in Version::BOTH {
         let mut client = gateway.client(version).await;
         for (media, body, words) in [
@@ -83,10 +82,9 @@ async fn what_is_wrong_is_said_with_the_number_of_the_message() {
 
             assert_eq!((reply.status, reply.reason().as_str()), (StatusCode::BAD_REQUEST, "INVALID_REQUEST"), "{body}");
             assert!(message(&reply).starts_with(words), "{version:?} {body}: {reply:?}");
-            cancelled += 1;
         }
     }
-    backend.tally.until(|counts| counts.cancelled <= cancelled).await;
+    backend.tally.until(|counts| counts.started == counts.cancelled + counts.finished).await;
     let form = gateway.client(Version::Http1).await.send(post("/test/v1/collect", "text/plain", "{}")).await;
     assert_eq!(form.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{form:?}");
 }
@@ -109,7 +107,7 @@ async fn both_directions_run_at_once_over_http_2() {
         sending.send_data(next.into(), false).expect("the stream is open");
     }
     sending.send_reset(h2::Reason::CANCEL);
-    backend.tally.until(|counts| counts.cancelled == 1).await;
+    backend.tally.until(|counts| counts.cancelled + counts.finished == 1).await;
 }
 
 #[tokio::test]
@@ -128,7 +126,8 @@ async fn a_bad_message_in_mid_stream_is_the_last_line_and_cancels_the_call() {
     assert_eq!(value["error"]["code"], 3, "{value}");
     assert!(value["error"]["message"].as_str().unwrap_or_default().starts_with("message 2: text: "), "{value}");
     assert!(soon(body.data()).await.is_none(), "the reply ends");
-    backend.tally.until(|counts| counts.cancelled == 1).await;
+    // Its method may see the reset as the end of the requests, or be dropped.
+    backend.tally.until(|counts| counts.cancelled + counts.finished == 1).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode};
-use portico::encoding::{self, Compressor, Encoding, Inflater};
+use portico::encoding::{self, Encoding, Inflater};
 use serde_json::{Value, json};
 
 use crate::support::backend::{self, Backend, act};
@@ -75,7 +75,7 @@ async fn compressed_requests_are_refused_that_cannot_be_read() {
     let limit = "policies: [ { match: \"*\", limits: { request_message: 64KiB } } ]\n";
     let (_backend, gateway) = start(limit).await;
     let bomb = packed(Encoding::Gzip, &vec![b' '; 1 << 20]);
-    let small = packed(Encoding::Gzip, b"{}");
+    let small = packed(Encoding::Gzip, b"[]");
     let short = small.slice(..small.len() - 1);
     for version in Version::BOTH {
         let mut client = gateway.client(version).await;
@@ -109,7 +109,7 @@ async fn streams_of_requests_may_be_compressed() {
     let lines: String = (0..5000).map(|number| format!("{{\"text\":\"{number}\"}}\n")).collect();
     for version in Version::BOTH {
         let mut client = gateway.client(version).await;
-        for encoding in ALL {
+        for encoding in ALL.into_iter().chain([Encoding::Identity]) {
             let body = packed(encoding, lines.as_bytes());
 
             let reply = client.send(post("/test/v1/collect", "application/x-ndjson", encoding.name(), body)).await;
@@ -238,7 +238,7 @@ async fn streams_are_compressed_message_by_message() {
         let mut inflater = Inflater::new(encoding, 1 << 20);
         let mut text = BytesMut::new();
         for number in 0..4 {
-            while !text.ends_with(format!("\"{number}\"}}\n").as_bytes()) {
+            while text.iter().filter(|byte| **byte == b'\n').count() <= number {
                 let data = soon(body.data()).await.expect("there is more").expect("the stream is whole");
                 body.flow_control().release_capacity(data.len()).expect("it was taken");
                 inflater.push(&data, &mut text).expect("it is of that encoding");
@@ -250,7 +250,7 @@ async fn streams_are_compressed_message_by_message() {
             inflater.push(&data.expect("the stream is whole"), &mut text).expect("it is of that encoding");
         }
         inflater.finish().expect("it has an end");
-        assert_eq!(text.split(|byte| *byte == b'\n').count(), 6, "{text:?}");
+        assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 5, "{text:?}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Settings per method: policies and JSON.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -9,7 +10,7 @@ use http::header::DATE;
 use super::{bounded, choose, each, limit, require, to_usize, value};
 use crate::config::file::{Compression as RawCompression, Json, Policy as RawPolicy};
 use crate::config::problem::Place;
-use crate::config::read::{List, Located, Report, Switch};
+use crate::config::read::{List, Located, Report, Switch, Table};
 use crate::config::units::{OptionalSpan, Size, Span};
 use crate::config::{MethodPattern, MethodSettings, PartialCompression, PartialSettings, Policy};
 use crate::encoding::Encoding;
@@ -20,7 +21,8 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
     let mut policies = Vec::new();
     let mut seen: Vec<(MethodPattern, Place)> = Vec::new();
     for raw in value(list).items {
-        let RawPolicy { r#match, timeout, json, limits, compression, reply } = raw.value;
+        let RawPolicy { r#match, timeout, json, limits, compression, reply, request_headers, reply_headers } =
+            raw.value;
         let reply = value(reply);
         require(r#match.is_some(), "match", &raw.at, report);
         let (timeout, limits) = (value(timeout), value(limits));
@@ -39,7 +41,9 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
             reply_status_metadata: reply
                 .status_metadata
                 .and_then(|name| name.parse(report, |name| metadata_name(name))),
-            reply_headers: reply.headers.map(|list| each(Some(list), report, |name| reply_header(name)).into()),
+            reply_metadata: reply.headers.map(|list| each(Some(list), report, |name| reply_header(name)).into()),
+            request_headers: request_headers.map(|table| bound(table, request_header, report)),
+            reply_headers: reply_headers.map(|table| bound(table, reply_header, report)),
             ..self::json(json, report)
         };
         let Some(pattern) = r#match else { continue };
@@ -88,6 +92,38 @@ fn compression(given: Located<Switch<RawCompression>>, report: &mut Report<'_>) 
         min_size: min_size.map(|size| to_usize(bounded(&size, MESSAGE, report).0)),
         encodings,
     })
+}
+
+/// Headers with the fields that they are bound to.
+fn bound(
+    table: Located<Table>,
+    name: impl Fn(&str) -> Result<HeaderName, String>,
+    report: &mut Report<'_>,
+) -> Arc<[(HeaderName, Box<str>)]> {
+    let mut bound: Vec<(HeaderName, Box<str>)> = Vec::new();
+    for (header, field) in table.value.entries {
+        let at = header.at.clone();
+        let Some(header) = header.parse(report, |text| name(text)) else { continue };
+        if bound.iter().any(|(known, _)| *known == header) {
+            report.problem(&at, "the header is given twice");
+        }
+        let word =
+            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !field.value.split('.').all(word) {
+            report.problem(&field.at, format!("{:?} is not a field; write its names joined by dots", field.value));
+        }
+        bound.push((header, field.value.into()));
+    }
+    bound.into()
+}
+
+/// A header of a request that may set a field.
+fn request_header(text: &str) -> Result<HeaderName, String> {
+    let name = header_name(text)?;
+    if metadata::is_hop_by_hop(&name) {
+        return Err(format!("{text:?} speaks of one connection and means nothing to a service"));
+    }
+    Ok(name)
 }
 
 /// A name of metadata with a text as its value.

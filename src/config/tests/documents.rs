@@ -24,7 +24,7 @@ fn blocks(document: &str) -> Vec<(&str, &str)> {
 #[test]
 fn every_key_is_in_the_reference() {
     let reference = document("docs/configuration.md");
-    let sections: [(&str, &str, &[&str]); 18] = [
+    let sections: [(&str, &str, &[&str]); 19] = [
         ("## `listeners`", "", file::Listener::KEYS),
         ("### `listeners[].limits`", "", file::Limits::KEYS),
         ("## `admin`", "", file::Admin::KEYS),
@@ -35,6 +35,7 @@ fn every_key_is_in_the_reference() {
         ("## `http_rules`", "", file::CustomPattern::KEYS),
         ("## `json`", "", file::Json::KEYS),
         ("## `serve`", "", file::Serve::KEYS),
+        ("## `errors`", "", file::Errors::KEYS),
         ("## `policies`", "", file::Policy::KEYS),
         ("## `policies`", "timeout.", file::Timeout::KEYS),
         ("## `policies`", "limits.", file::MessageLimits::KEYS),

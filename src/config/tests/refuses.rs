@@ -303,7 +303,7 @@ fn unknown_keys_name_the_nearest() {
         ("workres: 4", "1:1: workres: unknown key; did you mean `workers`?"),
         (
             "redis: {}",
-            "1:1: redis: unknown key; known here: listeners, admin, upstreams, http_rules, json, serve, policies, telemetry, workers",
+            "1:1: redis: unknown key; known here: listeners, admin, upstreams, http_rules, json, serve, errors, policies, telemetry, workers",
         ),
         (
             "policies: [{ match: \"*\", rate_limits: [] }]",

@@ -1,0 +1,123 @@
+//! Compression of gRPC messages: what the client says, what the upstream takes, what passes.
+//!
+//! Messages pass compressed wherever both sides know the encoding; else they are inflated. Nothing is compressed here.
+
+use bytes::{Bytes, BytesMut};
+use http::header::ACCEPT_ENCODING;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::call::Call;
+use super::protocol::Framing;
+use super::pump::{Frames, Source};
+use super::recode::{Reader, Recode};
+use super::rest;
+use crate::body::RequestBody;
+use crate::encoding::{self, Encoding, InflateError};
+use crate::error::{Error, Reason};
+use crate::grpc;
+use crate::snapshot::Transcoding;
+
+/// `connect-content-encoding`: of the messages of a Connect stream.
+pub(super) const CONNECT_ENCODING: HeaderName = HeaderName::from_static("connect-content-encoding");
+/// `connect-accept-encoding`: what its client can inflate.
+pub(super) const CONNECT_ACCEPT: HeaderName = HeaderName::from_static("connect-accept-encoding");
+/// What the gateway can inflate.
+pub(super) const SUPPORTED: HeaderValue = HeaderValue::from_static("identity, gzip, deflate, br, zstd");
+
+/// What the request's messages are compressed with; `None`: with nothing.
+///
+/// # Errors
+/// It cannot be inflated here.
+pub(super) fn declared(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Encoding>, Error> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    match value.to_str().ok().and_then(Encoding::parse) {
+        Some(Encoding::Identity) => Ok(None),
+        Some(encoding) => Ok(Some(encoding)),
+        None => Err(Error::new(
+            Reason::UnsupportedEncoding,
+            format!("messages are compressed with {value:?}, of which nothing is known here"),
+        )),
+    }
+}
+
+/// What the reply's messages are compressed with, as far as that is known here.
+pub(super) fn sent(headers: &HeaderMap) -> Option<Encoding> {
+    declared(headers, &grpc::ENCODING).ok().flatten()
+}
+
+/// Where the frames of a request come from, and `grpc-encoding` and `grpc-accept-encoding` for it.
+pub(super) fn source(
+    call: &Call,
+    plan: Option<&Transcoding>,
+    from: &HeaderMap,
+    to: &mut HeaderMap,
+    body: RequestBody,
+) -> Result<Source, Error> {
+    let framing = call.dialect.framing;
+    let connect = framing == Framing::ConnectStream;
+    let (name, accept) =
+        if connect { (CONNECT_ENCODING, CONNECT_ACCEPT) } else { (grpc::ENCODING, grpc::ACCEPT_ENCODING) };
+    let encoding = declared(from, &name)?;
+    let passes = plan.is_none() && encoding.is_some_and(|encoding| call.takes(encoding));
+    match (plan, from.get(&accept)) {
+        (None, Some(accepted)) => to.insert(grpc::ACCEPT_ENCODING, accepted.clone()),
+        // Only what is read here anyway is inflated here.
+        _ => to.remove(grpc::ACCEPT_ENCODING),
+    };
+    match encoding.filter(|_| passes) {
+        Some(encoding) => to.insert(grpc::ENCODING, HeaderValue::from_static(encoding.name())),
+        None => to.remove(grpc::ENCODING),
+    };
+    let settings = call.settings();
+    let limit = settings.max_request_message;
+    let unary = call.method().is_some_and(|method| !method.client_streaming);
+    let text = framing == Framing::WebText;
+    if !text && plan.is_none() && (passes || encoding.is_none()) {
+        let frames = Frames::new(body, limit, unary);
+        return Ok(Source::Stream(if passes { frames } else { frames.plain() }));
+    }
+    let plan = plan.map(|plan| (plan.request.clone(), settings.json));
+    let reader = Reader { encoding, passes, plan, limit };
+    Ok(Source::Recoded(Box::new(Recode::new(body, text, reader, unary))))
+}
+
+/// `grpc-accept-encoding` for a client that says in HTTP's words what it takes.
+pub(super) fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
+    let ranges = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let refused = |parameters: &str| {
+        let quality = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
+        quality.is_some_and(|quality| quality.trim().trim_end_matches(['0', '.']).is_empty())
+    };
+    let names: Vec<&str> = ranges
+        .flat_map(|value| value.split(','))
+        .filter_map(|range| {
+            let (name, parameters) = range.split_once(';').unwrap_or((range, ""));
+            let encoding = Encoding::parse(name.trim())?;
+            (encoding != Encoding::Identity && !refused(parameters)).then(|| encoding.name())
+        })
+        .take(8)
+        .collect();
+    if names.is_empty() { None } else { HeaderValue::try_from(names.join(",")).ok() }
+}
+
+/// A compressed reply message as it is without.
+///
+/// # Errors
+/// Nothing is known of its encoding, or it is damaged or too large.
+pub(super) fn inflate_reply(
+    call: &Call,
+    encoding: Option<Encoding>,
+    bytes: &[u8],
+    limit: usize,
+) -> Result<Bytes, Error> {
+    let encoding = encoding.ok_or_else(|| rest::compressed(call.upstream_name()))?;
+    let mut plain = BytesMut::new();
+    encoding::inflate(encoding, bytes, limit, &mut plain).map_err(|error| {
+        let reason = match error {
+            InflateError::TooLarge { .. } => Reason::ResponseTooLarge,
+            _ => Reason::UpstreamProtocol,
+        };
+        Error::new(reason, format!("reply message: {error}"))
+    })?;
+    Ok(plain.freeze())
+}
