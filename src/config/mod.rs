@@ -280,10 +280,13 @@ pub struct MethodSettings {
     /// What the service may say of the HTTP reply.
     pub reply: Reply,
     /// Headers of REST requests that set fields of the message: header, field.
-    pub request_headers: Arc<[(HeaderName, Box<str>)]>,
+    pub request_headers: BoundHeaders,
     /// Headers of REST replies that are set by fields of the message.
-    pub reply_headers: Arc<[(HeaderName, Box<str>)]>,
+    pub reply_headers: BoundHeaders,
 }
+
+/// Headers, each with the field that it is bound to.
+pub type BoundHeaders = Arc<[(HeaderName, Box<str>)]>;
 
 /// What a service may say of the HTTP reply to a REST call by its metadata. Nothing, unless set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -322,8 +325,8 @@ pub struct PartialSettings {
     pub compression: Option<PartialCompression>,
     pub reply_status_metadata: Option<HeaderName>,
     pub reply_metadata: Option<Arc<[HeaderName]>>,
-    pub request_headers: Option<Arc<[(HeaderName, Box<str>)]>>,
-    pub reply_headers: Option<Arc<[(HeaderName, Box<str>)]>>,
+    pub request_headers: Option<BoundHeaders>,
+    pub reply_headers: Option<BoundHeaders>,
 }
 
 /// What a policy says of compression.

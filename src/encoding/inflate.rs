@@ -255,7 +255,7 @@ fn zstd_decoder() -> Option<Decoder<'static>> {
 
 /// Whether two bytes are the header of the zlib format, RFC 1950 §2.2.
 fn is_zlib(first: u8, second: u8) -> bool {
-    first & 0x0f == 8 && first >> 4 <= 7 && u16::from_be_bytes([first, second]) % 31 == 0
+    first & 0x0f == 8 && first >> 4 <= 7 && u16::from_be_bytes([first, second]).is_multiple_of(31)
 }
 
 /// 8 MiB, all that a decoder must have: <https://www.rfc-editor.org/rfc/rfc9659>.

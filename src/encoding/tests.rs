@@ -1,5 +1,7 @@
 //! Every coding, whole and in pieces, sound and broken.
 
+//! What goes in comes out again, and what is hostile does not.
+
 use bytes::BytesMut;
 use proptest::prelude::*;
 
@@ -53,8 +55,8 @@ proptest! {
     fn any_input_is_answered_within_its_limit(input in proptest::collection::vec(any::<u8>(), 0..300)) {
         for encoding in CODINGS {
             let mut out = BytesMut::new();
-            let _: Result<(), InflateError> = inflate(encoding, &input, 1000, &mut out);
-            prop_assert!(out.len() <= 1001);
+            let whole = inflate(encoding, &input, 1000, &mut out).is_ok();
+            prop_assert!(out.len() <= 1000 || !whole && out.len() == 1001);
         }
     }
 }

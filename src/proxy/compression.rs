@@ -68,7 +68,7 @@ impl Accepted {
 
     /// Whether the client takes nothing that is not compressed.
     fn refuses_identity(self) -> bool {
-        self.identity.or(self.others.filter(|weight| *weight == 0)) == Some(0)
+        self.identity.or_else(|| self.others.filter(|weight| *weight == 0)) == Some(0)
     }
 }
 

@@ -30,6 +30,7 @@ mod rest;
 mod stream;
 mod timer;
 mod unanswered;
+mod upload;
 mod values;
 pub mod worker;
 
@@ -164,7 +165,8 @@ impl Proxy {
             Route::Rest { binding: _, plan, captures }
                 if plan.request.takes_body() && call.method().is_some_and(|method| method.client_streaming) =>
             {
-                (values::adapt_in(call, path, plan, &captures, &parts, body)?, Way::Rest(plan))
+                let adapt = if plan.request.takes_http_body() { upload::adapt_in } else { values::adapt_in };
+                (adapt(call, path, plan, &captures, &parts, body)?, Way::Rest(plan))
             }
             Route::Rest { binding: _, plan, captures } => {
                 (rest::adapt_in(call, path, plan, &captures, &parts, body, &mut timer).await?, Way::Rest(plan))

@@ -10,6 +10,7 @@ use h2::SendStream;
 
 use super::recode::Recode;
 use super::timer::Timer;
+use super::upload::UploadFrames;
 use super::values::ValueFrames;
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
@@ -46,6 +47,8 @@ pub(crate) enum Source {
     Recoded(Box<Recode>),
     /// Frames made of the client's JSON, as it comes.
     Values(Box<ValueFrames>),
+    /// Frames made of the client's bytes, as they come.
+    Upload(Box<UploadFrames>),
     /// Nothing more.
     End,
 }
@@ -184,6 +187,7 @@ impl Pump {
     pub(crate) fn bytes(&self) -> Option<u64> {
         match &self.source {
             Source::Values(values) => Some(values.bytes()),
+            Source::Upload(upload) => Some(upload.bytes()),
             Source::Recoded(recode) => Some(recode.bytes()),
             Source::Frame(_) | Source::Stream(_) | Source::End => self.from_client.then_some(self.bytes),
         }
@@ -278,6 +282,7 @@ fn next_chunk(replay: &mut Replay, source: &mut Source, cx: &mut Context<'_>) ->
         Source::Stream(frames) => ready!(frames.poll_next(cx)).map(Next::Read),
         Source::Recoded(recode) => ready!(recode.poll_next(cx)).map(Next::Read),
         Source::Values(values) => ready!(values.poll_next(cx)).map(Next::Read),
+        Source::Upload(upload) => ready!(upload.poll_next(cx)).map(Next::Read),
         Source::End => None,
     })
 }
@@ -286,7 +291,7 @@ impl Source {
     fn is_end(&self) -> bool {
         match self {
             // The values are over when the body says so, which it is asked for then.
-            Self::Frame(_) | Self::Values(_) => false,
+            Self::Frame(_) | Self::Values(_) | Self::Upload(_) => false,
             Self::Stream(frames) => frames.is_end(),
             Self::Recoded(recode) => recode.is_end(),
             Self::End => true,

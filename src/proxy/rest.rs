@@ -115,7 +115,7 @@ pub(super) fn too_large(limit: usize) -> Error {
     Error::new(Reason::RequestTooLarge, format!("request message exceeds the limit of {limit} bytes"))
 }
 
-fn media_type(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn media_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default())
 }
 

@@ -37,11 +37,6 @@ pub(crate) fn adapt_in(
     body: RequestBody,
 ) -> Result<Outgoing, Error> {
     let headers = rest::metadata(call, parts)?;
-    if plan.request.takes_http_body() {
-        let method = call.method().map_or("", |method| &method.name);
-        let message = format!("{method} takes a stream of raw bodies; it is served to gRPC clients only");
-        return Err(Error::new(Reason::MethodUnsupported, message));
-    }
     let form = if body.is_end() { Form::Lines } else { form(&parts.headers)? };
     let settings = call.settings();
     let limit = settings.max_request_message;

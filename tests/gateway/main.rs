@@ -24,4 +24,5 @@ mod scripted_smoke;
 mod smoke;
 mod streams;
 mod support;
+mod uploads;
 mod upstreams;

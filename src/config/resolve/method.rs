@@ -1,7 +1,6 @@
 //! Settings per method: policies and JSON.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -12,7 +11,7 @@ use crate::config::file::{Compression as RawCompression, Json, Policy as RawPoli
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report, Switch, Table};
 use crate::config::units::{OptionalSpan, Size, Span};
-use crate::config::{MethodPattern, MethodSettings, PartialCompression, PartialSettings, Policy};
+use crate::config::{BoundHeaders, MethodPattern, MethodSettings, PartialCompression, PartialSettings, Policy};
 use crate::encoding::Encoding;
 use crate::grpc::metadata;
 
@@ -99,7 +98,7 @@ fn bound(
     table: Located<Table>,
     name: impl Fn(&str) -> Result<HeaderName, String>,
     report: &mut Report<'_>,
-) -> Arc<[(HeaderName, Box<str>)]> {
+) -> BoundHeaders {
     let mut bound: Vec<(HeaderName, Box<str>)> = Vec::new();
     for (header, field) in table.value.entries {
         let at = header.at.clone();
