@@ -3,8 +3,10 @@
 //! [`RequestBody`] is polled by whoever needs the bytes; nothing is read ahead. Over HTTP/2 the receive window opens
 //! again only when [`RequestBody::release`] is called, so a reader that stops stops the client.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -19,7 +21,7 @@ pub enum RequestBody {
     /// All of it, at hand already.
     Whole(Bytes),
     /// Read by hyper.
-    Http1(hyper::body::Incoming),
+    Http1(Http1Body),
     /// Read by h2, with flow control of our own.
     Http2(h2::RecvStream),
 }
@@ -35,7 +37,7 @@ impl RequestBody {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
             Self::Http1(body) => loop {
-                match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                match ready!(body.poll_frame(cx)) {
                     None => return Poll::Ready(None),
                     Some(Ok(frame)) => {
                         if let Ok(data) = frame.into_data() {
@@ -66,8 +68,46 @@ impl RequestBody {
         match self {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Http1(body) => body.is_end_stream(),
+            Self::Http1(body) => body.is_end(),
             Self::Http2(stream) => stream.is_end_stream(),
+        }
+    }
+}
+
+/// A body that hyper reads. What is left of it when it is dropped goes to its [`Rest`].
+#[derive(Debug)]
+pub struct Http1Body {
+    body: Option<hyper::body::Incoming>,
+    rest: Rest,
+}
+
+/// Where the server finds what nobody read of a body: only behind its end can the connection serve another request.
+pub type Rest = Rc<RefCell<Option<hyper::body::Incoming>>>;
+
+impl Http1Body {
+    /// The whole body.
+    pub fn new(body: hyper::body::Incoming, rest: Rest) -> Self {
+        Self { body: Some(body), rest }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.body = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end(&self) -> bool {
+        self.body.as_ref().is_none_or(hyper::body::Incoming::is_end_stream)
+    }
+}
+
+impl Drop for Http1Body {
+    fn drop(&mut self) {
+        if !self.is_end() {
+            self.rest.replace(self.body.take());
         }
     }
 }

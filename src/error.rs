@@ -63,6 +63,8 @@ pub enum Reason {
     ServiceUnknown,
     /// The method exists, but not in this form.
     MethodUnsupported,
+    /// A page of that origin may not call the method.
+    OriginNotAllowed,
     /// The body's content type is not one that the method takes.
     UnsupportedMediaType,
     /// A body, or messages, are compressed in a way that the gateway cannot inflate.
@@ -111,6 +113,7 @@ impl Reason {
             Self::MethodUnknown => "METHOD_UNKNOWN",
             Self::ServiceUnknown => "SERVICE_UNKNOWN",
             Self::MethodUnsupported => "METHOD_UNSUPPORTED",
+            Self::OriginNotAllowed => "ORIGIN_NOT_ALLOWED",
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::UnsupportedEncoding => "UNSUPPORTED_ENCODING",
             Self::InvalidHeader => "INVALID_HEADER",
@@ -143,6 +146,7 @@ impl Reason {
             Self::MethodNotAllowed => (Code::Unimplemented, StatusCode::METHOD_NOT_ALLOWED, Client),
             Self::MethodUnknown => (Code::Unimplemented, StatusCode::NOT_FOUND, Client),
             Self::MethodUnsupported => (Code::Unimplemented, StatusCode::NOT_IMPLEMENTED, Client),
+            Self::OriginNotAllowed => (Code::PermissionDenied, StatusCode::FORBIDDEN, Client),
             Self::UnsupportedMediaType => (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
             Self::UnsupportedEncoding => (Code::Unimplemented, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
             // The code that gRPC servers answer with when they cannot read a frame.

@@ -171,6 +171,12 @@ impl<S: AsyncWrite + Unpin> Collected<S> {
                 }
             }
         }
+        // TLS takes what it encrypts before the socket has taken it. Nothing counts as sent before it has.
+        if !self.buffer.is_empty() && Pin::new(&mut self.stream).poll_flush(cx)?.is_pending() {
+            self.stalled.get_or_insert_with(Instant::now);
+            return Poll::Pending;
+        }
+        self.stalled = None;
         self.give_back();
         Poll::Ready(Ok(()))
     }

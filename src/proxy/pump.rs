@@ -178,6 +178,13 @@ impl Pump {
         true
     }
 
+    /// Forgets everything but the stream, which stays open.
+    pub(crate) fn give_up(&mut self) {
+        self.source = Source::End;
+        self.chunk = Bytes::new();
+        self.replay = Replay::Gone;
+    }
+
     /// Forgets what was sent: the call arrived.
     pub(crate) fn arrived(&mut self) {
         self.replay = Replay::Gone;

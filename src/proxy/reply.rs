@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRAILER};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use prost::Message as _;
 
 use super::body::ReplyBody;
@@ -27,6 +27,11 @@ use crate::transcode;
 /// Longest message of a status: longer ones do not fit into the header limits of common clients.
 const MAX_MESSAGE: usize = 2048;
 
+/// What a method's own path takes, [Linked Data Platform §7.1](https://www.w3.org/TR/ldp/#header-accept-post).
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+const PROTOCOLS: &str = "application/json, application/proto, application/connect+json, application/connect+proto, \
+     application/grpc, application/grpc-web, application/grpc-web-text";
+
 /// Ends a call with an error.
 pub(crate) fn error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     call.failed(error);
@@ -45,10 +50,15 @@ pub(crate) fn bad_header(bad: BadHeader) -> Error {
 }
 
 /// Answers OPTIONS.
-pub(crate) fn options(mut call: Box<Call>, allow: HeaderValue) -> Response<ReplyBody> {
+pub(crate) fn options(call: Box<Call>, allow: HeaderValue) -> Response<ReplyBody> {
+    no_content(call, HeaderMap::from_iter([(ALLOW, allow)]))
+}
+
+/// Ends a call with nothing but headers.
+pub(crate) fn no_content(mut call: Box<Call>, headers: HeaderMap) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, None));
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(ALLOW, allow);
+    *response.headers_mut() = headers;
     if call.version == Version::HTTP_2 {
         response.headers_mut().insert(DATE, date::now());
     }
@@ -123,14 +133,23 @@ fn put_status(call: &Call, error: &Error, headers: &mut HeaderMap) {
 }
 
 fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
-    let content = status_json(&call, error);
     let mut headers = HeaderMap::new();
+    // At a method's own path only the content type tells the protocol: to a caller of none, the words are plain.
+    let unknown = error.reason() == Reason::UnsupportedMediaType
+        && call.method().is_some_and(|method| method.path.path() == call.uri.path());
+    let content = if unknown {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(ACCEPT_POST, HeaderValue::from_static(PROTOCOLS));
+        Bytes::from(format!("{}\n", error.message()))
+    } else {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        status_json(&call, error)
+    };
     if let Some(upstream) = error.upstream() {
         let steering = &call.settings().reply;
         headers::steered_reply(&upstream.metadata, steering, &mut headers);
         headers::steered_reply(&upstream.initial, steering, &mut headers);
     }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
     }

@@ -73,7 +73,9 @@ impl Unanswered {
 
 impl Drop for Unanswered {
     fn drop(&mut self) {
-        let Some(open) = self.open.take() else { return };
+        let Some(mut open) = self.open.take() else { return };
+        // Only the stream lives on. The client's body, or what was made of it, is nobody's any more.
+        open.pump.give_up();
         let settled = self.since + SETTLE;
         if Instant::now() < settled {
             runtime::spawn("given-up stream", async move {

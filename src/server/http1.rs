@@ -27,7 +27,6 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
-use hyper::body::Incoming;
 use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -40,6 +39,7 @@ use crate::io::Prefixed;
 use crate::proxy::Peer;
 use crate::proxy::body::Abort;
 use crate::server::drain::Stage;
+use crate::server::leftover::Leftover;
 use crate::server::refuse::is_host;
 use crate::server::timer::Alarm;
 use crate::server::{Answer, Reply, STALL_TIMEOUT, Site, refuse};
@@ -66,14 +66,15 @@ where
     let service = service_fn(|request| {
         progress.phase.set(Phase::Busy);
         let is_last = progress.lengths.borrow_mut().are_ambiguous(&request);
+        let (request, mut leftover) = Leftover::of(request);
         let reply = answer(request, Rc::clone(&peer), Rc::clone(&site));
         let progress = Rc::clone(&progress);
         async move {
             let mut reply = reply.await;
-            if is_last {
+            if is_last || !poll_fn(|cx| leftover.poll(cx)).await {
                 reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(reply.map(|reply| Outgoing { reply, progress }))
+            Ok::<_, Infallible>(reply.map(|reply| Outgoing { reply, leftover, last: None, progress }))
         }
     });
     let io = Io { stream, progress: Rc::clone(&progress) };
@@ -141,17 +142,20 @@ fn builder(limits: Limits) -> Builder {
     builder
 }
 
-async fn answer<A: Answer>(request: Request<Incoming>, peer: Rc<Peer>, site: Rc<Site<A>>) -> Response<Option<A::Body>> {
+async fn answer<A: Answer>(
+    request: Request<RequestBody>,
+    peer: Rc<Peer>,
+    site: Rc<Site<A>>,
+) -> Response<Option<A::Body>> {
     if let Some(status) = refusal(&request) {
         site.metrics.count(ConnectionEvent::Refused);
         return refuse::bare_and_close(status).map(|()| None);
     }
-    let request = request.map(|body| if body.is_end_stream() { RequestBody::Empty } else { RequestBody::Http1(body) });
     Rc::clone(&site.answer).answer(peer, request).await.map(Some)
 }
 
 /// What hyper leaves to us of the rules for requests.
-fn refusal(request: &Request<Incoming>) -> Option<StatusCode> {
+fn refusal<B>(request: &Request<B>) -> Option<StatusCode> {
     // https://www.rfc-editor.org/rfc/rfc9112#section-3.2: exactly one Host in HTTP/1.1.
     let hosts = request.headers().get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
@@ -272,6 +276,9 @@ impl Lengths {
 /// A reply's body for hyper, which drops it once it is written or given up.
 struct Outgoing<R> {
     reply: Option<R>,
+    leftover: Leftover,
+    /// The end, which waits for what is left of the request.
+    last: Option<Option<Frame<Bytes>>>,
     progress: Rc<Progress>,
 }
 
@@ -280,17 +287,22 @@ impl<R: Reply> Body for Outgoing<R> {
     type Error = Abort;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
-        let Some(reply) = &mut self.reply else { return Poll::Ready(None) };
-        Poll::Ready(match ready!(reply.poll_part(cx)) {
-            None => None,
-            Some(Ok(Part::Data(data))) => Some(Ok(Frame::data(data))),
-            Some(Ok(Part::Trailers(trailers))) => Some(Ok(Frame::trailers(trailers))),
-            Some(Err(abort)) => Some(Err(abort)),
-        })
+        let outgoing = &mut *self;
+        let Some(reply) = &mut outgoing.reply else { return Poll::Ready(None) };
+        if outgoing.last.is_none() {
+            outgoing.last = Some(match ready!(reply.poll_part(cx)) {
+                None => None,
+                Some(Ok(Part::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Some(Ok(Part::Trailers(trailers))) => Some(Frame::trailers(trailers)),
+                Some(Err(abort)) => return Poll::Ready(Some(Err(abort))),
+            });
+        }
+        ready!(outgoing.leftover.poll(cx));
+        Poll::Ready(outgoing.last.take().flatten().map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.reply.as_ref().is_none_or(Reply::is_end)
+        self.reply.as_ref().is_none_or(Reply::is_end) && self.leftover.is_none()
     }
 }
 
@@ -348,7 +360,9 @@ impl<S: AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // Over TLS what was written may still wait here for the socket.
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.progress.wrote(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderName;
 use http::header::DATE;
 
-use super::{bounded, choose, each, limit, require, to_usize, value};
+use super::{bounded, choose, cors, each, limit, require, to_usize, value};
 use crate::config::file::{Compression as RawCompression, Json, Policy as RawPolicy};
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report, Switch, Table};
@@ -20,7 +20,7 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
     let mut policies = Vec::new();
     let mut seen: Vec<(MethodPattern, Place)> = Vec::new();
     for raw in value(list).items {
-        let RawPolicy { r#match, timeout, json, limits, compression, reply, request_headers, reply_headers } =
+        let RawPolicy { r#match, timeout, json, limits, compression, reply, request_headers, reply_headers, cors } =
             raw.value;
         let reply = value(reply);
         require(r#match.is_some(), "match", &raw.at, report);
@@ -45,6 +45,7 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
             reply_headers: reply_headers.map(|table| bound(table, reply_header, report)),
             ..self::json(json, report)
         };
+        let cors = cors::cors(cors, report);
         let Some(pattern) = r#match else { continue };
         let at = pattern.at.clone();
         let Some(matches) = pattern.parse(report, |text| text.parse::<MethodPattern>()) else { continue };
@@ -52,7 +53,7 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
             Some((_, first)) => report.problem(&at, format!("the pattern is already that of {}", first.path)),
             None => seen.push((matches.clone(), at)),
         }
-        policies.push(Policy { matches, settings });
+        policies.push(Policy { matches, settings, cors });
     }
     policies
 }

@@ -7,3 +7,4 @@ pub(crate) mod gateway;
 pub(crate) mod grpc;
 pub(crate) mod process;
 pub(crate) mod rest;
+pub(crate) mod tls;
