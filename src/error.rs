@@ -67,7 +67,7 @@ pub enum Reason {
     OriginNotAllowed,
     /// The body's content type is not one that the method takes.
     UnsupportedMediaType,
-    /// Messages are compressed in a way that the gateway cannot inflate.
+    /// A body, or messages, are compressed in a way that the gateway cannot inflate.
     UnsupportedEncoding,
     /// A header is malformed, or breaks the protocol.
     InvalidHeader,

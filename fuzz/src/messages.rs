@@ -76,6 +76,7 @@ fn choose(input: &[u8]) -> Option<(&'static Subject, Json, &[u8])> {
         emit_defaults: options & 4 != 0,
         preserve_proto_names: options & 8 != 0,
         enums_as_numbers: options & 16 != 0,
+        stream_envelope: false,
     };
     Some((subject, json, rest))
 }

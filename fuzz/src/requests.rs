@@ -45,6 +45,7 @@ pub fn bindings(input: &[u8]) {
     let (Some(query), Some(body)) = (parts.next().and_then(text), parts.next()) else { return };
     let request = Input {
         captures: &captures,
+        headers: None,
         query: Some(&*query),
         body,
         content_type: Some("text/plain"),

@@ -5,7 +5,7 @@
 
 use super::node::Node;
 use super::problem::Place;
-use super::read::{Clearable, Entries, List, Located, Marker, Read, Report, Switch, section};
+use super::read::{Clearable, Entries, List, Located, Marker, Read, Report, Switch, Table, section};
 use super::units::{OptionalSpan, Size, Span};
 
 section! {
@@ -131,6 +131,7 @@ section! {
         emit_defaults: bool,
         preserve_proto_names: bool,
         enums_as_numbers: bool,
+        stream_envelope: bool,
     }
 }
 
@@ -149,7 +150,27 @@ section! {
         timeout: Timeout,
         json: Json,
         limits: MessageLimits,
+        compression: Switch<Compression>,
+        reply: Reply,
+        request_headers: Table,
+        reply_headers: Table,
         cors: Clearable<Cors>,
+    }
+}
+
+section! {
+    /// What the service may say of the HTTP reply.
+    Reply {
+        status_metadata: String,
+        headers: List<String>,
+    }
+}
+
+section! {
+    /// How replies of REST are compressed.
+    Compression {
+        min_size: Size,
+        encodings: List<String>,
     }
 }
 

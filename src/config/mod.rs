@@ -23,12 +23,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use ipnet::IpNet;
 
 use self::cors::Cors;
 use self::problem::{Errors, Place, Problem};
 use self::read::{Read, Report};
 use self::tls::Tls;
+use crate::encoding::Encoding;
 
 /// A configuration that was read without an error.
 #[derive(Debug, Clone)]
@@ -289,7 +291,7 @@ impl MethodPattern {
 }
 
 /// What holds for one method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MethodSettings {
     /// Whole unary call, `None` for as long as the client waits. Default 15 s.
     pub unary_timeout: Option<Duration>,
@@ -301,10 +303,41 @@ pub struct MethodSettings {
     pub max_response_message: usize,
     /// How JSON is read and written.
     pub json: Json,
+    /// How replies of REST are compressed.
+    pub compression: Compression,
+    /// What the service may say of the HTTP reply.
+    pub reply: Reply,
+    /// Headers of REST requests that set fields of the message: header, field.
+    pub request_headers: BoundHeaders,
+    /// Headers of REST replies that are set by fields of the message.
+    pub reply_headers: BoundHeaders,
+}
+
+/// Headers, each with the field that it is bound to.
+pub type BoundHeaders = Arc<[(HeaderName, Box<str>)]>;
+
+/// What a service may say of the HTTP reply to a REST call by its metadata. Nothing, unless set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// Metadata that holds the status of a successful reply.
+    pub status_metadata: Option<HeaderName>,
+    /// Metadata that passes although it is kept inside by default, such as `location`.
+    pub headers: Arc<[HeaderName]>,
+}
+
+/// How replies of REST are compressed for clients that accept it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compression {
+    /// Whether they are at all. Default `true`.
+    pub enabled: bool,
+    /// Bytes from which on a reply is worth it. Default 1 KiB.
+    pub min_size: usize,
+    /// Of those that a client likes equally the first is taken. Default zstd, br, gzip.
+    pub encodings: Arc<[Encoding]>,
 }
 
 /// [`MethodSettings`] of which only some are given.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields of MethodSettings and Json")]
 pub struct PartialSettings {
     pub unary_timeout: Option<Option<Duration>>,
@@ -316,6 +349,22 @@ pub struct PartialSettings {
     pub emit_defaults: Option<bool>,
     pub preserve_proto_names: Option<bool>,
     pub enums_as_numbers: Option<bool>,
+    pub stream_envelope: Option<bool>,
+    pub compression: Option<PartialCompression>,
+    pub reply_status_metadata: Option<HeaderName>,
+    pub reply_metadata: Option<Arc<[HeaderName]>>,
+    pub request_headers: Option<BoundHeaders>,
+    pub reply_headers: Option<BoundHeaders>,
+}
+
+/// What a policy says of compression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartialCompression {
+    /// There is none.
+    Off,
+    /// There is, with what is given.
+    #[allow(missing_docs, reason = "the fields of Compression")]
+    On { min_size: Option<usize>, encodings: Option<Arc<[Encoding]>> },
 }
 
 /// How JSON is read and written. Every default is `false`.
@@ -331,6 +380,8 @@ pub struct Json {
     pub preserve_proto_names: bool,
     /// Write enums as numbers.
     pub enums_as_numbers: bool,
+    /// Write each message of a stream as `{"result": …}`.
+    pub stream_envelope: bool,
 }
 
 /// Logs.
@@ -365,7 +416,7 @@ impl Config {
     pub fn method(&self, method: &str) -> MethodSettings {
         let mut matching: Vec<&Policy> = self.policies.iter().filter(|policy| policy.matches.matches(method)).collect();
         matching.sort_by_key(|policy| policy.matches.specificity());
-        let mut settings = self.defaults;
+        let mut settings = self.defaults.clone();
         for policy in matching {
             settings.apply(&policy.settings);
         }
@@ -396,6 +447,30 @@ impl MethodSettings {
         set(&mut self.json.emit_defaults, partial.emit_defaults);
         set(&mut self.json.preserve_proto_names, partial.preserve_proto_names);
         set(&mut self.json.enums_as_numbers, partial.enums_as_numbers);
+        set(&mut self.json.stream_envelope, partial.stream_envelope);
+        if let Some(name) = &partial.reply_status_metadata {
+            self.reply.status_metadata = Some(name.clone());
+        }
+        if let Some(names) = &partial.reply_metadata {
+            self.reply.headers = Arc::clone(names);
+        }
+        if let Some(bound) = &partial.request_headers {
+            self.request_headers = Arc::clone(bound);
+        }
+        if let Some(bound) = &partial.reply_headers {
+            self.reply_headers = Arc::clone(bound);
+        }
+        match &partial.compression {
+            None => {}
+            Some(PartialCompression::Off) => self.compression.enabled = false,
+            Some(PartialCompression::On { min_size, encodings }) => {
+                self.compression.enabled = true;
+                self.compression.min_size = min_size.unwrap_or(self.compression.min_size);
+                if let Some(encodings) = encodings {
+                    self.compression.encodings = Arc::clone(encodings);
+                }
+            }
+        }
     }
 }
 
@@ -449,7 +524,18 @@ impl Default for MethodSettings {
             max_request_message: 4 << 20,
             max_response_message: 16 << 20,
             json: Json::default(),
+            compression: Compression::default(),
+            reply: Reply::default(),
+            request_headers: Arc::new([]),
+            reply_headers: Arc::new([]),
         }
+    }
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        let encodings = Arc::new([Encoding::Zstd, Encoding::Br, Encoding::Gzip]);
+        Self { enabled: true, min_size: 1 << 10, encodings }
     }
 }
 

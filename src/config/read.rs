@@ -35,6 +35,12 @@ pub(crate) struct List<T> {
     pub(crate) written: usize,
 }
 
+/// A map whose keys are the operator's own, with texts as values.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) entries: Vec<(Located<String>, Located<String>)>,
+}
+
 /// The value of a key that only has to be there: `{}` or nothing.
 #[derive(Debug)]
 pub(crate) struct Marker;
@@ -192,6 +198,28 @@ impl<T: Read> Read for List<T> {
             }
         }
         Some(Self { items, written: nodes.len() })
+    }
+}
+
+impl Read for Table {
+    fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
+        let Value::Map(map) = &node.value else {
+            report.problem(at, format!("expected a map; found {}", node.value.describe()));
+            return None;
+        };
+        let mut entries: Vec<(Located<String>, Located<String>)> = Vec::with_capacity(map.len());
+        for (key, node) in map {
+            let place = Place { path: at.path_of(&key.name), position: Some(key.position) };
+            if entries.iter().any(|(seen, _)| seen.value == key.name) {
+                report.problem(&place, "the key is given twice");
+                continue;
+            }
+            let at = Place { position: Some(node.position), ..place.clone() };
+            if let Some(value) = String::read(node, &at, report) {
+                entries.push((Located { value: key.name.clone(), at: place }, Located { value, at }));
+            }
+        }
+        Some(Self { entries })
     }
 }
 

@@ -1,3 +1,5 @@
+//! Every coding, whole and in pieces, sound and broken.
+
 //! What goes in comes out again, and what is hostile does not.
 
 use bytes::BytesMut;

@@ -17,6 +17,7 @@ use crate::config::{AccessLog as AccessLogTo, Json};
 use crate::error::Reason;
 use crate::grpc::status::Code;
 use crate::grpc::timeout;
+use crate::proxy::coding;
 use crate::proxy::rehearsal::{Matched, Rehearsal, Sent, Verdict};
 use crate::proxy::worker::Worker;
 use crate::proxy::{Peer, Proxy};
@@ -215,14 +216,21 @@ impl Telling<'_> {
         let captures: Vec<_> = matched.captures.iter().map(|text| text.as_str().into()).collect();
         let content_type = self.asked.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let path = Input { captures: &captures, ..Input::default() };
+        let bound = plan.request.bound_headers(&self.asked.headers);
+        let headers = Input { headers: Some(&bound), ..Input::default() };
         let query = Input { query: self.query, ..Input::default() };
-        let body = Input { body: &self.asked.body, content_type, ..Input::default() };
+        // What cannot be decompressed is what the request is refused for, and that is told further down.
+        let content = coding::of(&self.asked.headers)
+            .and_then(|encoding| coding::decode(encoding, self.asked.body.clone(), method.settings.max_request_message))
+            .unwrap_or_default();
+        let body = Input { body: &content, content_type, ..Input::default() };
         let read = !matches!(&self.rehearsal.verdict, Verdict::Refused(error)
-            if error.reason() == Reason::UnsupportedMediaType);
+            if matches!(error.reason(), Reason::UnsupportedMediaType | Reason::UnsupportedEncoding));
         let given = [
             ("from path", path, !captures.is_empty()),
+            ("from headers", headers, !bound.is_empty()),
             ("from query", query, self.query.is_some_and(|query| !query.is_empty())),
-            ("from body", body, read && !self.asked.body.is_empty()),
+            ("from body", body, read && !content.is_empty()),
         ];
         let encode = |input: &Input<'_>| {
             let mut message = BytesMut::new();
@@ -234,7 +242,7 @@ impl Telling<'_> {
                 lines.put(label, &json);
             }
         }
-        let together = Input { captures: &captures, query: self.query, ..body };
+        let together = Input { captures: &captures, headers: Some(&bound), query: self.query, ..body };
         if let Verdict::Sent(Sent { message: Some(message), .. }) = &self.rehearsal.verdict
             && encode(&together).is_some_and(|given| given != message)
         {

@@ -3,8 +3,10 @@
 use std::cmp::Ordering;
 
 use crate::cli::Exit;
+use http::HeaderName;
+
 use crate::config::units::{OptionalSpan, Size, Span};
-use crate::config::{Json, Loaded, MethodSettings};
+use crate::config::{Compression, Json, Loaded, MethodSettings};
 use crate::schema::http_rule::BodyRule;
 use crate::schema::template::{Segment, Template};
 use crate::snapshot::{Binding, Method, Snapshot};
@@ -118,7 +120,8 @@ fn settings(method: &Method) -> Vec<String> {
 fn differences(settings: &MethodSettings, usual: &MethodSettings) -> Vec<String> {
     let mut list = Vec::new();
     let mut note = |differs: bool, text: String| list.extend(differs.then_some(text));
-    let MethodSettings { unary_timeout, stream_idle, max_request_message, max_response_message, json } = *settings;
+    let &MethodSettings { unary_timeout, stream_idle, max_request_message, max_response_message, json, .. } = settings;
+    let MethodSettings { compression, reply, request_headers, reply_headers, .. } = settings;
     note(unary_timeout != usual.unary_timeout, format!("timeout.unary {}", OptionalSpan(unary_timeout)));
     note(stream_idle != usual.stream_idle, format!("timeout.stream_idle {}", Span(stream_idle)));
     let size = |bytes: usize| Size(bytes as u64);
@@ -131,18 +134,45 @@ fn differences(settings: &MethodSettings, usual: &MethodSettings) -> Vec<String>
         format!("limits.response_message {}", size(max_response_message)),
     );
     list.extend(json_options(json));
+    if *compression != usual.compression {
+        list.push(compression_text(compression));
+    }
+    for (key, bound) in [("request_headers", request_headers), ("reply_headers", reply_headers)] {
+        list.extend(bound.iter().map(|(name, field)| format!("{key} {name}: {field}")));
+    }
+    list.extend(reply.status_metadata.iter().map(|name| format!("reply.status_metadata {name}")));
+    if !reply.headers.is_empty() {
+        let names: Vec<_> = reply.headers.iter().map(HeaderName::as_str).collect();
+        list.push(format!("reply.headers {}", names.join(" ")));
+    }
     list
+}
+
+fn compression_text(compression: &Compression) -> String {
+    if !compression.enabled {
+        return "compression off".to_owned();
+    }
+    let names: Vec<_> = compression.encodings.iter().map(|encoding| encoding.name()).collect();
+    format!("compression {} from {}", names.join(" "), Size(compression.min_size as u64))
 }
 
 /// The JSON options that are on; every one is off by default.
 pub(super) fn json_options(json: Json) -> Vec<String> {
-    let Json { ignore_unknown_fields, int64_as_number, emit_defaults, preserve_proto_names, enums_as_numbers } = json;
+    let Json {
+        ignore_unknown_fields,
+        int64_as_number,
+        emit_defaults,
+        preserve_proto_names,
+        enums_as_numbers,
+        stream_envelope,
+    } = json;
     let options = [
         (ignore_unknown_fields, "json.unknown_fields ignore"),
         (int64_as_number, "json.int64_as_number"),
         (emit_defaults, "json.emit_defaults"),
         (preserve_proto_names, "json.preserve_proto_names"),
         (enums_as_numbers, "json.enums_as_numbers"),
+        (stream_envelope, "json.stream_envelope"),
     ];
     options.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned()).collect()
 }

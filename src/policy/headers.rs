@@ -8,9 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::{BufMut, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use ipnet::IpNet;
 
+use crate::config::Reply;
 use crate::grpc;
 use crate::grpc::metadata::{is_binary, is_hop_by_hop, is_http_only, is_of_edge, is_public, is_reserved};
 use crate::grpc::status::{decode_binary, encode_binary};
@@ -207,11 +208,42 @@ pub fn only_status(trailers: &mut HeaderMap) {
     }
 }
 
-/// Copies reply metadata, initial or trailing, into the headers or trailers of a REST reply.
+/// Copies reply metadata, initial or trailing, into the headers or trailers of a reply that is no gRPC.
 pub fn rest_reply(metadata: &HeaderMap, into: &mut HeaderMap) {
     for (name, value) in metadata {
         if is_public(name) {
             into.append(name, value.clone());
+        }
+    }
+}
+
+/// [`rest_reply`] of initial metadata, or of an error's, by which the service may steer the reply.
+pub fn steered_reply(metadata: &HeaderMap, settings: &Reply, into: &mut HeaderMap) {
+    for (name, value) in metadata {
+        if (is_public(name) || settings.headers.contains(name)) && settings.status_metadata.as_ref() != Some(name) {
+            into.append(name, value.clone());
+        }
+    }
+}
+
+/// [`rest_reply`] of trailing metadata, where nothing of a reply can be steered any more.
+pub fn steered_trailers(metadata: &HeaderMap, settings: &Reply, into: &mut HeaderMap) {
+    for (name, value) in metadata {
+        if is_public(name) && settings.status_metadata.as_ref() != Some(name) {
+            into.append(name, value.clone());
+        }
+    }
+}
+
+/// The status that the service wants a successful REST reply to have; 200 if it says none that a reply can have.
+pub fn steered_status(metadata: &HeaderMap, settings: &Reply) -> StatusCode {
+    let said = settings.status_metadata.as_ref().and_then(|name| metadata.get(name));
+    let Some(said) = said else { return StatusCode::OK };
+    match StatusCode::from_bytes(said.as_bytes()) {
+        Ok(status) if (200..600).contains(&status.as_u16()) => status,
+        Ok(_) | Err(_) => {
+            tracing::debug!(value = ?said, "metadata that should hold an HTTP status does not");
+            StatusCode::OK
         }
     }
 }
@@ -353,5 +385,14 @@ mod tests {
         );
 
         assert_eq!(out, map(&[("x-a", "1")]));
+    }
+
+    #[test]
+    fn a_status_is_one_that_a_reply_can_have() {
+        let settings = Reply { status_metadata: Some(HeaderName::from_static("x-code")), ..Reply::default() };
+        for (said, expected) in [("201", 201), ("599", 599), ("101", 200), ("600", 200), ("+20", 200), ("", 200)] {
+            assert_eq!(steered_status(&map(&[("x-code", said)]), &settings).as_u16(), expected, "{said}");
+            assert_eq!(steered_status(&map(&[("x-code", said)]), &Reply::default()).as_u16(), 200);
+        }
     }
 }

@@ -12,6 +12,7 @@ use http::{Method as HttpMethod, Request, StatusCode, Uri, Version, request};
 use tokio::time::Instant;
 
 use super::Peer;
+use super::compression::Accepted;
 use super::forward::Trail;
 use super::protocol::Dialect;
 use super::worker::{Prepared, Worker};
@@ -38,6 +39,8 @@ pub(crate) struct Call {
     pub(crate) uri: Uri,
     pub(crate) version: Version,
     pub(crate) trailers: Trailers,
+    /// Encodings that the reply may have.
+    pub(crate) accepted: Accepted,
     pub(crate) started: Instant,
     time: SystemTime,
     pub(crate) request_id: RequestId,
@@ -120,6 +123,7 @@ impl Call {
             uri: request.uri().clone(),
             version: request.version(),
             trailers: Trailers::of(request),
+            accepted: Accepted::of(headers),
             started: Instant::now(),
             time: SystemTime::now(),
             request_id: RequestId::of(headers),

@@ -46,7 +46,7 @@ pub(crate) async fn adapt_in(
     if let Some(accepted) = negotiate::accepted(&parts.headers).filter(|_| !json) {
         headers.insert(grpc::ACCEPT_ENCODING, accepted);
     }
-    let settings = *call.settings();
+    let settings = call.settings().clone();
     let limit = settings.max_request_message;
     let (bytes, encoding) = if call.dialect.framing == Framing::ConnectGet {
         Query::read(parts.uri.query().unwrap_or_default())?.message()?

@@ -54,7 +54,7 @@ impl Form {
         })
     }
 
-    /// What stands before the message with that number, counted from 1.
+    /// What stands before the message, or error, with that number, counted from 1.
     pub(crate) fn before(self, number: u64, out: &mut BytesMut) {
         match self {
             Self::Array => out.put_u8(if number == 1 { b'[' } else { b',' }),
@@ -107,8 +107,10 @@ impl Form {
 
 /// Thousandths, [RFC 9110 §12.4.2](https://www.rfc-editor.org/rfc/rfc9110#section-12.4.2); 1000 if none is given or it
 /// cannot be read.
-fn quality(parameters: &str) -> u32 {
-    let given = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
+pub(super) fn quality(parameters: &str) -> u32 {
+    let weight = |(name, value): (&str, &str)| name.trim().eq_ignore_ascii_case("q").then(|| value.trim().to_owned());
+    let given = parameters.split(';').find_map(|parameter| parameter.split_once('=').and_then(weight));
+    let given = given.as_deref();
     let Some((whole, fraction)) = given.map(|text| text.split_once('.').unwrap_or((text, ""))) else { return 1000 };
     let thousandths = format!("{fraction:0<3}").get(..3).and_then(|digits| digits.parse::<u32>().ok());
     match (whole.parse::<u32>(), thousandths) {

@@ -8,6 +8,8 @@
 
 pub mod body;
 mod call;
+pub(crate) mod coding;
+mod compression;
 mod connect;
 mod cors;
 mod date;
@@ -29,6 +31,7 @@ mod rest;
 mod stream;
 mod timer;
 mod unanswered;
+mod upload;
 mod values;
 mod websocket;
 pub mod worker;
@@ -181,7 +184,8 @@ impl Proxy {
             Route::Rest { binding: _, plan, captures }
                 if plan.request.takes_body() && call.method().is_some_and(|method| method.client_streaming) =>
             {
-                (values::adapt_in(call, path, plan, &captures, &parts, body)?, Way::Rest(plan))
+                let adapt = if plan.request.takes_http_body() { upload::adapt_in } else { values::adapt_in };
+                (adapt(call, path, plan, &captures, &parts, body)?, Way::Rest(plan))
             }
             Route::Rest { binding: _, plan, captures } => {
                 (rest::adapt_in(call, path, plan, &captures, &parts, body, &mut timer).await?, Way::Rest(plan))

@@ -10,6 +10,7 @@ use h2::SendStream;
 
 use super::recode::Recode;
 use super::timer::Timer;
+use super::upload::UploadFrames;
 use super::values::ValueFrames;
 use super::websocket::MessageFrames;
 use crate::body::RequestBody;
@@ -49,6 +50,8 @@ pub(crate) enum Source {
     Values(Box<ValueFrames>),
     /// Frames made of the messages of a WebSocket, as they come.
     Socket(Box<MessageFrames>),
+    /// Frames made of the client's bytes, as they come.
+    Upload(Box<UploadFrames>),
     /// Nothing more.
     End,
 }
@@ -195,6 +198,7 @@ impl Pump {
         match &self.source {
             Source::Values(values) => Some(values.bytes()),
             Source::Socket(messages) => Some(messages.bytes()),
+            Source::Upload(upload) => Some(upload.bytes()),
             Source::Recoded(recode) => Some(recode.bytes()),
             Source::Frame(_) | Source::Stream(_) | Source::End => self.from_client.then_some(self.bytes),
         }
@@ -290,6 +294,7 @@ fn next_chunk(replay: &mut Replay, source: &mut Source, cx: &mut Context<'_>) ->
         Source::Recoded(recode) => ready!(recode.poll_next(cx)).map(Next::Read),
         Source::Values(values) => ready!(values.poll_next(cx)).map(Next::Read),
         Source::Socket(messages) => ready!(messages.poll_next(cx)).map(Next::Read),
+        Source::Upload(upload) => ready!(upload.poll_next(cx)).map(Next::Read),
         Source::End => None,
     })
 }
@@ -298,7 +303,7 @@ impl Source {
     fn is_end(&self) -> bool {
         match self {
             // The values are over when the body says so, which it is asked for then.
-            Self::Frame(_) | Self::Values(_) => false,
+            Self::Frame(_) | Self::Values(_) | Self::Upload(_) => false,
             Self::Socket(messages) => messages.is_over(),
             Self::Stream(frames) => frames.is_end(),
             Self::Recoded(recode) => recode.is_end(),

@@ -118,7 +118,12 @@ fn sent(call: &Call, adapted: Adapted<'_>) -> Sent {
         deadline: timer.deadline().map(|deadline| deadline - call.started),
         message: match outgoing.body {
             Source::Frame(frame) => Some(frame.slice(PREFIX..)),
-            Source::Stream(_) | Source::Recoded(_) | Source::Values(_) | Source::Socket(_) | Source::End => None,
+            Source::Stream(_)
+            | Source::Recoded(_)
+            | Source::Values(_)
+            | Source::Upload(_)
+            | Source::Socket(_)
+            | Source::End => None,
         },
     }
 }

@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::body::ReplyBody;
 use super::call::Call;
 use super::protocol::Framing;
-use super::{connect, date, negotiate};
+use super::{coding, compression, connect, date, negotiate};
 use crate::error::{Error, Reason};
 use crate::grpc;
 use crate::grpc::frame::{self, PREFIX};
@@ -74,7 +74,9 @@ pub(crate) fn attach(mut response: Response<ReplyBody>, mut call: Box<Call>) -> 
     call.http_status = response.status();
     // Announced trailers need the chunked coding, which a length excludes: RFC 9112 §6.2.
     let chunked = response.headers().contains_key(TRAILER);
-    if let Some(length) = response.body().length().filter(|_| !chunked) {
+    // RFC 9110 §8.6; a 304 would have to say the length of what it does not send.
+    let bare = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&response.status());
+    if let Some(length) = response.body().length().filter(|_| !chunked && !bare) {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     if call.version == Version::HTTP_2 {
@@ -145,8 +147,9 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
         status_json(&call, error)
     };
     if let Some(upstream) = error.upstream() {
-        headers::rest_reply(&upstream.metadata, &mut headers);
-        headers::rest_reply(&upstream.initial, &mut headers);
+        let steering = &call.settings().reply;
+        headers::steered_reply(&upstream.metadata, steering, &mut headers);
+        headers::steered_reply(&upstream.initial, steering, &mut headers);
     }
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
@@ -154,7 +157,11 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     if error.reason() == Reason::WebSocketVersion {
         websocket::other_version(call.version, &mut headers);
     }
+    if error.reason() == Reason::UnsupportedEncoding {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(coding::TAKEN));
+    }
     echo_identifiers(&mut headers, &call);
+    let content = compression::at_once(&call, &mut headers, content);
     let mut response = Response::new(ReplyBody::whole(content, None, None));
     *response.status_mut() = error.http();
     *response.headers_mut() = headers;

@@ -5,9 +5,9 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Response, request};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
 
 use super::body::ReplyBody;
 use super::call::{Call, Trailers};
@@ -16,6 +16,7 @@ use super::forward::{self, Incoming, Outgoing};
 use super::pump::Source;
 use super::reply;
 use super::timer::Timer;
+use super::{coding, compression};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{self, PREFIX};
@@ -40,14 +41,17 @@ pub(crate) async fn adapt_in(
 ) -> Result<Outgoing, Error> {
     let headers = metadata(call, parts)?;
     let limit = call.settings().max_request_message;
+    let coding = coding::of(&parts.headers)?;
     let content = collect(&parts.headers, &mut body, limit, timer).await?;
     call.trail.request_bytes = content.len() as u64;
+    let content = coding::decode(coding, content, limit)?;
     let media = media_type(&parts.headers);
-    let form = !content.is_empty() && accepts(plan, &parts.headers, media, &content)?;
+    let form = !content.is_empty() && accepts(plan, media, &content)?;
     let mut message = BytesMut::with_capacity(PREFIX + content.len() + 64);
     message.put_bytes(0, PREFIX);
     let input = Input {
         captures,
+        headers: Some(&parts.headers),
         query: parts.uri.query(),
         body: &content,
         content_type: media,
@@ -111,20 +115,12 @@ pub(super) fn too_large(limit: usize) -> Error {
     Error::new(Reason::RequestTooLarge, format!("request message exceeds the limit of {limit} bytes"))
 }
 
-fn media_type(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn media_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default())
 }
 
 /// Whether a body of that type can be read: `Ok(true)` as a form, `Ok(false)` as JSON or as raw bytes.
-fn accepts(plan: &Transcoding, headers: &HeaderMap, media: Option<&str>, content: &[u8]) -> Result<bool, Error> {
-    if let Some(coding) =
-        headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        return Err(Error::new(
-            Reason::UnsupportedMediaType,
-            format!("content encoding {coding:?} is not taken here, send the body as it is"),
-        ));
-    }
+fn accepts(plan: &Transcoding, media: Option<&str>, content: &[u8]) -> Result<bool, Error> {
     if plan.request.takes_http_body() {
         return Ok(false);
     }
@@ -171,6 +167,7 @@ pub(super) fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
 pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming: Incoming) -> Response<ReplyBody> {
     match receive(&mut call, plan, incoming).await {
         Ok(mut answer) => {
+            answer.content = compression::whole(&call, &mut answer.headers, answer.content).await;
             call.response_bytes = answer.content.len() as u64;
             match call.trailers {
                 Trailers::Sent => {}
@@ -182,6 +179,7 @@ pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming:
                 Trailers::Dropped => answer.trailers = None,
             }
             let mut response = Response::new(ReplyBody::whole(answer.content, answer.trailers, None));
+            *response.status_mut() = answer.status;
             *response.headers_mut() = answer.headers;
             reply::echo_identifiers(response.headers_mut(), &call);
             reply::attach(response, call)
@@ -191,6 +189,7 @@ pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming:
 }
 
 struct Answer {
+    status: StatusCode,
     headers: HeaderMap,
     content: Bytes,
     trailers: Option<HeaderMap>,
@@ -202,12 +201,20 @@ async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Res
         return Err(compressed(call.upstream_name()));
     }
     let mut headers = HeaderMap::with_capacity(initial.len() + 4);
-    headers::rest_reply(&initial, &mut headers);
+    let steering = &call.settings().reply;
+    headers::steered_reply(&initial, steering, &mut headers);
+    let status = headers::steered_status(&initial, steering);
+    plan.reply
+        .write_headers(&message.bytes, call.settings().json, &mut headers)
+        .map_err(|error| transcode_error(call, &error))?;
     let (content_type, content) = write(call, plan, &message.bytes)?;
+    if !has_content(status) {
+        return Ok(Answer { status, headers, content: Bytes::new(), trailers: None });
+    }
     headers.insert(CONTENT_TYPE, content_type);
     let mut public = HeaderMap::new();
-    headers::rest_reply(&trailers, &mut public);
-    Ok(Answer { headers, content, trailers: Some(public).filter(|trailers| !trailers.is_empty()) })
+    headers::steered_trailers(&trailers, steering, &mut public);
+    Ok(Answer { status, headers, content, trailers: Some(public).filter(|trailers| !trailers.is_empty()) })
 }
 
 /// The whole of a reply to a unary call.
@@ -268,6 +275,11 @@ pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<O
     messages.finish().map_err(reply_frame_error)?;
     let message = only.ok_or_else(|| no_message(upstream))?;
     Ok(One { initial: head.headers, message, trailers })
+}
+
+/// Whether a reply of that status has a body: RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
+pub(super) fn has_content(status: StatusCode) -> bool {
+    ![StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
 }
 
 pub(super) fn compressed(upstream: &str) -> Error {

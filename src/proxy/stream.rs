@@ -4,16 +4,17 @@
 //! has its real status and a quiet watch still opens.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderValue, Method, Response, Version};
 use tokio::time::{Instant, Interval, interval_at, timeout};
 
 use super::body::{Abort, ReplyBody};
 use super::call::{Call, Trailers};
+use super::compression::Packer;
 use super::exchange::{Exchange, reply_frame_error};
 use super::form::Form;
 use super::forward::{self, Incoming};
@@ -57,6 +58,7 @@ pub(crate) async fn adapt_out(
         failure: None,
         next: is_over.then(|| Event::End(HeaderMap::new())),
         trailers: None,
+        packer: None,
         call,
     });
     if body.next.is_none() {
@@ -67,8 +69,13 @@ pub(crate) async fn adapt_out(
         return reply::error(body.call, &error.with_initial_metadata(&head.headers));
     }
     let mut public = HeaderMap::with_capacity(head.headers.len() + 4);
-    headers::rest_reply(&head.headers, &mut public);
-    public.insert(CONTENT_TYPE, body.content_type.take().unwrap_or_else(|| form.content_type()));
+    let steering = &body.call.settings().reply;
+    headers::steered_reply(&head.headers, steering, &mut public);
+    let status = headers::steered_status(&head.headers, steering);
+    let has_content = rest::has_content(status);
+    if has_content {
+        public.insert(CONTENT_TYPE, body.content_type.take().unwrap_or_else(|| form.content_type()));
+    }
     if form == Form::Events {
         public.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     }
@@ -76,8 +83,18 @@ pub(crate) async fn adapt_out(
         public.insert(DATE, date::now());
     }
     reply::echo_identifiers(&mut public, &body.call);
-    let body = if is_head { ReplyBody::whole(Bytes::new(), None, Some(body.call)) } else { ReplyBody::stream(body) };
+    if has_content && form != Form::Raw {
+        body.packer = Packer::of(&body.call, &mut public);
+    }
+    body.call.http_status = status;
+    // Without a body the rest of the stream is of no use; dropping it cancels the call upstream.
+    let body = if is_head || !has_content {
+        ReplyBody::whole(Bytes::new(), None, Some(body.call))
+    } else {
+        ReplyBody::stream(body)
+    };
     let mut response = Response::new(body);
+    *response.status_mut() = status;
     *response.headers_mut() = public;
     response
 }
@@ -100,6 +117,8 @@ pub(crate) struct StreamBody {
     /// Known already, not sent.
     next: Option<Event>,
     trailers: Option<HeaderMap>,
+    /// Gone when nothing is compressed, or any more.
+    packer: Option<Packer>,
     call: Box<Call>,
 }
 
@@ -114,14 +133,46 @@ enum Event {
 
 impl StreamBody {
     pub(crate) fn is_end(&self) -> bool {
-        self.exchange.is_none() && self.next.is_none() && self.trailers.is_none()
+        self.exchange.is_none() && self.next.is_none() && self.trailers.is_none() && self.packer.is_none()
     }
 
     pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>> {
+        let part = ready!(self.poll_packed(cx));
+        if let Some(Ok(Part::Data(data))) = &part {
+            self.call.response_bytes += data.len() as u64;
+        }
+        Poll::Ready(part)
+    }
+
+    /// The next piece, compressed if the reply is.
+    fn poll_packed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>> {
+        while let Some(packer) = &mut self.packer {
+            match ready!(packer.poll_pack(cx)) {
+                Some(Ok(data)) => return Poll::Ready(Some(Ok(Part::Data(data)))),
+                Some(Err(_)) => return Poll::Ready(Some(Err(Abort(h2::Reason::INTERNAL_ERROR)))),
+                None if packer.is_over() => self.packer = None,
+                None => {
+                    let part = ready!(self.poll_plain(cx)).transpose()?;
+                    let Some(packer) = &mut self.packer else { break };
+                    match part {
+                        Some(Part::Data(data)) => packer.push(data, self.exchange.is_none()),
+                        Some(Part::Trailers(trailers)) => {
+                            self.trailers = Some(trailers);
+                            packer.push(Bytes::new(), true);
+                        }
+                        None => packer.push(Bytes::new(), true),
+                    }
+                }
+            }
+        }
+        self.poll_plain(cx)
+    }
+
+    fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>> {
         let event = match self.next.take() {
             Some(event) => event,
             None if self.exchange.is_none() => return Poll::Ready(self.trailers.take().map(Part::Trailers).map(Ok)),
-            None => std::task::ready!(self.poll_event(cx)),
+            None => ready!(self.poll_event(cx)),
         };
         let mut out = BytesMut::new();
         let data = match event {
@@ -147,16 +198,18 @@ impl StreamBody {
         if data.is_empty() {
             return Poll::Ready(self.trailers.take().map(Part::Trailers).map(Ok));
         }
-        self.call.response_bytes += data.len() as u64;
         Poll::Ready(Some(Ok(Part::Data(data))))
     }
 
     /// See [`ReplyBody::poll_aside`].
     pub(crate) fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.exchange {
-            Some(exchange) => exchange.poll_aside(cx, &mut self.call.trail.request_bytes),
-            None => Poll::Pending,
+        let Some(exchange) = &mut self.exchange else { return Poll::Pending };
+        ready!(exchange.poll_aside(cx, &mut self.call.trail.request_bytes));
+        if self.packer.take().is_some() {
+            // With a hole in it nothing that follows could be read: the reply breaks off without words.
+            self.form = Form::Raw;
         }
+        Poll::Ready(())
     }
 
     fn end(&mut self, trailers: &HeaderMap) {
@@ -164,7 +217,7 @@ impl StreamBody {
         self.call.complete();
         if self.call.trailers == Trailers::Sent {
             let mut public = HeaderMap::new();
-            headers::rest_reply(trailers, &mut public);
+            headers::steered_trailers(trailers, &self.call.settings().reply, &mut public);
             self.trailers = Some(public).filter(|public| !public.is_empty());
         }
     }
@@ -244,9 +297,15 @@ impl StreamBody {
             return Ok(());
         }
         self.form.before(self.sent + 1, out);
+        if settings.json.stream_envelope {
+            out.put_slice(b"{\"result\":");
+        }
         self.plan
             .decode(message, settings.json, settings.max_response_message, out)
             .map_err(|error| rest::transcode_error(&self.call, &error))?;
+        if settings.json.stream_envelope {
+            out.put_u8(b'}');
+        }
         self.form.after(out);
         Ok(())
     }

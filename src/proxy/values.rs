@@ -2,17 +2,18 @@
 //!
 //! The values are the elements of an array, or stand one per line. What path and query set holds for every message, as
 //! the rule of `google.api.http` reads when it is applied to each of them. Invariant: beside the piece of the body that
-//! came last no more than one message is kept, and the client's window opens only when that piece is used up.
+//! came last no more than [`JOINED`] bytes and one message are kept, and the client's window opens only when that piece is used up.
 
 use std::borrow::Cow;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri, request};
 
 use super::call::Call;
+use super::coding::{self, Content};
 use super::forward::Outgoing;
 use super::pump::Source;
 use super::rest::{self, too_large};
@@ -36,22 +37,17 @@ pub(crate) fn adapt_in(
     body: RequestBody,
 ) -> Result<Outgoing, Error> {
     let headers = rest::metadata(call, parts)?;
-    if plan.request.takes_http_body() {
-        let method = call.method().map_or("", |method| &method.name);
-        let message = format!("{method} takes a stream of raw bodies; it is served to gRPC clients only");
-        return Err(Error::new(Reason::MethodUnsupported, message));
-    }
     let form = if body.is_end() { Form::Lines } else { form(&parts.headers)? };
     let settings = call.settings();
     let limit = settings.max_request_message;
     let messages = ValueFrames {
-        body,
+        content: Content::new(body, coding::of(&parts.headers)?),
         values: Values::new(form, limit),
-        piece: 0,
-        bytes: 0,
         is_over: false,
+        failure: None,
         plan: plan.request.clone(),
         captures: captures.iter().map(|capture| Cow::Owned(capture.clone().into_owned())).collect(),
+        headers: plan.request.bound_headers(&parts.headers),
         uri: parts.uri.clone(),
         patch: parts.method == Method::PATCH,
         json: settings.json,
@@ -60,16 +56,12 @@ pub(crate) fn adapt_in(
     Ok(Outgoing { path, headers, body: Source::Values(Box::new(messages)) })
 }
 
+/// Messages that are here together are sent together, up to so many bytes: each DATA frame costs the upstream more than a
+/// small message does, and it may take many small ones for an attack.
+const JOINED: usize = 16 << 10;
+
 /// How the messages stand in a body, by its type.
 fn form(headers: &HeaderMap) -> Result<Form, Error> {
-    if let Some(coding) =
-        headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        return Err(Error::new(
-            Reason::UnsupportedMediaType,
-            format!("content encoding {coding:?} is not taken here, send the body as it is"),
-        ));
-    }
     let Some(media) = headers.get(CONTENT_TYPE) else { return Ok(Form::Array) };
     let essence = media.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match &*essence {
@@ -87,14 +79,15 @@ fn form(headers: &HeaderMap) -> Result<Form, Error> {
 /// The messages of a body as frames of gRPC.
 #[derive(Debug)]
 pub(crate) struct ValueFrames {
-    body: RequestBody,
+    content: Content,
     values: Values,
-    /// Bytes of the last piece, for which the client's window is still closed.
-    piece: usize,
-    bytes: u64,
     is_over: bool,
+    /// What comes behind the messages that are framed.
+    failure: Option<Error>,
     plan: RequestPlan,
     captures: Box<[Cow<'static, str>]>,
+    /// Those that set fields.
+    headers: HeaderMap,
     uri: Uri,
     patch: bool,
     json: Json,
@@ -102,14 +95,29 @@ pub(crate) struct ValueFrames {
 }
 
 impl ValueFrames {
-    /// The frame of the next message, `None` at the end.
+    /// The frames of the next messages, as many as are here, `None` at the end.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        Poll::Ready(ready!(self.poll_value(cx)).map(|value| self.frame(&value?)))
+        let mut frames = BytesMut::new();
+        while frames.len() < JOINED && self.failure.is_none() {
+            match self.poll_value(cx) {
+                Poll::Ready(Some(value)) => match value.and_then(|value| self.frame(&value, &mut frames)) {
+                    Ok(()) => {}
+                    Err(error) => self.failure = Some(error),
+                },
+                Poll::Ready(None) => break,
+                Poll::Pending if frames.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        if !frames.is_empty() {
+            return Poll::Ready(Some(Ok(frames.freeze())));
+        }
+        Poll::Ready(self.failure.take().map(Err))
     }
 
     /// Bytes of the body that were read.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.content.bytes()
     }
 
     fn poll_value(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
@@ -117,18 +125,13 @@ impl ValueFrames {
             if let Some(value) = self.values.take().map_err(|error| self.wrong(&error))? {
                 return Poll::Ready(Some(Ok(value)));
             }
-            self.body.release(std::mem::take(&mut self.piece));
-            match ready!(self.body.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    self.piece = data.len();
-                    self.bytes += data.len() as u64;
-                    self.values.push(data);
-                }
-                Some(Err(broken)) => return Poll::Ready(Some(Err(broken.into()))),
+            match ready!(self.content.poll_piece(cx)) {
+                Some(Ok(data)) => self.values.push(data),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
                     self.is_over = true;
                     // No body is a stream without messages, whatever its type.
-                    if self.bytes > 0
+                    if self.content.bytes() > 0
                         && let Some(value) = self.values.finish().map_err(|error| self.wrong(&error))?
                     {
                         return Poll::Ready(Some(Ok(value)));
@@ -139,12 +142,23 @@ impl ValueFrames {
         Poll::Ready(None)
     }
 
-    fn frame(&self, value: &[u8]) -> Result<Bytes, Error> {
+    /// Appends the frame of a message.
+    fn frame(&self, value: &[u8], frames: &mut BytesMut) -> Result<(), Error> {
         let number = self.values.count();
-        let mut message = BytesMut::with_capacity(PREFIX + value.len() + 64);
-        message.put_bytes(0, PREFIX);
+        let start = frames.len();
+        frames.reserve(PREFIX + value.len() + 64);
+        frames.put_bytes(0, PREFIX);
+        let framed = self.fill(number, value, start, frames);
+        if framed.is_err() {
+            frames.truncate(start);
+        }
+        framed
+    }
+
+    fn fill(&self, number: u64, value: &[u8], start: usize, frames: &mut BytesMut) -> Result<(), Error> {
         let input = Input {
             captures: &self.captures,
+            headers: Some(&self.headers),
             query: self.uri.query(),
             body: value,
             content_type: None,
@@ -152,14 +166,14 @@ impl ValueFrames {
             patch: self.patch,
         };
         self.plan
-            .encode(&input, self.json, &mut message)
+            .encode(&input, self.json, frames)
             .map_err(|error| Error::invalid(error.field.clone(), error.describe()).in_message(number))?;
-        let length = message.len() - PREFIX;
+        let length = frames.len() - start - PREFIX;
         let prefix = frame::prefix(length)
             .filter(|_| length <= self.limit)
             .ok_or_else(|| too_large(self.limit).in_message(number))?;
-        message[..PREFIX].copy_from_slice(&prefix);
-        Ok(message.freeze())
+        frames[start..start + PREFIX].copy_from_slice(&prefix);
+        Ok(())
     }
 
     /// What is wrong between or with the bounds of the values; says the number of the message itself.

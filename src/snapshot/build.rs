@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use http::uri::PathAndQuery;
 
 use super::{Binding, Method, Notice, NoticeKind, SchemaState, Snapshot, Transcoding, Upstream};
-use crate::config::Config;
+use crate::config::{Config, MethodSettings};
 use crate::grpc;
 use crate::route::{Builder, Router};
 use crate::schema::http_rule::{self, BodyRule, Rules};
@@ -155,7 +155,7 @@ impl<'c> Building<'c> {
         method: &crate::schema::Method,
     ) -> Result<(), String> {
         let path: Arc<str> = format!("/{}", method.name).into();
-        let direct = Transcoding {
+        let mut direct = Transcoding {
             request: RequestPlan::compile(plans, method.input, &[], &BodyRule::Whole)?,
             reply: ReplyPlan::compile(plans, method.output, None)?,
         };
@@ -163,6 +163,9 @@ impl<'c> Building<'c> {
         let prepared = PathAndQuery::from_maybe_shared(bytes::Bytes::copy_from_slice(path.as_bytes()))
             .map_err(|error| error.to_string())?;
         let settings = self.config.method(&method.name);
+        for problem in bind_headers(&mut direct, &settings, method.server_streaming) {
+            self.note(NoticeKind::LeftOut, upstream, format!("{}: {problem}", method.name));
+        }
         self.methods.push(Method {
             name: Arc::clone(&method.name),
             path: prepared,
@@ -202,12 +205,16 @@ impl<'c> Building<'c> {
             let reply = ReplyPlan::compile(plans, method.output, binding.response_body.as_deref())?;
             Ok(Transcoding { request, reply })
         });
-        let plan = match plan {
+        let mut plan = match plan {
             Ok(plan) => plan,
             Err(reason) => {
                 return self.note(NoticeKind::LeftOut, upstream, format!("the HTTP rule of {what}: {reason}"));
             }
         };
+        let settings = self.methods[index].settings.clone();
+        for problem in bind_headers(&mut plan, &settings, method.server_streaming) {
+            self.note(NoticeKind::LeftOut, upstream, format!("the HTTP rule of {what}: {problem}"));
+        }
         let inserted = self.router.insert(&binding.method, &binding.template, self.bindings.len());
         match inserted.map_err(|conflict| *conflict.existing) {
             Ok(()) => self.bindings.push(Binding {
@@ -251,4 +258,15 @@ impl<'c> Building<'c> {
             builtin: Plans::new(Schema::builtin()),
         }
     }
+}
+
+/// Binds headers to fields as the settings say; returns what cannot be bound. The headers of a stream are sent before its
+/// messages, so that none of these can set them.
+fn bind_headers(plan: &mut Transcoding, settings: &MethodSettings, server_streaming: bool) -> Vec<String> {
+    let request = plan.request.bind_headers(settings.request_headers.iter().map(|(name, field)| (name, &**field)));
+    let reply = match settings.reply_headers.first() {
+        Some((name, _)) if server_streaming => Err(format!("the header {name} is set by no field of a stream")),
+        _ => plan.reply.bind_headers(settings.reply_headers.iter().map(|(name, field)| (name, &**field))),
+    };
+    [request, reply].into_iter().filter_map(Result::err).collect()
 }

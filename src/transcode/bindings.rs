@@ -54,9 +54,18 @@ struct Chain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     Path,
+    /// A header that the configuration binds to the field.
+    Header,
     Query,
     /// A form body.
     Form,
+}
+
+impl Source {
+    /// Whether it is apart from what a caller writes as the message: others may repeat its value.
+    fn is_outside(self) -> bool {
+        matches!(self, Self::Path | Self::Header)
+    }
 }
 
 /// The field that a value is for.
@@ -142,10 +151,12 @@ impl Bindings {
         };
         let same = self.bytes[old_start..old_end] == self.bytes[start..end];
         self.bytes.truncate(start);
-        if old_source == Source::Path && same {
+        if old_source.is_outside() && same {
             return Ok(());
         }
         Err(Error::client(match (old_source, source) {
+            (Source::Path | Source::Header, Source::Header) => "a header and the path, or another header, differ",
+            (Source::Header, _) => "the request and a header that is bound to the field give different values",
             (Source::Path, Source::Path) => "the path gives two different values",
             (Source::Path, Source::Query) => "the query and the path give different values",
             (Source::Path, Source::Form) => "the body and the path give different values",
@@ -297,10 +308,10 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// The fields that are set, but for the values that the path gives.
+    /// The fields that are set, but for the values that the path or a header gives.
     pub(super) fn beside_path(self) -> impl Iterator<Item = (usize, Bound<'a>)> {
         let nodes = self.bindings.chain(self.node).map(|child| self.bindings.nodes[child as usize]);
-        let given = nodes.filter(|node| !matches!(node.content, Content::Value { source: Source::Path, .. }));
+        let given = nodes.filter(|node| !matches!(node.content, Content::Value { source, .. } if source.is_outside()));
         given.filter_map(move |node| Some((node.field as usize, self.child(node.field as usize)?)))
     }
 

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::decode::{Decoder, write_base64, write_string};
 use super::error::Error;
 use super::http_body::HttpBody;
 use super::out::Out;
 use super::plan::{Plans, Shape, WellKnown};
+use super::request::scalar_fields;
+use super::wire::{Cursor, Raw};
 use crate::config::Json;
 use crate::schema::{Kind, MessageId};
 
@@ -20,6 +23,19 @@ pub struct ReplyPlan {
     /// The field that is the whole body.
     field: Option<u32>,
     http_body: bool,
+    /// Fields that become headers.
+    headers: Arc<[HeaderField]>,
+}
+
+/// A field of a reply that becomes a header.
+#[derive(Debug)]
+struct HeaderField {
+    name: HeaderName,
+    /// Numbers of the fields that lead to its message.
+    way: Box<[u32]>,
+    /// That message, and the index of the field in it.
+    message: MessageId,
+    field: usize,
 }
 
 impl ReplyPlan {
@@ -45,7 +61,80 @@ impl ReplyPlan {
             },
         };
         let http_body = body_plan.is_some_and(|plan| plan.well_known == Some(WellKnown::HttpBody));
-        Ok(Self { plans: Arc::clone(plans), output, field, http_body })
+        Ok(Self { plans: Arc::clone(plans), output, field, http_body, headers: Arc::new([]) })
+    }
+
+    /// Lets single fields that are no messages become headers too.
+    ///
+    /// # Errors
+    /// What is wrong with the first that cannot; those before it are bound.
+    pub fn bind_headers<'h>(
+        &mut self,
+        mut headers: impl Iterator<Item = (&'h HeaderName, &'h str)>,
+    ) -> Result<(), String> {
+        let mut bound = Vec::new();
+        let result = headers.try_for_each(|(name, path)| {
+            let field = self.header_field(name, path);
+            bound.push(field.map_err(|problem| format!("the header {name} is set by no field: {problem}"))?);
+            Ok(())
+        });
+        self.headers = bound.into();
+        result
+    }
+
+    fn header_field(&self, name: &HeaderName, path: &str) -> Result<HeaderField, String> {
+        let mut message = self.output;
+        let fields = scalar_fields(&self.plans, self.plans.message(message), path)?;
+        let Some((leaf, branches)) = fields.split_last() else { return Err(format!("`{path}` names nothing")) };
+        let mut way = Vec::new();
+        for &index in branches {
+            let field = &self.plans.message(message).fields[index as usize];
+            let Kind::Message(inner) = field.kind else { return Err(format!("`{path}` leads through a group")) };
+            way.push(field.number);
+            message = inner;
+        }
+        Ok(HeaderField { name: name.clone(), way: way.into(), message, field: *leaf as usize })
+    }
+
+    /// Sets the headers that fields of the message are bound to. Fields that are not set, and text that no header can
+    /// carry, set none.
+    ///
+    /// # Errors
+    /// The bytes are not a message.
+    pub fn write_headers(&self, message: &[u8], json: Json, into: &mut HeaderMap) -> Result<(), Error> {
+        for header in self.headers.iter() {
+            if let Some(value) = self.header_value(header, message, json).map_err(|error| *error)? {
+                into.insert(header.name.clone(), value);
+            }
+        }
+        Ok(())
+    }
+
+    fn header_value(
+        &self,
+        header: &HeaderField,
+        mut message: &[u8],
+        json: Json,
+    ) -> Result<Option<HeaderValue>, Box<Error>> {
+        for &number in &header.way {
+            match last(message, number)? {
+                Some(Raw::Bytes(inner)) => message = inner,
+                Some(Raw::Bits(_)) | None => return Ok(None),
+            }
+        }
+        let plan = self.plans.message(header.message);
+        let field = &plan.fields[header.field];
+        let Some(raw) = last(message, field.number)? else { return Ok(None) };
+        if let (Kind::String, Raw::Bytes(text)) = (field.kind, raw) {
+            return Ok(std::str::from_utf8(text).ok().filter(|text| !text.is_empty()).and_then(printable));
+        }
+        let mut text = BytesMut::new();
+        let mut writer = Out::new(&mut text, 64);
+        Decoder::new(&self.plans, json, &mut writer).bounded(MAX_HEADER).whole_field(plan, header.field, message)?;
+        drop(writer);
+        let text = std::str::from_utf8(&text).unwrap_or_default();
+        let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        Ok(printable(&bare.map_or_else(|| text.to_owned(), |bare| bare.replace("\\\"", "\""))))
     }
 
     /// Whether the body is a `google.api.HttpBody`, so that [`Self::http_body`] is to be used.
@@ -92,6 +181,26 @@ impl ReplyPlan {
         Ok((body.content_type, body.data))
     }
 }
+
+/// The last occurrence of a field, which is the one that counts.
+fn last(message: &[u8], number: u32) -> Result<Option<Raw<'_>>, Box<Error>> {
+    let mut cursor = Cursor::new(message);
+    let mut found = None;
+    while let Some(head) = cursor.head()? {
+        let raw = cursor.read(head)?;
+        if head.number == number {
+            found = Some(raw);
+        }
+    }
+    Ok(found)
+}
+
+fn printable(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(text).ok().filter(|value| value.len() <= MAX_HEADER)
+}
+
+/// Bytes of a header that is made of a field.
+const MAX_HEADER: usize = 8 << 10;
 
 /// Appends a text as a JSON string.
 pub fn write_text(text: &str, out: &mut BytesMut) {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use http::{HeaderMap, HeaderName};
 
 use super::bindings::{Bindings, Overlay, Source, Target};
 use super::encode::text::TextValue;
@@ -24,6 +25,8 @@ pub struct RequestPlan {
     input: MessageId,
     /// Field indices of each variable of the path, from the outside in.
     variables: Box<[Box<[u32]>]>,
+    /// Headers that set fields, with the indices of each.
+    headers: Arc<[(HeaderName, Box<[u32]>)]>,
     body: Body,
     /// Whether the body is a `google.api.HttpBody`.
     http_body: bool,
@@ -43,6 +46,8 @@ enum Body {
 pub struct Input<'a> {
     /// Decoded values of the path's variables, in their order.
     pub captures: &'a [Cow<'a, str>],
+    /// Of which those count that are [bound](RequestPlan::bind_headers).
+    pub headers: Option<&'a HeaderMap>,
     /// The query, still encoded.
     pub query: Option<&'a str>,
     /// The whole body; empty is absent.
@@ -80,7 +85,7 @@ impl RequestPlan {
         let variables = variables
             .iter()
             .map(|variable| {
-                let fields = variable_fields(plans, plan, variable)?;
+                let fields = scalar_fields(plans, plan, variable)?;
                 let is_body = matches!((body, &*fields), (Body::Field(index), [field]) if index == *field);
                 let below_body = body == Body::Whole || body == Body::Field(fields[0]);
                 if is_body || (below_body && http_body) {
@@ -95,7 +100,44 @@ impl RequestPlan {
             .filter(|index| is_single(plans, &plan.fields[*index], WellKnown::FieldMask))
             .and_then(|index| u32::try_from(index).ok())
             .filter(|index| body != Body::Field(*index));
-        Ok(Self { plans: Arc::clone(plans), input, variables, body, http_body, update_mask })
+        Ok(Self { plans: Arc::clone(plans), input, variables, headers: Arc::new([]), body, http_body, update_mask })
+    }
+
+    /// Lets headers set fields as parameters of a query would: one value each, of a field that is no message and not
+    /// repeated.
+    ///
+    /// # Errors
+    /// What is wrong with the first that cannot be so; those before it are bound.
+    pub fn bind_headers<'h>(
+        &mut self,
+        headers: impl Iterator<Item = (&'h HeaderName, &'h str)>,
+    ) -> std::result::Result<(), String> {
+        let plan = self.plans.message(self.input);
+        let mut bound = Vec::new();
+        let mut bind = |name: &HeaderName, path: &str| {
+            let fields = scalar_fields(&self.plans, plan, path)?;
+            let is_body = match self.body {
+                Body::None => false,
+                Body::Whole => self.http_body,
+                Body::Field(index) => fields[0] == index && (self.http_body || fields.len() == 1),
+            };
+            if is_body {
+                return Err(format!("`{path}` is set by the body"));
+            }
+            bound.push((name.clone(), fields));
+            Ok(())
+        };
+        let result = headers.into_iter().try_for_each(|(name, path)| {
+            bind(name, path).map_err(|problem| format!("the header {name} sets no field: {problem}"))
+        });
+        self.headers = bound.into();
+        result
+    }
+
+    /// Those of the headers that set fields.
+    pub fn bound_headers(&self, headers: &HeaderMap) -> HeaderMap {
+        let names = self.headers.iter().map(|(name, _)| name);
+        names.flat_map(|name| headers.get_all(name).iter().map(|value| (name.clone(), value.clone()))).collect()
     }
 
     /// Whether a body is taken at all.
@@ -154,6 +196,18 @@ impl RequestPlan {
         for (fields, text) in self.variables.iter().zip(input.captures) {
             let target = Target { root: self.input, fields, key: None, source: Source::Path };
             bindings.set(target, TextValue { plans: &self.plans, text, ignore_unknown: false })?;
+        }
+        for (name, fields) in self.headers.iter() {
+            let Some(text) = input.headers.map(|headers| header(headers, name)).transpose()?.flatten() else {
+                continue;
+            };
+            let target = Target { root: self.input, fields, key: None, source: Source::Header };
+            bindings.set(target, TextValue { plans: &self.plans, text, ignore_unknown: false }).map_err(
+                |mut error| {
+                    error.message = format!("{}, in the header {name}", error.message);
+                    error
+                },
+            )?;
         }
         let pairs = Pairs {
             plans: &self.plans,
@@ -263,6 +317,16 @@ impl RequestPlan {
     }
 }
 
+/// The one value of a header, if it is there.
+fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Error::client(format!("the header {name} is given more than once")));
+    }
+    value.to_str().map(Some).map_err(|_| Error::client(format!("the header {name} is not plain text")))
+}
+
 fn field_index(plan: &MessagePlan, name: &str) -> std::result::Result<u32, String> {
     plan.field_named(name)
         .and_then(|index| u32::try_from(index).ok())
@@ -275,7 +339,11 @@ fn is_single(plans: &Plans, field: &FieldPlan, well_known: WellKnown) -> bool {
 }
 
 /// Field indices of a path such as `book.name`. Never empty.
-fn variable_fields(plans: &Plans, plan: &MessagePlan, variable: &str) -> std::result::Result<Box<[u32]>, String> {
+pub(super) fn scalar_fields(
+    plans: &Plans,
+    plan: &MessagePlan,
+    variable: &str,
+) -> std::result::Result<Box<[u32]>, String> {
     let mut plan = Some(plan);
     let mut fields = Vec::new();
     for name in variable.split('.') {

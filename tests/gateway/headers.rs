@@ -395,3 +395,145 @@ async fn a_method_has_a_timeout_of_its_own() {
 
     assert_eq!(reply.status, StatusCode::GATEWAY_TIMEOUT, "{reply:?}");
 }
+
+/// A policy by which the service may steer replies.
+const STEERED: &str = "policies:
+  - { match: \"*\", reply: { status_metadata: X-HTTP-Code, headers: [Location, set-cookie] } }
+";
+
+/// A call of the echo service with this metadata in its reply.
+fn said(metadata: &[(&str, &str)], more: &Value) -> String {
+    use base64::Engine as _;
+    let base64 = |value: &str| base64::engine::general_purpose::STANDARD.encode(value);
+    let headers: Vec<_> = metadata.iter().map(|(name, value)| json!({"name": name, "value": base64(value)})).collect();
+    let mut behaviour = json!({"headers": headers});
+    for (key, value) in more.as_object().expect("an object") {
+        behaviour[key] = value.clone();
+    }
+    json!({"text": "hi", "behaviour": behaviour}).to_string()
+}
+
+#[tokio::test]
+async fn a_service_may_steer_the_reply_where_a_policy_allows_it() {
+    let backend = backend::start().await;
+    let plain = TestGateway::over(backend.address).await;
+    let steered = TestGateway::start(&(upstream("echo", backend.address) + STEERED)).await;
+    steered.ready().await;
+    let json = [("content-type", "application/json")];
+    let metadata = [("x-http-code", "201"), ("location", "/v1/x"), ("set-cookie", "a=b"), ("refresh", "1")];
+    for version in Version::BOTH {
+        let (mut plain, mut steered) = (plain.client(version).await, steered.client(version).await);
+        for path in ["POST /test/v1/say", "POST /test/v1/repeat"] {
+            let body = said(&metadata, &json!({}));
+
+            let kept = with(&mut plain, path, &json, &body).await;
+            let reply = with(&mut steered, path, &json, &body).await;
+
+            assert_eq!(kept.status, StatusCode::OK, "{version:?} {path}");
+            assert_eq!(kept.headers["x-http-code"], "201");
+            assert!(!kept.headers.contains_key("location") && !kept.headers.contains_key("set-cookie"));
+            assert_eq!(reply.status, StatusCode::CREATED, "{version:?} {path}");
+            assert_eq!(
+                (&reply.headers["location"], &reply.headers["set-cookie"]),
+                (&metadata[1].1.parse().unwrap(), &metadata[2].1.parse().unwrap())
+            );
+            assert!(!reply.headers.contains_key("x-http-code") && !reply.headers.contains_key("refresh"));
+            assert!(!reply.body.is_empty());
+            for (code, expected) in [("204", 204), ("304", 304), ("205", 205), ("404", 404), ("99", 200), ("1xx", 200)]
+            {
+                let reply = with(&mut steered, path, &json, &said(&[("x-http-code", code)], &json!({}))).await;
+
+                assert_eq!(reply.status, expected, "{version:?} {path} {code}: {reply:?}");
+                let has_content = ![204, 205, 304].contains(&expected);
+                assert_eq!(!reply.body.is_empty(), has_content, "{version:?} {path} {code}: {reply:?}");
+                assert_eq!(reply.headers.contains_key("content-type"), has_content, "{version:?} {path} {code}");
+            }
+        }
+        let mut failure: Value =
+            serde_json::from_str(&said(&metadata, &json!({"failure": {"code": 5}}))).expect("it is JSON");
+        failure["behaviour"]["trailers"] = failure["behaviour"]["headers"].take();
+        let reply = with(&mut steered, "POST /test/v1/say", &json, &failure.to_string()).await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND, "{version:?}: only a successful reply has another status");
+        assert_eq!(reply.headers["location"], "/v1/x");
+        assert!(!reply.headers.contains_key("x-http-code"), "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn headers_set_fields_and_fields_set_headers_where_they_are_bound() {
+    let backend = backend::start().await;
+    let policies = "policies:
+  - match: portico.test.v1.Echo/Identity
+    request_headers: { X-Tenant: string_value, x-part: nested.name, x-time: timestamp }
+    reply_headers: { etag: nested.name, x-number: int64_value, location: string_wrapper, x-color: color, x-at: timestamp }
+  - match: portico.test.v1.Echo/Collect
+    request_headers: { x-tenant: text }
+";
+    let gateway = TestGateway::start(&(upstream("echo", backend.address) + policies)).await;
+    gateway.ready().await;
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        let bound = [
+            ("content-type", "application/json"),
+            ("x-tenant", "acme"),
+            ("x-part", "\"v1\""),
+            ("x-time", "2026-01-02T03:04:05Z"),
+        ];
+        let body = r#"{"stringValue": "acme", "int64Value": "7", "color": "BLUE", "stringWrapper": "/a\"b"}"#;
+
+        let reply = with(&mut client, "POST /test/v1/identity", &bound, body).await;
+        let query = with(&mut client, "GET /test/v1/identity?string_value=acme", &bound[1..2], "").await;
+        let none = with(&mut client, "GET /test/v1/identity", &[], "").await;
+        let texts = with(&mut client, "POST /test/v1/collect", &bound[..2], "[{}, {}]").await;
+
+        assert_eq!(reply.status, StatusCode::OK, "{version:?}: {reply:?}");
+        let json = reply.json();
+        assert_eq!((&json["stringValue"], &json["nested"]["name"]), (&json!("acme"), &json!("\"v1\"")));
+        for (name, value) in [
+            ("etag", "\"v1\""),
+            ("x-number", "7"),
+            ("location", "/a\"b"),
+            ("x-color", "BLUE"),
+            ("x-at", "2026-01-02T03:04:05Z"),
+        ] {
+            assert_eq!(reply.headers[name], value, "{version:?} {name}");
+            assert!(!none.headers.contains_key(name), "{version:?} {name}");
+        }
+        assert_eq!(query.json(), json!({"stringValue": "acme"}), "{query:?}");
+        assert_eq!(texts.json()["texts"], json!(["acme", "acme"]), "{texts:?}");
+        for (line, headers, body) in [
+            ("GET /test/v1/identity?string_value=other", &bound[1..2], ""),
+            ("POST /test/v1/identity", &bound[..2], r#"{"stringValue": "other"}"#),
+            ("GET /test/v1/identity", &[bound[1], ("x-tenant", "b")], ""),
+            ("GET /test/v1/identity", &[("x-time", "soon")], ""),
+        ] {
+            let reply = with(&mut client, line, headers, body).await;
+
+            assert_eq!(
+                (reply.status, reply.reason().as_str()),
+                (StatusCode::BAD_REQUEST, "INVALID_REQUEST"),
+                "{line}: {reply:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_is_bound_to_no_field_is_told() {
+    let backend = backend::start().await;
+    let policies = "policies:
+  - { match: portico.test.v1.Echo/Say, request_headers: { x-a: txt }, reply_headers: { x-b: metadata } }
+";
+    let gateway = TestGateway::start(&(upstream("echo", backend.address) + policies)).await;
+    gateway.ready().await;
+
+    let snapshot = gateway.inner().snapshot();
+    let notices: Vec<&str> = snapshot.notices.iter().map(|notice| &*notice.text).collect();
+
+    for expected in [
+        "portico.test.v1.Echo/Say: the header x-a sets no field: portico.test.v1.SayRequest has no field `txt`",
+        "portico.test.v1.Echo/Say: the header x-b is set by no field: `metadata`: `metadata` is repeated",
+    ] {
+        assert!(notices.contains(&expected), "{notices:?}");
+    }
+}

@@ -24,7 +24,7 @@ fn blocks(document: &str) -> Vec<(&str, &str)> {
 #[test]
 fn every_key_is_in_the_reference() {
     let reference = document("docs/configuration.md");
-    let sections: [(&str, &str, &[&str]); 19] = [
+    let sections: [(&str, &str, &[&str]); 21] = [
         ("## `listeners`", "", file::Listener::KEYS),
         ("### `listeners[].tls`", "", file::Tls::KEYS),
         ("### `listeners[].limits`", "", file::Limits::KEYS),
@@ -40,6 +40,8 @@ fn every_key_is_in_the_reference() {
         ("## `policies`", "", file::Policy::KEYS),
         ("## `policies`", "timeout.", file::Timeout::KEYS),
         ("## `policies`", "limits.", file::MessageLimits::KEYS),
+        ("## `policies`", "compression.", file::Compression::KEYS),
+        ("## `policies`", "reply.", file::Reply::KEYS),
         ("### `policies[].cors`", "", file::Cors::KEYS),
         ("## `telemetry`", "", file::Telemetry::KEYS),
         ("## `telemetry`", "access_log.", file::AccessLog::KEYS),

@@ -271,6 +271,26 @@ fn wrong_policies_and_words() {
             "1:25: json.unknown_fields: \"ignored\" is unknown; did you mean `ignore`?",
         ),
         (
+            "policies: [{ match: \"*\", compression: { encodings: [gzip, deflate] } }]",
+            "1:59: policies[0].compression.encodings[1]: \"deflate\" is unknown; there are zstd, br, gzip",
+        ),
+        (
+            "policies: [{ match: \"*\", compression: { encodings: [] } }]",
+            "1:52: policies[0].compression.encodings: at least one encoding is needed; `compression: off` is for none",
+        ),
+        (
+            "policies: [{ match: \"*\", compression: { encodings: [br, br] } }]",
+            "1:57: policies[0].compression.encodings[1]: br is given twice",
+        ),
+        (
+            "policies: [{ match: \"*\", reply: { headers: [content-length] } }]",
+            "1:44: policies[0].reply.headers[0]: \"content-length\" is set by the gateway alone",
+        ),
+        (
+            "policies: [{ match: \"*\", reply: { status_metadata: grpc-status } }]",
+            "1:51: policies[0].reply.status_metadata: \"grpc-status\" cannot be the name of metadata that holds a status; such as x-http-code can",
+        ),
+        (
             "telemetry: { access_log: { format: xml } }",
             "1:36: telemetry.access_log.format: \"xml\" is unknown; there are text, json",
         ),

@@ -36,6 +36,7 @@ impl Case<'_> {
         let plan = RequestPlan::compile(plans(), id, &variables, &rule).unwrap();
         let input = Input {
             captures: &captures,
+            headers: None,
             query: Some(self.query),
             body: self.body.as_bytes(),
             content_type: self.content_type,

@@ -21,6 +21,7 @@ const PLAIN: Json = Json {
     emit_defaults: false,
     preserve_proto_names: false,
     enums_as_numbers: false,
+    stream_envelope: false,
 };
 
 fn plans() -> &'static Arc<Plans> {

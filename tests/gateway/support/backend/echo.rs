@@ -7,11 +7,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Extensions, Request, Response, Status, Streaming};
 
 use super::pb::google::api::HttpBody;
-use super::pb::{self, Behaviour, CollectReply, Failure, Kinds, SayReply, SayRequest, echo_server};
+use super::pb::{self, Behaviour, CollectReply, Failure, Kinds, SayReply, SayRequest, UploadRequest, echo_server};
 use super::respond::Trailers;
 use super::seen::BASE64;
 use super::{Seen, Tally};
@@ -25,6 +26,24 @@ pub(crate) struct Echo {
 impl Echo {
     pub(crate) fn new(tally: Tally) -> Self {
         Self { tally }
+    }
+
+    /// Takes an upload.
+    async fn take(
+        &self,
+        mut messages: impl Stream<Item = Result<UploadRequest, Status>> + Unpin,
+    ) -> Result<Response<CollectReply>, Status> {
+        let ongoing = self.tally.begin();
+        let mut reply = CollectReply::default();
+        while let Some(message) = messages.next().await {
+            let UploadRequest { name, note, file } = message?;
+            let HttpBody { content_type, data, .. } = file.unwrap_or_default();
+            self.tally.change(|counts| counts.received += 1);
+            reply.bytes += i64::try_from(data.len()).unwrap_or(i64::MAX);
+            reply.texts.push(format!("{name}:{content_type}:{note}"));
+        }
+        ongoing.finish();
+        Ok(Response::new(reply))
     }
 
     /// Runs a stream's work beside its reply, and ends it when the other side is gone.
@@ -112,6 +131,15 @@ impl echo_server::Echo for Echo {
         ongoing.finish();
         ended?;
         Ok(dressed(reply, &behaviour))
+    }
+
+    async fn upload(&self, request: Request<Streaming<HttpBody>>) -> Result<Response<CollectReply>, Status> {
+        let whole = |body| UploadRequest { file: Some(body), ..UploadRequest::default() };
+        self.take(request.into_inner().map(move |body| body.map(whole))).await
+    }
+
+    async fn upload_named(&self, request: Request<Streaming<UploadRequest>>) -> Result<Response<CollectReply>, Status> {
+        self.take(request.into_inner()).await
     }
 
     type ConverseStream = ReceiverStream<Result<SayReply, Status>>;
