@@ -6,15 +6,15 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Response};
+use http::header::{CONTENT_TYPE, DATE};
+use http::{HeaderMap, Response, Version};
 
 use super::body::{Abort, ReplyBody};
 use super::call::Call;
 use super::exchange::{Exchange, reply_frame_error};
 use super::forward::{self, Incoming};
 use super::protocol::Framing;
-use super::{negotiate, reply, rest};
+use super::{date, negotiate, reply, rest};
 use crate::body::Part;
 use crate::config::Json;
 use crate::encoding::Encoding;
@@ -44,6 +44,9 @@ pub(crate) fn connect_stream(call: Box<Call>, plan: Option<&Transcoding>, incomi
         && let Some(encoding) = head.headers.get(crate::grpc::ENCODING)
     {
         public.insert(negotiate::CONNECT_ENCODING, encoding.clone());
+    }
+    if call.version == Version::HTTP_2 {
+        public.insert(DATE, date::now());
     }
     reply::echo_identifiers(&mut public, &call);
     let body = FramedBody::new(call, exchange, plan, negotiate::sent(&head.headers));

@@ -9,6 +9,7 @@ use portico::encoding::Encoding;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::support::backend::{self, Backend, Options, act, scripted};
 use crate::support::client::Version;
@@ -64,6 +65,7 @@ async fn every_kind_of_method_answers_with_its_metadata() {
                 let case = format!("{version:?} {path} {dialect:?}: {told:?}");
                 assert_eq!((told.reply.status, told.code), (StatusCode::OK, 0), "{case}");
                 assert_eq!(told.texts(), expected, "{case}");
+                assert!(told.reply.headers.contains_key("date"), "{case}");
                 let media = if dialect.media == "application/grpc+proto" { "application/grpc" } else { dialect.media };
                 assert_eq!(told.reply.headers["content-type"], media, "{case}");
                 assert_eq!(told.seen("x-key").as_deref(), Some("value"), "{case}");
@@ -117,23 +119,27 @@ async fn an_error_comes_with_its_trailers_before_and_after_messages() {
 #[tokio::test]
 async fn the_deadline_ends_a_call_before_and_after_messages() {
     let (backend, gateway) = start().await;
-    let mut calls = 0;
+    let mut calls = JoinSet::new();
     for version in Version::BOTH {
-        let mut client = gateway.client(version).await;
         for (path, count) in [(SAY, 0), (REPEAT, 2), (COLLECT, 0)] {
             for dialect in dialects(version, path) {
-                let (name, value) = dialect.timeout(100);
-                let stalling = json!({"text": "a", "behaviour": {"count": count, "stall": true}});
+                let mut client = gateway.client(version).await;
+                calls.spawn(async move {
+                    // Long enough for the messages before it on a machine that is busy.
+                    let (name, value) = dialect.timeout(1000);
+                    let stalling = json!({"text": "a", "behaviour": {"count": count, "stall": true}});
 
-                let told = soon(dialect.call(&mut client, path, &[(name, &value)], &[stalling])).await;
+                    let told = soon(dialect.call(&mut client, path, &[(name, &value)], &[stalling])).await;
 
-                let case = format!("{version:?} {path} {dialect:?}: {told:?}");
-                assert_eq!((told.code, told.messages.len()), (4, count), "{case}");
-                calls += 1;
-                backend.tally.until(|counts| counts.cancelled == calls).await;
+                    let case = format!("{version:?} {path} {dialect:?}: {told:?}");
+                    assert_eq!((told.code, told.messages.len()), (4, count), "{case}");
+                });
             }
         }
     }
+    let count = calls.len();
+    calls.join_all().await;
+    backend.tally.until(|counts| counts.cancelled == count).await;
 }
 
 #[tokio::test]
