@@ -57,9 +57,7 @@ pub(crate) async fn adapt_in(
     call.trail.request_bytes = bytes.len() as u64;
     let plan = json.then(|| (plan.request.clone(), settings.json));
     let reader = Reader { encoding, passes: false, plan, limit };
-    // Empty content is an empty message, whatever its encoding.
-    let compressed = encoding.is_some() && !bytes.is_empty();
-    let frame = reader.frame(Message { compressed, bytes })?;
+    let frame = reader.frame(Message { compressed: encoding.is_some(), bytes })?;
     Ok(Outgoing { path, headers, body: Source::Frame(frame) })
 }
 

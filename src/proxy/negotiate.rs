@@ -46,6 +46,9 @@ pub(super) fn sent(headers: &HeaderMap) -> Option<Encoding> {
 }
 
 /// Where the frames of a request come from, and `grpc-encoding` and `grpc-accept-encoding` for it.
+///
+/// # Errors
+/// As [`declared`].
 pub(super) fn source(
     call: &Call,
     plan: Option<&Transcoding>,
@@ -105,7 +108,7 @@ pub(super) fn names(accepted: &HeaderValue, encoding: Encoding) -> bool {
     accepted.to_str().is_ok_and(|names| names.split(',').any(|name| name == encoding.name()))
 }
 
-/// A compressed reply message as it is without.
+/// A compressed reply message as it is without. One without content is empty, whatever its encoding.
 ///
 /// # Errors
 /// Nothing is known of its encoding, or it is damaged or too large.
@@ -116,6 +119,9 @@ pub(super) fn inflate_reply(
     limit: usize,
 ) -> Result<Bytes, Error> {
     let encoding = encoding.ok_or_else(|| rest::compressed(call.upstream_name()))?;
+    if bytes.is_empty() {
+        return Ok(Bytes::new());
+    }
     let mut plain = BytesMut::new();
     encoding::inflate(encoding, bytes, limit, &mut plain).map_err(|error| {
         let reason = match error {

@@ -136,6 +136,10 @@ impl Reader {
         let encoding = self.encoding.ok_or_else(|| {
             Error::new(Reason::InvalidFrame, "a request message is compressed although no encoding was announced")
         })?;
+        // No content is an empty message, whatever its encoding; clients send it so.
+        if bytes.is_empty() {
+            return Ok(Bytes::new());
+        }
         let mut plain = BytesMut::new();
         encoding::inflate(encoding, bytes, self.limit, &mut plain).map_err(|error| match error {
             InflateError::TooLarge { .. } => {

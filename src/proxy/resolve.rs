@@ -107,11 +107,10 @@ fn connect<'s, 'p>(
     if is_get {
         call.dialect.codec = connect::codec_of(parts.uri.query().unwrap_or_default());
     }
-    if if is_get { !method.side_effect_free } else { parts.method != Method::POST } {
-        return Err(not_allowed(
-            parts,
-            HeaderValue::from_static(if method.side_effect_free { "GET, POST" } else { "POST" }),
-        ));
+    let allowed = if is_get { method.side_effect_free } else { parts.method == Method::POST };
+    if !allowed {
+        let allow = if method.side_effect_free { "GET, POST" } else { "POST" };
+        return Err(not_allowed(parts, HeaderValue::from_static(allow)));
     }
     if let Some(version) = parts.headers.get(CONNECT_VERSION).filter(|version| *version != "1") {
         return Err(Error::new(Reason::InvalidHeader, format!("header {CONNECT_VERSION} is {version:?}, expected 1")));

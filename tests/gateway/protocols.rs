@@ -269,6 +269,22 @@ async fn requests_may_be_compressed_in_every_way_that_is_known() {
 }
 
 #[tokio::test]
+async fn a_compressed_message_may_have_no_content() {
+    let (_backend, gateway) = start().await;
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        for dialect in dialects(version, COLLECT) {
+            let body = dialect.wrap(&envelope(1, b""));
+            let headers = [(dialect.encoding(), "br")];
+
+            let told = dialect.read(COLLECT, client.send(dialect.post(COLLECT, &headers, body)).await);
+
+            assert_eq!((told.code, told.messages.len()), (0, 1), "{version:?} {dialect:?}: {told:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_encoding_that_is_unknown_is_refused_with_those_that_are_not() {
     let (backend, gateway) = start().await;
     for version in Version::BOTH {
