@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::admin;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::proxy::Proxy;
 use crate::proxy::worker::Worker;
 use crate::runtime::Workers;
@@ -32,6 +32,7 @@ const GRACE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
+    schemes: Vec<&'static str>,
     admin: Option<SocketAddr>,
     control: Handle,
     workers: Arc<Workers<Accepted>>,
@@ -110,6 +111,7 @@ impl Gateway {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let addresses = listeners.iter().map(Listener::address).collect();
+        let schemes = config.listeners.iter().map(config::Listener::scheme).collect();
         // Whatever may fail comes before the first connection is accepted.
         let (admin, admin_alive) = start_admin(&config, control, &registry, &readiness)?;
         let shutdown = Shutdown::new();
@@ -129,12 +131,29 @@ impl Gateway {
             .collect();
         control.spawn(load::follow(config, schemas, Arc::clone(&source), Arc::clone(&readiness)));
         let control = control.clone();
-        Ok(Self { addresses, admin, control, workers, serving, shutdown, readiness, source, access_log, admin_alive })
+        Ok(Self {
+            addresses,
+            schemes,
+            admin,
+            control,
+            workers,
+            serving,
+            shutdown,
+            readiness,
+            source,
+            access_log,
+            admin_alive,
+        })
     }
 
     /// Where clients connect, in the order of the configuration, with the ports that were found.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The same as URLs.
+    pub fn urls(&self) -> impl Iterator<Item = String> {
+        self.schemes.iter().zip(&self.addresses).map(|(scheme, address)| format!("{scheme}://{address}"))
     }
 
     /// Where operators connect.

@@ -171,6 +171,12 @@ impl<S: AsyncWrite + Unpin> Collected<S> {
                 }
             }
         }
+        // TLS takes what it encrypts before the socket has taken it. Nothing counts as sent before it has.
+        if !self.buffer.is_empty() && Pin::new(&mut self.stream).poll_flush(cx)?.is_pending() {
+            self.stalled.get_or_insert_with(Instant::now);
+            return Poll::Pending;
+        }
+        self.stalled = None;
         self.give_back();
         Poll::Ready(Ok(()))
     }
@@ -250,5 +256,48 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Batch<S> {
         let mut this = self.0.borrow_mut();
         ready!(this.poll_send(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes every byte at once, as TLS does, and gives none away before it is told to.
+    #[derive(Default)]
+    struct Hoarder {
+        taken: Vec<u8>,
+        gives: bool,
+    }
+
+    impl AsyncWrite for Hoarder {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.taken.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.gives { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_a_stream_has_taken_and_not_flushed_is_not_sent() {
+        let mut batch = Batch::new(Hoarder::default());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut batch).poll_write(&mut cx, b"hello").is_ready());
+
+        batch.poll_drain(&mut cx).expect("no error");
+        batch.poll_drain(&mut cx).expect("no error");
+
+        assert!(!batch.is_drained() && batch.stalled_since().is_some());
+        batch.0.borrow_mut().stream.gives = true;
+        batch.poll_drain(&mut cx).expect("no error");
+        assert!(batch.is_drained() && batch.stalled_since().is_none());
+        assert_eq!(batch.into_stream().expect("the last owner").taken, b"hello");
     }
 }

@@ -99,8 +99,8 @@ fn control() -> Result<Runtime, Exit> {
 }
 
 fn announce(gateway: &Gateway) -> Result<(), Exit> {
-    for address in gateway.addresses() {
-        tell(&format!("portico listens on http://{address}"))?;
+    for url in gateway.urls() {
+        tell(&format!("portico listens on {url}"))?;
     }
     match gateway.admin() {
         Some(admin) => tell(&format!("admin listens on http://{admin}")),

@@ -5,7 +5,7 @@
 
 use super::node::Node;
 use super::problem::Place;
-use super::read::{Entries, List, Located, Marker, Read, Report, Switch, section};
+use super::read::{Clearable, Entries, List, Located, Marker, Read, Report, Switch, section};
 use super::units::{OptionalSpan, Size, Span};
 
 section! {
@@ -28,8 +28,18 @@ section! {
     /// A socket for clients.
     Listener {
         address: String,
+        tls: Tls,
         limits: Limits,
         trusted_proxies: List<String>,
+    }
+}
+
+section! {
+    /// Files of a listener's TLS.
+    Tls {
+        certificate: String,
+        key: String,
+        client_ca: String,
     }
 }
 
@@ -42,6 +52,7 @@ section! {
         max_concurrent_streams: u64,
         max_pending_resets: u64,
         header_timeout: Span,
+        tls_handshake_timeout: Span,
         idle_timeout: Span,
         stream_window: Size,
         connection_window: Size,
@@ -138,6 +149,18 @@ section! {
         timeout: Timeout,
         json: Json,
         limits: MessageLimits,
+        cors: Clearable<Cors>,
+    }
+}
+
+section! {
+    /// Which pages of other origins may call.
+    Cors {
+        allow_origins: List<String>,
+        allow_headers: List<String>,
+        expose_headers: List<String>,
+        allow_credentials: bool,
+        max_age: Span,
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`from_str`] go from text to tree (`node.rs`) to typed sections (`read.rs`, `file.rs`) to this (`resolve.rs`);
 //! [`Config::from_flags`] does without a file.
 
+pub mod cors;
 mod environment;
 mod file;
 pub mod flags;
@@ -13,7 +14,9 @@ pub mod problem;
 mod read;
 mod resolve;
 pub(crate) mod spelling;
+pub mod tls;
 pub(crate) mod units;
+mod validity;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -22,8 +25,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use self::cors::Cors;
 use self::problem::{Errors, Place, Problem};
 use self::read::{Read, Report};
+use self::tls::Tls;
 
 /// A configuration that was read without an error.
 #[derive(Debug, Clone)]
@@ -128,6 +133,8 @@ pub struct Listener {
     pub limits: Limits,
     /// Peers whose `x-forwarded-*` is believed.
     pub trusted_proxies: Arc<[IpNet]>,
+    /// Clear text without it.
+    pub tls: Option<Tls>,
 }
 
 /// Bounds on what the clients of a listener may use.
@@ -145,6 +152,8 @@ pub struct Limits {
     pub max_pending_resets: usize,
     /// For the first bytes, the preface, each head, and each frame but DATA that has begun. Default 10 s.
     pub header_timeout: Duration,
+    /// For the whole TLS handshake. Default 10 s.
+    pub tls_handshake_timeout: Duration,
     /// Connection without a request. Default 1 h.
     pub idle_timeout: Duration,
     /// HTTP/2 receive window of a stream. Default 256 KiB.
@@ -242,6 +251,20 @@ pub struct Policy {
     pub matches: MethodPattern,
     /// What changes for them.
     pub settings: PartialSettings,
+    /// Which pages of other origins may call them.
+    pub cors: Change<Arc<Cors>>,
+}
+
+/// What a policy says of something that a less specific policy may have said already.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// Nothing.
+    #[default]
+    Inherited,
+    /// That it does not hold: `none`.
+    Cleared,
+    /// Something else.
+    To(T),
 }
 
 /// `*`, `pkg.*`, `pkg.Service/*`, `pkg.Service/Method`; longer ones are more specific.
@@ -257,6 +280,11 @@ impl MethodPattern {
     /// Whether the pattern names `pkg.Service/Method`.
     pub fn matches(&self, method: &str) -> bool {
         if self.open { method.starts_with(&*self.prefix) } else { &*self.prefix == method }
+    }
+
+    /// Larger for a pattern that is more specific, among those that match the same method.
+    fn specificity(&self) -> (bool, usize) {
+        (!self.open, self.prefix.len())
     }
 }
 
@@ -336,12 +364,23 @@ impl Config {
     /// What holds for `pkg.Service/Method`: the defaults, then every matching policy from the least specific on.
     pub fn method(&self, method: &str) -> MethodSettings {
         let mut matching: Vec<&Policy> = self.policies.iter().filter(|policy| policy.matches.matches(method)).collect();
-        matching.sort_by_key(|policy| (!policy.matches.open, policy.matches.prefix.len()));
+        matching.sort_by_key(|policy| policy.matches.specificity());
         let mut settings = self.defaults;
         for policy in matching {
             settings.apply(&policy.settings);
         }
         settings
+    }
+
+    /// Which pages of other origins may call `pkg.Service/Method`: what the most specific policy says that says
+    /// anything of it. For calls that mean no method there is the empty name, which only `*` matches.
+    pub fn cors(&self, method: &str) -> Option<&Arc<Cors>> {
+        let matching = self.policies.iter().filter(|policy| policy.matches.matches(method));
+        let telling = matching.filter(|policy| policy.cors != Change::Inherited);
+        match &telling.max_by_key(|policy| policy.matches.specificity())?.cors {
+            Change::To(cors) => Some(cors),
+            Change::Inherited | Change::Cleared => None,
+        }
     }
 }
 
@@ -361,9 +400,15 @@ impl MethodSettings {
 }
 
 impl Listener {
-    /// A listener with the default limits that trusts no proxy.
+    /// A listener in clear text with the default limits that trusts no proxy.
     pub fn on(address: SocketAddr) -> Self {
-        Self { address, next_free_port: false, limits: Limits::default(), trusted_proxies: Arc::new([]) }
+        let limits = Limits::default();
+        Self { address, next_free_port: false, limits, trusted_proxies: Arc::new([]), tls: None }
+    }
+
+    /// What a URL of the listener begins with.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 }
 
@@ -376,6 +421,7 @@ impl Default for Limits {
             max_concurrent_streams: 100,
             max_pending_resets: 200,
             header_timeout: Duration::from_secs(10),
+            tls_handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(3600),
             stream_window: 256 << 10,
             connection_window: 4 << 20,

@@ -46,6 +46,13 @@ pub(crate) enum Switch<T> {
     On(T),
 }
 
+/// A section, or the word `none` that takes back what was inherited.
+#[derive(Debug)]
+pub(crate) enum Clearable<T> {
+    None,
+    Some(T),
+}
+
 /// What can be read from a node.
 pub(crate) trait Read: Sized {
     /// Reads the node, or reports why not and returns `None`.
@@ -190,14 +197,25 @@ impl<T: Read> Read for List<T> {
 
 impl<T: Read> Read for Switch<T> {
     fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
-        match &node.value {
-            Value::Text(text) if text == "off" => Some(Self::Off),
-            Value::Null | Value::Bool(_) | Value::Unsigned(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
-                report.problem(at, format!("expected a map or `off`; found {}", node.value.describe()));
-                None
-            }
-            Value::Map(_) => T::read(node, at, report).map(Self::On),
+        section_or("off", node, at, report).map(|section| section.map_or(Self::Off, Self::On))
+    }
+}
+
+impl<T: Read> Read for Clearable<T> {
+    fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
+        section_or("none", node, at, report).map(|section| section.map_or(Self::None, Self::Some))
+    }
+}
+
+/// A section; `Some(None)` for the word that may stand in its place.
+fn section_or<T: Read>(word: &str, node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Option<T>> {
+    match &node.value {
+        Value::Text(text) if text == word => Some(None),
+        Value::Null | Value::Bool(_) | Value::Unsigned(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
+            report.problem(at, format!("expected a map or `{word}`; found {}", node.value.describe()));
+            None
         }
+        Value::Map(_) => T::read(node, at, report).map(Some),
     }
 }
 

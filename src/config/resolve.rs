@@ -3,6 +3,7 @@
 //! Every part reports what is wrong with it and goes on, so that one run shows everything. Only [`config`] decides
 //! whether the result counts: with a single problem there is no configuration.
 
+mod cors;
 mod listener;
 mod method;
 mod rule;
@@ -22,7 +23,7 @@ use crate::config::{AccessLog, Config, DEFAULT_ADMIN, Listener, LogFormat, Metho
 
 /// Resolves a whole file, whose relative paths start at `base`; `None` when anything was reported.
 pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option<Config> {
-    let listeners = listener::listeners(file.listeners, report);
+    let listeners = listener::listeners(file.listeners, base, report);
     let admin = admin(file.admin, &listeners, report);
     let upstreams = upstream::upstreams(file.upstreams, base, report);
     let http_rules = rule::rules(file.http_rules, report);

@@ -1,3 +1,5 @@
+//! What goes in comes out again, and what is hostile does not.
+
 use bytes::BytesMut;
 use proptest::prelude::*;
 

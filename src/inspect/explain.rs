@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method as HttpMethod, Request, Version};
 
 use crate::cli::{Exit, Explain};
@@ -93,7 +93,7 @@ fn peer(snapshot: &Snapshot) -> Rc<Peer> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = snapshot.config.listeners.first().cloned();
     let listener = listener.unwrap_or_else(|| crate::config::Listener::on(address));
-    Rc::new(Peer { address, local: listener.address, tls: false, listener: Rc::new(listener) })
+    Rc::new(Peer { address, local: listener.address, tls: listener.tls.is_some(), listener: Rc::new(listener) })
 }
 
 /// Text with a label in front of each paragraph.
@@ -141,6 +141,13 @@ impl Telling<'_> {
             Verdict::Local => lines.put("answered", "by the gateway itself, for all its upstreams"),
             Verdict::Options(allow) => {
                 lines.put("answered", &format!("HTTP 204, allow: {}", allow.to_str().unwrap_or_default()));
+            }
+            Verdict::Preflight(headers) => {
+                let text: Vec<String> = headers.iter().map(|(name, value)| shown(name, value)).collect();
+                lines.put(
+                    "answered",
+                    &format!("HTTP 204 to the browser, which asks whether a page may call\n{}", text.join("\n")),
+                );
             }
             Verdict::Refused(error) => {
                 lines.gap();
@@ -279,6 +286,10 @@ impl Telling<'_> {
         lines.put("timeout", &format!("{own}{client}"));
         let (request, response) = (settings.max_request_message as u64, settings.max_response_message as u64);
         lines.put("limits", &format!("{} per request message, {} per reply", Size(request), Size(response)));
+        let named = || self.snapshot.config.cors(self.path.trim_start_matches('/'));
+        if let Some(cors) = self.method().map_or_else(named, |method| method.cors.as_ref()) {
+            lines.put("cors", &format!("pages of {}", cors.origins));
+        }
         if self.rehearsal.protocol != Protocol::Grpc {
             let options = super::routes::json_options(settings.json);
             let text = if options.is_empty() { "as by default".to_owned() } else { options.join(", ") };
@@ -301,6 +312,10 @@ impl Telling<'_> {
         }
         lines.put("sent", &text);
     }
+}
+
+fn shown(name: &HeaderName, value: &HeaderValue) -> String {
+    format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))
 }
 
 fn input_of(plans: &Plans, method: &Method) -> Option<MessageId> {

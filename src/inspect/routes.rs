@@ -63,7 +63,7 @@ fn table(snapshot: &Snapshot) -> String {
             row.method.name.to_string(),
             stream_kind(row.method).to_owned(),
             snapshot.upstreams[row.method.upstream].config.name.to_string(),
-            differences(&row.method.settings, &MethodSettings::default()).join(", "),
+            settings(row.method).join(", "),
         ]);
     }
     let mut text = table.to_string();
@@ -105,6 +105,13 @@ fn by_verb(left: &str, right: &str) -> Ordering {
     const ORDER: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
     let place = |name: &str| ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len());
     place(left).cmp(&place(right)).then_with(|| left.cmp(right))
+}
+
+/// What a method has that is not as usual.
+fn settings(method: &Method) -> Vec<String> {
+    let mut list = differences(&method.settings, &MethodSettings::default());
+    list.extend(method.cors.as_ref().map(|cors| format!("cors {}", cors.origins)));
+    list
 }
 
 /// Settings that are not as usual, by their keys in the configuration.

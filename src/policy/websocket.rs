@@ -11,10 +11,10 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use http::header::{
-    AUTHORIZATION, CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
 };
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 /// What a key is hashed with: RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -60,27 +60,6 @@ pub fn is_wanted(method: &Method, version: Version, headers: &HeaderMap, extensi
 /// Whether a CONNECT of HTTP/2 is for a WebSocket, by its pseudo-header `:protocol`.
 pub fn is_extended_connect(extensions: &Extensions) -> bool {
     extensions.get::<h2::ext::Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket")
-}
-
-/// Whether the page that asks is one of the gateway's own origin. A request without `origin` comes from no browser.
-///
-/// Who ends TLS in front of us is not known, so that in clear text either scheme is our own.
-pub fn is_own_origin(headers: &HeaderMap, uri: &Uri, tls: bool) -> bool {
-    let mut origins = headers.get_all(ORIGIN).iter();
-    let Some(origin) = origins.next() else { return true };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = uri.authority().map(|authority| authority.as_str()).or(host);
-    let (Some(host), None, Some((scheme, authority))) =
-        (host, origins.next(), origin.to_str().ok().and_then(|origin| origin.split_once("://")))
-    else {
-        return false;
-    };
-    let port = match scheme {
-        "https" => ":443",
-        "http" if !tls => ":80",
-        _ => return false,
-    };
-    authority.eq_ignore_ascii_case(host.strip_suffix(port).unwrap_or(host))
 }
 
 /// Answers a handshake.
@@ -225,24 +204,5 @@ mod tests {
         short.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("AAAA"));
         assert_eq!(accept(Version::HTTP_11, &short), Err(BadHandshake::Key));
         assert_eq!(accept(Version::HTTP_11, &HeaderMap::new()), Err(BadHandshake::Version));
-    }
-
-    #[test]
-    fn only_pages_of_the_same_origin_are_our_own() {
-        let uri = Uri::from_static("/");
-        for (origin, host, tls, own) in [
-            ("http://a.test", "a.test", false, true),
-            ("https://a.test", "a.test", false, true),
-            ("http://a.test", "a.test", true, false),
-            ("http://A.test:8080", "a.test:8080", false, true),
-            ("https://a.test", "a.test:443", true, true),
-            ("http://a.test", "a.test:443", false, false),
-            ("http://b.test", "a.test", false, false),
-            ("http://a.test:1", "a.test", false, false),
-            ("null", "a.test", false, false),
-        ] {
-            assert_eq!(is_own_origin(&headers(&[(ORIGIN, origin), (HOST, host)]), &uri, tls), own, "{origin} {host}");
-        }
-        assert!(is_own_origin(&HeaderMap::new(), &uri, true));
     }
 }

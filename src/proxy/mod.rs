@@ -9,6 +9,7 @@
 pub mod body;
 mod call;
 mod connect;
+mod cors;
 mod date;
 mod deadline;
 mod exchange;
@@ -45,6 +46,7 @@ use crate::snapshot::Transcoding;
 use crate::telemetry::Protocol;
 use body::ReplyBody;
 use call::{Call, Target};
+use cors::Grant;
 use form::Form;
 use forward::{Incoming, Outgoing};
 use resolve::Route;
@@ -100,19 +102,26 @@ impl Proxy {
         let snapshot = &prepared.snapshot;
         let mut call = Call::begin(&self.worker, Rc::clone(&prepared), peer, &request);
         let (parts, body) = request.into_parts();
+        // A browser asks whether a page may call before the call, and without its credentials: nothing comes before this.
+        if let Some(verdict) = cors::preflight(snapshot, &parts) {
+            return cors::answer(call, verdict);
+        }
         if policy::websocket::is_wanted(&parts.method, parts.version, &parts.headers, &parts.extensions) {
             call.protocol = Protocol::WebSocket;
             return websocket::answer(call, parts, body, &self.worker);
         }
         let uri = parts.uri.clone();
-        let route = match resolve::resolve(snapshot, &mut call, &parts, uri.path()) {
+        let resolved = resolve::resolve(snapshot, &mut call, &parts, uri.path());
+        // Every reply passes through the grant, errors too: a page can only read what says that it may.
+        let grant = Grant::of(snapshot, &call, &parts);
+        let route = match resolved {
             Ok(route) => route,
-            Err(error) => return reply::error(call, &error),
+            Err(error) => return grant.give(reply::error(call, &error)),
         };
         let is_rest = matches!(route, Route::Rest { .. });
         let streams = is_rest && call.method().is_some_and(|method| method.server_streaming);
         let form = streams.then(|| Form::wanted(&parts.headers));
-        match route {
+        grant.give(match route {
             Route::Local(service) => match call.deadline(&parts) {
                 Ok(deadline) => local::answer(call, service, body, deadline, &self.worker),
                 Err(error) => reply::error(call, &error),
@@ -128,7 +137,7 @@ impl Proxy {
                 },
                 Err(error) => reply::error(call, &error),
             },
-        }
+        })
     }
 
     async fn forward<'s>(

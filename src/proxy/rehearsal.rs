@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Request};
 use super::call::{Call, Target};
 use super::pump::Source;
 use super::resolve::{self, Route};
-use super::{Adapted, Peer, Proxy};
+use super::{Adapted, Peer, Proxy, cors};
 use crate::body::RequestBody;
 use crate::error::Error;
 use crate::grpc::frame::PREFIX;
@@ -52,6 +52,8 @@ pub enum Verdict {
     Local,
     /// It asks which methods the path takes, and this is the answer.
     Options(HeaderValue),
+    /// It asks whether a page of another origin may call, and this is the answer.
+    Preflight(HeaderMap),
     /// It would be refused.
     Refused(Error),
 }
@@ -78,17 +80,21 @@ impl Proxy {
         let (parts, body) = request.into_parts();
         let uri = parts.uri.clone();
         let mut matched = None;
-        let outcome = match resolve::resolve(&prepared.snapshot, &mut call, &parts, uri.path()) {
-            Ok(Route::Local(_)) => Ok(Verdict::Local),
-            Ok(Route::Options(allow)) => Ok(Verdict::Options(allow)),
-            Ok(route) => {
-                if let Route::Rest { binding, captures, plan: _ } = &route {
-                    let captures = captures.iter().cloned().map(Cow::into_owned).collect();
-                    matched = Some(Matched { binding: *binding, captures });
+        let outcome = match cors::preflight(&prepared.snapshot, &parts) {
+            Some(verdict) => verdict.map(Verdict::Preflight),
+            None => match resolve::resolve(&prepared.snapshot, &mut call, &parts, uri.path()) {
+                Ok(Route::Local(_)) => Ok(Verdict::Local),
+                Ok(Route::Options(allow)) => Ok(Verdict::Options(allow)),
+                Ok(route) => {
+                    if let Route::Rest { binding, captures, plan: _ } = &route {
+                        let captures = captures.iter().cloned().map(Cow::into_owned).collect();
+                        matched = Some(Matched { binding: *binding, captures });
+                    }
+                    let adapted = self.adapt_in(&mut call, route, parts, body).await;
+                    adapted.map(|adapted| Verdict::Sent(sent(&call, adapted)))
                 }
-                self.adapt_in(&mut call, route, parts, body).await.map(|adapted| Verdict::Sent(sent(&call, adapted)))
-            }
-            Err(error) => Err(error),
+                Err(error) => Err(error),
+            },
         };
         let method = match call.target() {
             Target::Method(index) => Some(index),

@@ -51,10 +51,15 @@ pub(crate) fn bad_header(bad: BadHeader) -> Error {
 }
 
 /// Answers OPTIONS.
-pub(crate) fn options(mut call: Box<Call>, allow: HeaderValue) -> Response<ReplyBody> {
+pub(crate) fn options(call: Box<Call>, allow: HeaderValue) -> Response<ReplyBody> {
+    no_content(call, HeaderMap::from_iter([(ALLOW, allow)]))
+}
+
+/// Ends a call with nothing but headers.
+pub(crate) fn no_content(mut call: Box<Call>, headers: HeaderMap) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, None));
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(ALLOW, allow);
+    *response.headers_mut() = headers;
     if call.version == Version::HTTP_2 {
         response.headers_mut().insert(DATE, date::now());
     }

@@ -372,7 +372,9 @@ impl<S: AsyncWrite + Unpin> hyper::rt::Write for Io<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // Over TLS what was written may still wait here for the socket.
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.progress.wrote(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,7 +1,7 @@
 //! Sockets: from a bound address to requests and back, with no knowledge of routes.
 //!
 //! [`Listener`](listener::Listener) accepts on the control runtime; [`worker`] serves what it accepts on one worker:
-//! finds out the protocol (`detect`), speaks it (`http1`, `http2`), and has each request answered by the
+//! ends TLS (`tls`), finds out the protocol (`detect`), speaks it (`http1`, `http2`), and has each request answered by the
 //! [`Proxy`]. Every wait on a client has a bound: the limits of the listener, or the constants below.
 //!
 //! The few refusals made here (`refuse`) concern messages that are no valid HTTP or outside the limits; they have no
@@ -17,6 +17,7 @@ pub mod listener;
 mod refuse;
 mod stream;
 mod timer;
+mod tls;
 mod tunnel;
 
 use std::cell::RefCell;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -40,6 +42,7 @@ use crate::runtime::{self, Ticket};
 use crate::server::detect::Detected;
 use crate::server::drain::{Local, Shutdown};
 use crate::server::listener::Accepted;
+use crate::server::tls::{Agreed, Handshake};
 use crate::telemetry::ConnectionEvent;
 use crate::telemetry::metrics::{ListenerMetrics, WorkerMetrics};
 
@@ -109,25 +112,51 @@ impl<A> Sites<A> {
 
 /// One connection from its first byte to its last.
 async fn connection<A: Answer>(accepted: Accepted, site: Rc<Site<A>>) -> std::io::Result<()> {
-    let header_deadline = Instant::now() + accepted.settings.limits.header_timeout;
     let _permit = accepted.permit;
     let stream = TcpStream::from_std(accepted.socket)?;
+    let tls = accepted.settings.tls.as_ref();
     let peer = Rc::new(Peer {
         address: accepted.address,
         local: stream.local_addr()?,
-        tls: false,
+        tls: tls.is_some(),
         listener: Rc::new(config::Listener::clone(&accepted.settings)),
     });
-    match detect::detect(Prefixed::new(stream), header_deadline, &site.drain).await {
-        Detected::Http2(stream) => http2::serve(stream, peer, site).await,
-        Detected::Http1(stream) => http1::serve(stream, header_deadline, peer, site).await,
-        Detected::TooSlow(stream) => {
+    let Some(tls) = tls else {
+        speak(stream, Agreed::Nothing, peer, site).await;
+        return Ok(());
+    };
+    match tls::accept(stream, tls, accepted.settings.limits.tls_handshake_timeout, &site.drain).await {
+        Handshake::Done(stream, agreed) => speak(stream, agreed, peer, site).await,
+        Handshake::Failed(error) => {
+            site.metrics.count(ConnectionEvent::TlsFailure);
+            tracing::debug!(%error, peer = %peer.address, "TLS handshake failed");
+        }
+        Handshake::Closed => {}
+    }
+    Ok(())
+}
+
+/// Speaks the HTTP that the client speaks.
+async fn speak<S, A>(stream: S, agreed: Agreed, peer: Rc<Peer>, site: Rc<Site<A>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    A: Answer,
+{
+    let header_deadline = Instant::now() + peer.listener.limits.header_timeout;
+    match (detect::detect(Prefixed::new(stream), header_deadline, &site.drain).await, agreed) {
+        (Detected::Http2(stream), Agreed::Http2 | Agreed::Nothing) => http2::serve(stream, peer, site).await,
+        (Detected::Http1(stream), Agreed::Http1 | Agreed::Nothing) => {
+            http1::serve(stream, header_deadline, peer, site).await;
+        }
+        (Detected::Http1(stream), Agreed::Http2) | (Detected::Http2(stream), Agreed::Http1) => {
+            refuse::not_as_agreed(stream).await;
+        }
+        (Detected::TooSlow(stream), _) => {
             site.metrics.count(ConnectionEvent::HeaderTimeout);
             refuse::too_slow(stream).await;
         }
-        Detected::Closed => {}
+        (Detected::Closed, _) => {}
     }
-    Ok(())
 }
 
 /// What answers requests: the [`Proxy`], or a script in tests.

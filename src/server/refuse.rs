@@ -20,6 +20,9 @@ const GOAWAY: &[u8] = &[
     0, 0, 0, 4, 0, 0, 0, 0, 0, // SETTINGS
     0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, // GOAWAY
 ];
+/// To whoever speaks clear text where TLS is spoken, with a word for the people behind it.
+const CLEAR_TEXT: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
+    content-length: 39\r\n\r\nthis port speaks TLS; use https:// here";
 /// A closing connection is read on for at most this long and this much.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 256 << 10;
@@ -55,6 +58,23 @@ pub(super) async fn too_slow<S: AsyncRead + AsyncWrite + Unpin>(stream: Prefixed
         _ => REQUEST_TIMEOUT,
     };
     say_and_close(stream, farewell).await;
+}
+
+/// Tells a client in clear text that this port speaks TLS, and closes.
+pub(super) async fn clear_text<S: AsyncRead + AsyncWrite + Unpin>(stream: Prefixed<S>) {
+    let farewell = match stream.prefix() {
+        [b'P', b'R', ..] => GOAWAY,
+        [b'A'..=b'Z', ..] => CLEAR_TEXT,
+        // Neither HTTP nor TLS.
+        _ => return,
+    };
+    say_and_close(stream, farewell).await;
+}
+
+/// Tells a client that does not speak the version of HTTP which was agreed upon, and closes. One of the two sides takes it
+/// for HTTP/2, and so GOAWAY is what is understood if anything is.
+pub(super) async fn not_as_agreed<S: AsyncRead + AsyncWrite + Unpin>(stream: Prefixed<S>) {
+    say_and_close(stream, GOAWAY).await;
 }
 
 /// Tells an HTTP/1.1 client that the head of its request took too long, and closes.

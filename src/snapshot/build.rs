@@ -171,6 +171,7 @@ impl<'c> Building<'c> {
             server_streaming: method.server_streaming,
             side_effect_free: method.side_effect_free,
             settings,
+            cors: self.config.cors(&method.name).cloned(),
             direct,
         });
         self.by_path.insert(path, index);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use http::uri::PathAndQuery;
 
+use crate::config::cors::Cors;
 use crate::config::{self, Config, MethodSettings};
 use crate::route::Router;
 use crate::schema::Schema;
@@ -81,6 +82,8 @@ pub struct Method {
     pub side_effect_free: bool,
     /// What holds for it.
     pub settings: MethodSettings,
+    /// Which pages of other origins may call it; none when there is no word of it.
+    pub cors: Option<Arc<Cors>>,
     /// `POST /pkg.Service/Method` with the whole request as JSON.
     pub direct: Transcoding,
 }

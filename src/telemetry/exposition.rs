@@ -204,6 +204,7 @@ fn family_of(event: ConnectionEvent) -> &'static Family {
         ConnectionEvent::Stalled => &STALLED_REPLIES,
         ConnectionEvent::ClientReset => &CLIENT_RESETS,
         ConnectionEvent::ResetFlood => &RESET_FLOODS,
+        ConnectionEvent::TlsFailure => &TLS_FAILURES,
     }
 }
 
@@ -251,6 +252,8 @@ const REFUSED_REQUESTS: Family = Family::new(
     "portico_refused_requests_total",
     "Requests refused before they became calls: malformed, or over a limit.",
 );
+const TLS_FAILURES: Family =
+    Family::new(MetricType::Counter, "portico_tls_failures_total", "TLS handshakes that failed or took too long.");
 const HEADER_TIMEOUTS: Family = Family::new(
     MetricType::Counter,
     "portico_header_timeouts_total",

@@ -109,12 +109,21 @@ pub enum ConnectionEvent {
     ClientReset,
     /// A connection was closed for resetting too many streams, or for making us do so.
     ResetFlood,
+    /// A TLS handshake failed or took too long.
+    TlsFailure,
 }
 
 impl ConnectionEvent {
     /// Every event, in the order of the discriminants.
-    pub const ALL: [Self; 6] =
-        [Self::Refused, Self::HeaderTimeout, Self::IdleTimeout, Self::Stalled, Self::ClientReset, Self::ResetFlood];
+    pub const ALL: [Self; 7] = [
+        Self::Refused,
+        Self::HeaderTimeout,
+        Self::IdleTimeout,
+        Self::Stalled,
+        Self::ClientReset,
+        Self::ResetFlood,
+        Self::TlsFailure,
+    ];
 }
 
 /// Text as a JSON string, with its quotes.

@@ -166,25 +166,30 @@ impl<'a> Lexer<'a> {
     pub(super) fn unescape(&mut self, mut write: impl FnMut(u64, usize)) -> Result<()> {
         let mut at = self.at + 1;
         loop {
-            let word = words::load(self.bytes, at);
+            let word = words::load_inside(self.bytes, at);
             let length = words::before(words::special(word));
-            write(word, length);
             at += length;
             if length == 8 {
+                write(word, 8);
                 continue;
             }
             match self.bytes.get(at) {
                 Some(b'"') => {
+                    write(word, length);
                     self.at = at + 1;
                     return Ok(());
                 }
                 Some(b'\\') => {
                     let letter = self.bytes.get(at + 1).copied().unwrap_or(0);
-                    if let Some(byte) = simple_escape(letter) {
-                        write(u64::from(byte), 1);
+                    let byte = SIMPLE_ESCAPES[usize::from(letter)];
+                    if byte != 0 {
+                        // In one word with what stands before it.
+                        let before = word & ((1 << (8 * length)) - 1);
+                        write(before | u64::from(byte) << (8 * length), length + 1);
                         at += 2;
                         continue;
                     }
+                    write(word, length);
                     let (character, length) =
                         unicode_escape(self.bytes.get(at..).unwrap_or_default()).ok_or_else(|| {
                             self.at = at;
@@ -211,7 +216,7 @@ impl<'a> Lexer<'a> {
 
     /// An integer without fraction or exponent, alone or in quotes, as 64-bit ones usually come; `None`, with nothing
     /// consumed, for everything else.
-    #[inline]
+    #[inline(always)]
     pub(super) fn plain_integer(&mut self) -> Option<Integer> {
         let quotes = usize::from(self.peek() == b'"');
         let (integer, end) = number::plain_integer(self.bytes, self.at + quotes)?;
@@ -223,13 +228,12 @@ impl<'a> Lexer<'a> {
     }
 
     /// A decimal number without exponent whose digits fit into 64 bits; `None`, with nothing consumed, for everything else.
-    #[inline]
-    pub(super) fn plain_decimal(&mut self) -> Option<(Decimal, &'a str)> {
+    #[inline(always)]
+    pub(super) fn plain_decimal(&mut self) -> Option<Decimal> {
         self.peek();
         let (decimal, end) = number::plain_decimal(self.bytes, self.at)?;
-        let token = self.text.get(self.at..end)?;
         self.at = end;
-        Some((decimal, token))
+        Some(decimal)
     }
 
     /// A number by the grammar, as text.
@@ -348,19 +352,17 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// What a backslash and a letter stand for.
-#[inline]
-fn simple_escape(letter: u8) -> Option<u8> {
-    Some(match letter {
-        b'"' | b'\\' | b'/' => letter,
-        b'b' => 0x08,
-        b'f' => 0x0c,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        _ => return None,
-    })
-}
+/// What a backslash and a letter stand for; 0 where that is no escape.
+const SIMPLE_ESCAPES: [u8; 256] = {
+    let pairs = *b"\"\"\\\\//b\x08f\x0cn\nr\rt\t";
+    let mut bytes = [0; 256];
+    let mut index = 0;
+    while index < pairs.len() {
+        bytes[pairs[index] as usize] = pairs[index + 1];
+        index += 2;
+    }
+    bytes
+};
 
 /// The character that a `\uXXXX` at the start of `bytes` stands for, and its length. Surrogates must come in pairs.
 fn unicode_escape(bytes: &[u8]) -> Option<(char, usize)> {
@@ -377,9 +379,25 @@ fn unicode_escape(bytes: &[u8]) -> Option<(char, usize)> {
     Some((char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))?, 12))
 }
 
+#[inline]
 fn code_unit(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+    let digits: &[u8; 4] = digits.try_into().ok()?;
+    let [a, b, c, d] = digits.map(|digit| u32::from(HEX_DIGITS[usize::from(digit)]));
+    let unit = a << 12 | b << 8 | c << 4 | d;
+    ((a | b | c | d) < 16).then_some(unit)
 }
+
+/// What each hexadecimal digit stands for; 16 where a byte is none.
+const HEX_DIGITS: [u8; 256] = {
+    let mut values = [16; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        values[b"0123456789ABCDEF"[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
 
 #[cfg(test)]
 mod tests {

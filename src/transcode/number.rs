@@ -106,18 +106,48 @@ pub(super) fn plain_decimal(text: &[u8], at: usize) -> Option<(Decimal, usize)> 
 }
 
 impl Decimal {
-    /// The double nearest to it, where one division of exact numbers yields it
-    /// (W. D. Clinger, How to Read Floating Point Numbers Accurately, 1990).
+    /// The double nearest to it.
     #[inline]
-    pub(super) fn exact(self) -> Option<f64> {
-        const POWERS: [f64; 19] =
-            [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18];
-        if self.magnitude > 1 << 53 {
-            return None;
-        }
-        let value = self.magnitude as f64 / POWERS.get(self.places)?;
+    pub(super) fn nearest(self) -> f64 {
+        // One division of two numbers that are exact is rounded once
+        // (W. D. Clinger, How to Read Floating Point Numbers Accurately, 1990).
+        let value = if self.magnitude <= 1 << 53 {
+            self.magnitude as f64 / self.divisor() as f64
+        } else {
+            self.nearest_of_long()
+        };
         // The sign is put on last, so that -0 keeps it.
-        Some(if self.negative { -value } else { value })
+        if self.negative { -value } else { value }
+    }
+
+    /// The same without the sign, for more digits than a double holds: a division of integers to 63 bits or 64. The lowest
+    /// of them stands for all that follow, as rounding to 53 asks no more than whether there are any.
+    fn nearest_of_long(self) -> f64 {
+        let divisor = self.divisor();
+        let (up, down) = (self.magnitude.leading_zeros(), divisor.leading_zeros());
+        // With both highest bits set the quotient is more than 2^62 and less than 2^64.
+        let dividend = u128::from(self.magnitude << up) << 63;
+        let divisor = u128::from(divisor << down);
+        let quotient = dividend / divisor;
+        let has_rest = u64::from(quotient * divisor != dividend);
+        let rounded = ((quotient & u128::from(u64::MAX)) as u64 | has_rest) as f64;
+        // A power of two between 2^-69 and 2^-4: the product is exact.
+        rounded * f64::from_bits(u64::from(1023 - 63 + down - up) << 52)
+    }
+
+    /// 10^`places`: exact as a double too, there are no more than [`MAX_DIGITS`].
+    #[inline]
+    fn divisor(self) -> u64 {
+        const POWERS: [u64; MAX_DIGITS + 1] = {
+            let mut powers = [1; MAX_DIGITS + 1];
+            let mut place = 1;
+            while place <= MAX_DIGITS {
+                powers[place] = powers[place - 1] * 10;
+                place += 1;
+            }
+            powers
+        };
+        POWERS[self.places]
     }
 }
 
@@ -130,7 +160,7 @@ fn plain_digits(text: &[u8], start: usize, mut magnitude: u64) -> Option<(u64, u
     const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
     let mut at = start;
     loop {
-        let (length, value) = words::digits(words::load(text, at));
+        let (length, value) = words::digits(words::load_inside(text, at));
         magnitude = magnitude.wrapping_mul(POWERS[length]).wrapping_add(value);
         at += length;
         if length < 8 {
@@ -297,6 +327,47 @@ mod tests {
         }
         assert_eq!(scan(b"01"), 1);
         assert_eq!(scan(b"1 "), 1);
+    }
+
+    #[test]
+    fn doubles_are_the_nearest_ones() {
+        let mut texts: Vec<String> = [
+            "0",
+            "-0",
+            "0.0",
+            "9007199254740991",
+            "9007199254740993",
+            "9007199254740995",
+            "-9007199254740993",
+            "4503599627370497.5",
+            "4503599627370498.5",
+            "4503599627370497.51",
+            "999999999999999999",
+            "0.99999999999999999",
+            "18014398509481986",
+            "18014398509481990",
+            "2251799813685249.25",
+            "2251799813685249.75",
+            "0.10000000000000001",
+        ]
+        .map(str::to_owned)
+        .into();
+        let mut random = 0x9e37_79b9_7f4a_7c15u64;
+        for round in 0..20_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let mut digits = ((random >> 4) % 10u64.pow(15 + round % 4)).to_string();
+            let point = (random >> 32) as usize % digits.len();
+            if point > 0 {
+                digits.insert(point, '.');
+            }
+            texts.push(digits);
+        }
+        for text in texts {
+            let (decimal, end) = plain_decimal(text.as_bytes(), 0).unwrap();
+
+            assert_eq!(end, text.len());
+            assert_eq!(decimal.nearest().to_bits(), text.parse::<f64>().unwrap().to_bits(), "{text}");
+        }
     }
 
     #[test]

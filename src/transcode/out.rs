@@ -127,12 +127,16 @@ impl<'b> Out<'b> {
         }
     }
 
-    fn long_varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.byte((value & 0x7f) as u8 | 0x80);
-            value >>= 7;
-        }
-        self.byte((value & 0x7f) as u8);
+    /// Nine or ten bytes, as every negative number has. The highest bit of the value, which is the tenth byte, is also the
+    /// mark on the ninth that one more follows.
+    fn long_varint(&mut self, value: u64) {
+        let [start, end] = [words::start_of_varint(value), value >> 56].map(u64::to_le_bytes);
+        let is_ten = usize::from(end[0] >> 7);
+        let window = self.window(10);
+        window[..8].copy_from_slice(&start);
+        window[8] = end[0];
+        window[9] = 1;
+        self.at += 9 + is_ten;
     }
 
     /// Appends a number without its tag.
@@ -192,7 +196,7 @@ impl Drop for Out<'_> {
 
 /// Copies bytes to as many others. Most are few: two moves of a fixed size, which may overlap, beat a call.
 #[inline]
-fn copy(to: &mut [u8], from: &[u8]) {
+pub(super) fn copy(to: &mut [u8], from: &[u8]) {
     if from.len() > 32 {
         to.copy_from_slice(from);
     } else if !(copy_ends::<16>(to, from) || copy_ends::<8>(to, from) || copy_ends::<4>(to, from)) {

@@ -212,20 +212,19 @@ impl<'m> Cursor<'m> {
         }
     }
 
-    #[cold]
+    /// A varint that does not end within eight bytes, as that of every negative number, or not at all.
+    #[inline(never)]
     fn long_varint(&mut self) -> Result<u64, Malformed> {
-        let mut value = 0u64;
-        let mut shift = 0u32;
-        for (index, &byte) in self.rest.iter().take(10).enumerate() {
+        let (start, rest) = self.rest.split_first_chunk().ok_or(Malformed::Truncated)?;
+        let (end, rest) = match rest {
+            [last @ ..0x80, rest @ ..] => (u64::from(*last), rest),
             // The tenth byte has room for one bit; parsers drop the others.
-            value |= u64::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte < 0x80 {
-                self.rest = self.rest.get(index + 1..).unwrap_or_default();
-                return Ok(value);
-            }
-        }
-        Err(if self.rest.len() < 10 { Malformed::Truncated } else { Malformed::Varint })
+            [next, last @ ..0x80, rest @ ..] => (u64::from(next & 0x7f) | u64::from(*last) << 7, rest),
+            [] | [_] => return Err(Malformed::Truncated),
+            [_, _, ..] => return Err(Malformed::Varint),
+        };
+        self.rest = rest;
+        Ok(words::join(u64::from_le_bytes(*start)) | end << 56)
     }
 
     #[inline(always)]

@@ -16,6 +16,20 @@ pub(super) fn load(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
+/// The same from the middle of a text, whose end is rarely near.
+#[inline]
+pub(super) fn load_inside(text: &[u8], at: usize) -> u64 {
+    #[cold]
+    #[inline(never)]
+    fn load_at_end(text: &[u8], at: usize) -> u64 {
+        load(text, at)
+    }
+    match text.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => load_at_end(text, at),
+    }
+}
+
 /// Fewer than eight bytes: two loads that may overlap, where the same bytes meet.
 #[inline]
 fn load_short(bytes: &[u8]) -> u64 {
@@ -61,19 +75,42 @@ pub(super) fn is_plain_ascii(block: &[u8; 32]) -> bool {
 #[inline]
 pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     // Most strings are short.
-    let mut found = before(special(load(bytes, at)));
+    let mut found = before(special(load_inside(bytes, at)));
     if found == 8 {
         at += 8;
+        let long = at + 96;
         while bytes.get(at..).and_then(<[u8]>::first_chunk).is_some_and(is_plain_ascii) {
             at += 32;
+            if at > long {
+                return at + long_plain_end(bytes.get(at..).unwrap_or_default());
+            }
         }
-        found = before(special(load(bytes, at)));
+        found = before(special(load_inside(bytes, at)));
         while found == 8 {
             at += 8;
-            found = before(special(load(bytes, at)));
+            found = before(special(load_inside(bytes, at)));
         }
     }
     (at + found).min(bytes.len())
+}
+
+/// The same for the rest of a text that went on for long: looks for the end with the vectors of the CPU, and for control
+/// characters in a second pass over what is still near, which compiles to vectors too.
+#[inline(never)]
+fn long_plain_end(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    for near in bytes.chunks(1024) {
+        let found = memchr::memchr2(b'"', b'\\', near);
+        let plain = near.get(..found.unwrap_or(near.len())).unwrap_or_default();
+        if plain.iter().fold(u8::MAX, |lowest, byte| lowest.min(*byte)) < b' ' {
+            return at + plain.iter().position(|byte| *byte < b' ').unwrap_or_default();
+        }
+        at += plain.len();
+        if found.is_some() {
+            break;
+        }
+    }
+    at
 }
 
 /// Length of the decimal digits in front, and what they stand for.
@@ -98,10 +135,21 @@ pub(super) fn to_varint(value: u64) -> Option<(usize, u64)> {
         return None;
     }
     let last = (63 - (value | 1).leading_zeros()) / 7;
+    Some((last as usize + 1, spread(value) | HIGH & ((1 << (8 * last)) - 1)))
+}
+
+/// The first eight bytes of a longer varint; what is left of the value follows as a varint.
+#[inline]
+pub(super) fn start_of_varint(value: u64) -> u64 {
+    spread(value) | HIGH
+}
+
+/// The lowest 56 bits, seven in each byte.
+#[inline]
+fn spread(value: u64) -> u64 {
     let word = value & 0x0fff_ffff | (value & 0x00ff_ffff_f000_0000) << 4;
     let word = word & 0x0000_3fff_0000_3fff | (word & 0x0fff_c000_0fff_c000) << 2;
-    let word = word & 0x007f_007f_007f_007f | (word & 0x3f80_3f80_3f80_3f80) << 1;
-    Some((last as usize + 1, word | HIGH & ((1 << (8 * last)) - 1)))
+    word & 0x007f_007f_007f_007f | (word & 0x3f80_3f80_3f80_3f80) << 1
 }
 
 /// The reverse of [`to_varint`]: length and value of the varint in front, `None` if it does not end in this word.
@@ -111,11 +159,16 @@ pub(super) fn from_varint(word: u64) -> Option<(usize, u64)> {
     if ends == 0 {
         return None;
     }
-    let word = word & (ends ^ ends.wrapping_sub(1)) & !HIGH;
+    Some((before(ends) + 1, join(word & (ends ^ ends.wrapping_sub(1)))))
+}
+
+/// The reverse of [`start_of_varint`].
+#[inline]
+pub(super) fn join(word: u64) -> u64 {
+    let word = word & !HIGH;
     let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
     let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
-    let word = word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4;
-    Some((before(ends) + 1, word))
+    word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4
 }
 
 #[cfg(test)]
@@ -132,6 +185,7 @@ mod tests {
             }
 
             assert_eq!(load(&bytes, 0).to_le_bytes(), expected, "{length} bytes");
+            assert_eq!(load_inside(&bytes, 0).to_le_bytes(), expected, "{length} bytes");
         }
         assert_eq!(load(b"abc", 5), 0);
     }
@@ -141,11 +195,13 @@ mod tests {
         for special in [b'"', b'\\', 0, 0x1f] {
             for place in 0..90 {
                 for filling in [b'x', b' ', b'!', 0x7f, 0x80, 0xff] {
-                    let mut text = vec![filling; 90];
-                    text[place] = special;
+                    for before in [0, 150] {
+                        let mut text = vec![filling; before + 90];
+                        text[before + place] = special;
 
-                    assert_eq!(plain_end(&text, 0), place);
-                    assert_eq!(plain_end(&text[..place], 0), place);
+                        assert_eq!(plain_end(&text, 0), before + place);
+                        assert_eq!(plain_end(&text[..before + place], 0), before + place);
+                    }
                 }
             }
         }
@@ -173,6 +229,8 @@ mod tests {
 
                 let Some((length, word)) = to_varint(value) else {
                     assert!(expected.len() > 8);
+                    assert_eq!(start_of_varint(value).to_le_bytes(), expected[..8]);
+                    assert_eq!(join(load(&expected, 0)), value & (u64::MAX >> 8));
                     assert_eq!(from_varint(load(&expected, 0)), None);
                     continue;
                 };

@@ -283,3 +283,31 @@ fn explains_what_the_gateway_answers_itself() {
     assert_eq!(labelled(&options, "answered"), "HTTP 204, allow: GET, HEAD, OPTIONS, POST");
     assert_eq!(labelled(&health, "answered"), "by the gateway itself, for all its upstreams");
 }
+
+#[test]
+fn what_browsers_are_told_is_explained_as_it_is_answered() {
+    let more = "policies:
+  - { match: shop.v1.Shop/Get, cors: { allow_origins: [\"https://*.example.com\"] } }
+";
+    let folder = Folder::with(&[("shop.proto", SHOP), ("portico.yaml", &format!("{CONFIG}{more}"))]);
+    let explain = |method: &str, origin: &str| {
+        let (origin, asked) = (format!("origin: {origin}"), "access-control-request-method: GET");
+        let headers = ["-H", &origin, "-H", asked];
+        let ended =
+            folder.portico(&[&["explain", "--config", "portico.yaml", method, "/v1/items/1"][..], &headers].concat());
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+        ended.out
+    };
+
+    let asked = explain("OPTIONS", "https://app.example.com");
+    let refused = explain("OPTIONS", "https://example.com");
+    let called = explain("GET", "https://app.example.com");
+    let routes = folder.portico(&["routes", "--config", "portico.yaml"]);
+
+    assert_eq!(labelled(&asked, "answered"), "HTTP 204 to the browser, which asks whether a page may call");
+    assert!(asked.contains("access-control-allow-origin: https://app.example.com\n"), "{asked}");
+    assert!(labelled(&refused, "refused").ends_with("HTTP 403, code 7 (PERMISSION_DENIED), reason ORIGIN_NOT_ALLOWED"));
+    assert_eq!(labelled(&called, "cors"), "pages of https://*.example.com");
+    let row = routes.out.lines().find(|line| line.contains("shop.v1.Shop/Get")).unwrap_or_default();
+    assert!(row.ends_with("cors https://*.example.com"), "{}", routes.out);
+}

@@ -1,19 +1,26 @@
-//! Listeners and the bounds on their clients.
+//! Listeners, their TLS and the bounds on their clients.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use super::{each, limit, require, to_u32, to_usize, value};
-use crate::config::file::{Limits as RawLimits, Listener as RawListener};
+use super::{each, existing_file, limit, require, to_u32, to_usize, value};
+use crate::config::file::{Limits as RawLimits, Listener as RawListener, Tls as RawTls};
 use crate::config::pattern;
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report};
+use crate::config::tls::{BadFile, Files, Tls};
 use crate::config::units::{Size, Span};
+use crate::config::validity::Validity;
 use crate::config::{DEFAULT_LISTEN, Limits, Listener};
 
 /// The listeners of a file, one on the default address when the key is absent.
-pub(super) fn listeners(list: Option<Located<List<RawListener>>>, report: &mut Report<'_>) -> Vec<Located<Listener>> {
+pub(super) fn listeners(
+    list: Option<Located<List<RawListener>>>,
+    base: &Path,
+    report: &mut Report<'_>,
+) -> Vec<Located<Listener>> {
     let Some(list) = list else {
         let at = Place { path: "the default listener".to_owned(), position: None };
         return vec![Located { value: Listener::on(DEFAULT_LISTEN), at }];
@@ -23,7 +30,7 @@ pub(super) fn listeners(list: Option<Located<List<RawListener>>>, report: &mut R
     }
     let mut listeners: Vec<Located<Listener>> = Vec::new();
     for raw in list.value.items {
-        let Some(listener) = listener(raw, report) else { continue };
+        let Some(listener) = listener(raw, base, report) else { continue };
         let address = listener.value.address;
         if address.port() != 0
             && let Some(first) = listeners.iter().find(|first| first.value.address == address)
@@ -35,8 +42,8 @@ pub(super) fn listeners(list: Option<Located<List<RawListener>>>, report: &mut R
     listeners
 }
 
-fn listener(raw: Located<RawListener>, report: &mut Report<'_>) -> Option<Located<Listener>> {
-    let RawListener { address, limits, trusted_proxies } = raw.value;
+fn listener(raw: Located<RawListener>, base: &Path, report: &mut Report<'_>) -> Option<Located<Listener>> {
+    let RawListener { address, tls, limits, trusted_proxies } = raw.value;
     require(address.is_some(), "address", &raw.at, report);
     let address: Option<SocketAddr> =
         address.and_then(|address| address.parse(report, |text| pattern::listen_address(text)));
@@ -48,10 +55,44 @@ fn listener(raw: Located<RawListener>, report: &mut Report<'_>) -> Option<Locate
         report.warn(&at, "every client may say what its own address is");
     }
     let limits = self::limits(value(limits), report);
+    let tls = tls.and_then(|tls| self::tls(tls, base, report));
     let mut listener = Listener::on(address?);
     listener.limits = limits;
     listener.trusted_proxies = trusted_proxies.into();
+    listener.tls = tls;
     Some(Located { value: listener, at: raw.at })
+}
+
+/// Reads the files, once all that are named are there.
+fn tls(raw: Located<RawTls>, base: &Path, report: &mut Report<'_>) -> Option<Tls> {
+    let RawTls { certificate, key, client_ca } = raw.value;
+    require(certificate.is_some(), "certificate", &raw.at, report);
+    require(key.is_some(), "key", &raw.at, report);
+    let before = report.problems.len();
+    let mut file = |path: &Option<Located<String>>| path.as_ref().map(|path| existing_file(path, base, report));
+    let (certificate_file, key_file, client_ca_file) = (file(&certificate), file(&key), file(&client_ca));
+    let (certificate, key) = (certificate?, key?);
+    if report.problems.len() > before {
+        return None;
+    }
+    let files = Files { certificate: &certificate_file?, key: &key_file?, client_ca: client_ca_file.as_deref() };
+    match Tls::read(files) {
+        Ok((tls, own)) => {
+            if let Some(complaint) = Validity::of(&own).and_then(|validity| validity.complaint(SystemTime::now())) {
+                report.warn(&certificate.at, format!("the certificate in {} {complaint}", files.certificate.display()));
+            }
+            Some(tls)
+        }
+        Err(bad) => {
+            let at = match &bad {
+                BadFile::Certificate(_) => &certificate.at,
+                BadFile::Key(_) => &key.at,
+                BadFile::ClientCa(_) => client_ca.as_ref().map_or(&raw.at, |file| &file.at),
+            };
+            report.problem(at, bad.message());
+            None
+        }
+    }
 }
 
 fn limits(raw: RawLimits, report: &mut Report<'_>) -> Limits {
@@ -73,6 +114,7 @@ fn limits(raw: RawLimits, report: &mut Report<'_>) -> Limits {
         max_concurrent_streams: to_u32(streams),
         max_pending_resets: to_usize(resets),
         header_timeout: time(raw.header_timeout, HEADER_TIMEOUT, default.header_timeout),
+        tls_handshake_timeout: time(raw.tls_handshake_timeout, HEADER_TIMEOUT, default.tls_handshake_timeout),
         idle_timeout: time(raw.idle_timeout, IDLE_TIMEOUT, default.idle_timeout),
         stream_window,
         connection_window,

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{bounded, choose, limit, require, to_usize, value};
+use super::{bounded, choose, cors, limit, require, to_usize, value};
 use crate::config::file::{Json, Policy as RawPolicy};
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report};
@@ -15,7 +15,7 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
     let mut policies = Vec::new();
     let mut seen: Vec<(MethodPattern, Place)> = Vec::new();
     for raw in value(list).items {
-        let RawPolicy { r#match, timeout, json, limits } = raw.value;
+        let RawPolicy { r#match, timeout, json, limits, cors } = raw.value;
         require(r#match.is_some(), "match", &raw.at, report);
         let (timeout, limits) = (value(timeout), value(limits));
         let defaults = MethodSettings::default();
@@ -31,6 +31,7 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
             max_response_message,
             ..self::json(json, report)
         };
+        let cors = cors::cors(cors, report);
         let Some(pattern) = r#match else { continue };
         let at = pattern.at.clone();
         let Some(matches) = pattern.parse(report, |text| text.parse::<MethodPattern>()) else { continue };
@@ -38,7 +39,7 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
             Some((_, first)) => report.problem(&at, format!("the pattern is already that of {}", first.path)),
             None => seen.push((matches.clone(), at)),
         }
-        policies.push(Policy { matches, settings });
+        policies.push(Policy { matches, settings, cors });
     }
     policies
 }

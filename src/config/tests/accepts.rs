@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::config::cors::{Names, Origins};
 use crate::config::{
     AccessLog, Connections, DEFAULT_ADMIN, DEFAULT_LISTEN, Limits, LogFormat, MethodSettings, SchemaSource, Serve,
     ServicePattern,
@@ -41,6 +42,7 @@ fn listener_keys() {
       max_concurrent_streams: 3
       max_pending_resets: 4
       header_timeout: 5ms
+      tls_handshake_timeout: 7ms
       idle_timeout: 6s
       stream_window: 64KiB
       connection_window: 1MiB
@@ -54,6 +56,7 @@ fn listener_keys() {
         max_concurrent_streams: 3,
         max_pending_resets: 4,
         header_timeout: Duration::from_millis(5),
+        tls_handshake_timeout: Duration::from_millis(7),
         idle_timeout: Duration::from_secs(6),
         stream_window: 64 << 10,
         connection_window: 1 << 20,
@@ -206,6 +209,53 @@ policies:
     assert_eq!((settings.max_request_message, settings.max_response_message), (3, 4));
     assert_eq!(config.method("b.B/C").unary_timeout, Some(Duration::from_secs(3)));
     assert_eq!(config.method("a.B/Slow").unary_timeout, None);
+}
+
+#[test]
+fn cors_keys() {
+    let config = with_upstream(
+        r#"
+policies:
+  - match: "*"
+    cors: { allow_origins: ["*"] }
+  - match: a.*
+    cors:
+      allow_origins: ["https://App.example.com:443", "https://*.example.com", "null"]
+      allow_headers: [Authorization, x-tenant]
+      expose_headers: [X-Total]
+      allow_credentials: true
+      max_age: 1h
+  - match: a.B/*
+    timeout: { unary: 1s }
+  - match: a.B/Private
+    cors: none
+"#,
+    );
+
+    let everyone = config.cors("").expect("the policy of `*`");
+    assert_eq!((&everyone.origins, everyone.credentials), (&Origins::Any, false));
+    assert_eq!(everyone.allow_headers, Names::Listed(Vec::new()));
+    assert_eq!(everyone.max_age, Duration::from_mins(10));
+    let inherited = config.cors("a.B/C").expect("that of a.*");
+    assert_eq!(inherited.origins.to_string(), "https://app.example.com https://*.example.com null");
+    let name = http::HeaderName::from_static;
+    assert_eq!(inherited.allow_headers, Names::Listed(vec![name("authorization"), name("x-tenant")]));
+    assert_eq!(inherited.expose_headers, Names::Listed(vec![name("x-total")]));
+    assert_eq!((inherited.credentials, inherited.max_age), (true, Duration::from_hours(1)));
+    assert_eq!(config.cors("a.B/Private"), None);
+    assert_eq!(with_upstream("").cors("a.B/C"), None);
+}
+
+#[test]
+fn an_origin_pattern_over_a_whole_registry_is_taken_with_a_warning() {
+    let loaded =
+        load(&format!("policies: [{{ match: \"*\", cors: {{ allow_origins: [\"https://*.com\"] }} }}]\n{UPSTREAM}"));
+
+    let warnings = loaded.expect("a right configuration").warnings;
+    let lines: Vec<_> = warnings.iter().map(|warning| warning.to_string()).collect();
+    let expected =
+        "portico.yaml:1:50: policies[0].cors.allow_origins[0]: whoever has a host below this domain may call\n";
+    assert!(lines.len() == 1 && lines[0].starts_with(expected), "{lines:?}");
 }
 
 #[test]

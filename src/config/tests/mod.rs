@@ -3,6 +3,7 @@
 mod accepts;
 mod documents;
 mod refuses;
+mod tls;
 
 use std::path::Path;
 
@@ -12,6 +13,19 @@ use super::{Config, Loaded, from_str_with, problem::Errors};
 fn load(text: &str) -> Result<Loaded, Errors> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     from_str_with(text, "portico.yaml", &folder, &|name| (name == "HOST").then(|| "example.com".to_owned()))
+}
+
+/// Puts a certificate that is its own authority into a folder: `server.pem`, `server.key` and `clients.pem`.
+fn identity(folder: &Path) -> rcgen::CertifiedKey<rcgen::KeyPair> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    for (name, text) in [
+        ("server.pem", made.cert.pem()),
+        ("server.key", made.signing_key.serialize_pem()),
+        ("clients.pem", made.cert.pem()),
+    ] {
+        std::fs::write(folder.join(name), text).expect("a file");
+    }
+    made
 }
 
 /// The configuration of text that is right once an upstream is added.

@@ -37,7 +37,7 @@ fn wrong_types() {
         ("listeners: 5", "1:12: listeners: expected a list; found the number 5"),
         (
             "listeners: [5]",
-            "1:13: listeners[0]: expected a map of address, limits, trusted_proxies; found the number 5",
+            "1:13: listeners[0]: expected a map of address, tls, limits, trusted_proxies; found the number 5",
         ),
         (
             "listeners: [{ address: 80 }]",
@@ -94,6 +94,7 @@ fn limits_out_of_range() {
         ("max_pending_resets", "0", "1 to 100000"),
         ("header_timeout", "0ms", "1ms to 10m"),
         ("header_timeout", "11m", "1ms to 10m"),
+        ("tls_handshake_timeout", "0ms", "1ms to 10m"),
         ("idle_timeout", "25h", "1ms to 24h"),
         ("stream_window", "65534B", "65535B to 2147483647B"),
         ("connection_window", "2GiB", "65535B to 2147483647B"),
@@ -277,6 +278,42 @@ fn wrong_policies_and_words() {
 }
 
 #[test]
+fn wrong_origins() {
+    assert_refused(&[
+        ("policies: [{ match: \"*\", cors: off }]", "1:32: policies[0].cors: expected a map or `none`; found \"off\""),
+        ("policies: [{ match: \"*\", cors: {} }]", "1:32: policies[0].cors: `allow_origins` is missing"),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [] } }]",
+            "1:49: policies[0].cors.allow_origins: at least one origin is needed; `cors: none` takes back what was inherited",
+        ),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [\"https://a.com/\"] } }]",
+            "1:50: policies[0].cors.allow_origins[0]: \"https://a.com/\" is more than an origin; write https://a.com",
+        ),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [\"*\"], allow_credentials: true } }]",
+            "1:50: policies[0].cors.allow_origins[0]: `*` cannot stand beside `allow_credentials`: every site could act in the name of its visitors",
+        ),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [\"https://a\"], allow_headers: [\"*\"], allow_credentials: true } }]",
+            "1:80: policies[0].cors.allow_headers[0]: `*` cannot stand beside `allow_credentials`: browsers take it for the name of a header",
+        ),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [\"*\", \"https://a\"] } }]",
+            "1:50: policies[0].cors.allow_origins[0]: `*` takes in the others of the list; write it alone or leave it out",
+        ),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [\"*\"], expose_headers: [\"a b\"] } }]",
+            "1:73: policies[0].cors.expose_headers[0]: \"a b\" is not the name of a header, such as x-tenant",
+        ),
+        (
+            "policies: [{ match: \"*\", cors: { allow_origins: [\"*\"], max_age: 25h } }]",
+            "1:65: policies[0].cors.max_age: 25h is out of range; allowed are 0ms to 24h",
+        ),
+    ]);
+}
+
+#[test]
 fn unknown_keys_name_the_nearest() {
     assert_refused(&[
         ("listener: []", "1:1: listener: unknown key; did you mean `listeners`?"),
@@ -287,7 +324,7 @@ fn unknown_keys_name_the_nearest() {
         ),
         (
             "policies: [{ match: \"*\", rate_limits: [] }]",
-            "1:26: policies[0].rate_limits: unknown key; known here: match, timeout, json, limits",
+            "1:26: policies[0].rate_limits: unknown key; known here: match, timeout, json, limits, cors",
         ),
         ("workers: 1\nworkers: 2", "2:1: workers: the key is given twice"),
     ]);

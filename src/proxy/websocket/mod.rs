@@ -25,10 +25,12 @@ use super::resolve::{self, Captures};
 use super::rest::{self, too_large};
 use super::timer::Timer;
 use super::worker::Worker;
-use super::{date, reply as replies};
+use super::{cors, date, reply as replies};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::PREFIX;
+use crate::policy;
+use crate::policy::cors::Own;
 use crate::policy::websocket::{self, BadHandshake, Handshake};
 use crate::snapshot::{Method, Snapshot, Transcoding};
 use crate::transcode::{Input, ReplyPlan};
@@ -81,7 +83,8 @@ fn open(call: &mut Call, mut parts: http_request::Parts, body: RequestBody, work
     let path = parts.uri.path().to_owned();
     let found = find(&prepared.snapshot, call, &path)?;
     let method = &prepared.snapshot.methods[found.method];
-    if !websocket::is_own_origin(&parts.headers, &parts.uri, call.peer.tls) {
+    let own = Own { uri: &parts.uri, tls: call.peer.tls };
+    if !policy::cors::admits(cors::of(&prepared.snapshot, call), &parts.headers, &own) {
         return Err(Error::new(Reason::OriginNotAllowed, "pages of that origin may not open a WebSocket here"));
     }
     let Handshake { reply, authorization } = websocket::accept(parts.version, &parts.headers).map_err(refused)?;

@@ -128,12 +128,7 @@ impl Server {
         let (stop, counted) = (shutdown.clone(), worker.clone());
         let take = move |_| serve_with(Rc::new(Script(script.clone())), stop.clone(), counted.clone());
         let workers = Arc::new(Workers::start(1, take).unwrap());
-        let settings = config::Listener {
-            address: ([127, 0, 0, 1], 0).into(),
-            next_free_port: false,
-            limits,
-            trusted_proxies: Arc::new([]),
-        };
+        let settings = config::Listener { limits, ..config::Listener::on(([127, 0, 0, 1], 0).into()) };
         let listener = Listener::bind(settings).unwrap();
         let address = listener.address();
         let control = runtime::control().unwrap();
@@ -151,12 +146,7 @@ fn hasty() -> Limits {
 #[test]
 fn takes_a_following_port_when_asked_to() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut settings = config::Listener {
-        address: taken.local_addr().unwrap(),
-        next_free_port: false,
-        limits: Limits::default(),
-        trusted_proxies: Arc::new([]),
-    };
+    let mut settings = config::Listener::on(taken.local_addr().unwrap());
 
     assert_eq!(Listener::bind(settings.clone()).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     settings.next_free_port = true;

@@ -226,16 +226,47 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     /// One element, or the elements of a packed run; each with a comma in front.
     fn elements(&mut self, field: &'a FieldPlan, head: Head, raw: Raw<'_>, index: &mut usize) -> Step {
         match raw {
-            Raw::Bytes(run) if head.wire_type != field.wire_type => {
-                let mut cursor = Cursor::new(run);
-                while !cursor.is_empty() {
-                    let raw = cursor.value(field.wire_type)?;
-                    self.element(field, raw, index)?;
+            Raw::Bytes(run) if head.wire_type != field.wire_type => match field.kind {
+                Kind::Double => self.packed(run, WireType::Fixed64, index, |decoder, bits| {
+                    decoder.float(f64::from_bits(bits));
+                }),
+                Kind::Int64 => self.packed(run, WireType::Varint, index, |decoder, bits| {
+                    decoder.wide_integer(bits.cast_signed());
+                }),
+                Kind::Int32 => self.packed(run, WireType::Varint, index, |decoder, bits| {
+                    decoder.integer(scalar::low_half(bits).cast_signed());
+                }),
+                _ => {
+                    let mut cursor = Cursor::new(run);
+                    while !cursor.is_empty() {
+                        let raw = cursor.value(field.wire_type)?;
+                        self.element(field, raw, index)?;
+                    }
+                    Ok(())
                 }
-                Ok(())
-            }
+            },
             Raw::Bits(_) | Raw::Bytes(_) => self.element(field, raw, index),
         }
+    }
+
+    /// Elements of the kinds that long arrays usually have, without what [`Decoder::element`] asks for each.
+    #[inline(always)]
+    fn packed(
+        &mut self,
+        run: &[u8],
+        wire_type: WireType,
+        index: &mut usize,
+        mut write: impl FnMut(&mut Self, u64),
+    ) -> Step {
+        let mut cursor = Cursor::new(run);
+        while !cursor.is_empty() {
+            let Raw::Bits(bits) = cursor.value(wire_type)? else { continue };
+            self.check_room()?;
+            self.out.byte(b',');
+            write(self, bits);
+            *index += 1;
+        }
+        Ok(())
     }
 
     #[inline]

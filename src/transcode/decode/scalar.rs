@@ -5,7 +5,7 @@ use base64_simd::AsOut as _;
 use super::{Decoder, Step, fail, write_string};
 use crate::schema::{EnumId, Kind};
 use crate::transcode::number::unzigzag;
-use crate::transcode::out::Out;
+use crate::transcode::out::{Out, copy};
 use crate::transcode::plan::FieldPlan;
 use crate::transcode::wire::Raw;
 
@@ -64,19 +64,23 @@ impl<'a> Decoder<'a, '_, '_> {
     }
 
     #[inline]
-    fn integer(&mut self, value: impl itoa::Integer) {
+    pub(super) fn integer(&mut self, value: impl itoa::Integer) {
         self.out.bytes(itoa::Buffer::new().format(value).as_bytes());
     }
 
     /// 64-bit integers are strings, because JavaScript's numbers are exact only up to 2^53.
     #[inline]
-    fn wide_integer(&mut self, value: impl itoa::Integer) {
+    pub(super) fn wide_integer(&mut self, value: impl itoa::Integer) {
         if self.options.int64_as_number {
             return self.integer(value);
         }
-        self.out.byte(b'"');
-        self.integer(value);
-        self.out.byte(b'"');
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(value).as_bytes();
+        let window = self.out.window(digits.len() + 2);
+        window[0] = b'"';
+        copy(&mut window[1..=digits.len()], digits);
+        window[digits.len() + 1] = b'"';
+        self.out.advance(digits.len() + 2);
     }
 
     fn enumeration(&mut self, id: EnumId, number: i32) {
@@ -91,7 +95,8 @@ impl<'a> Decoder<'a, '_, '_> {
     }
 
     /// The shortest text that reads back as the same number of its type.
-    fn float<F: zmij::Float + Into<f64>>(&mut self, value: F) {
+    #[inline]
+    pub(super) fn float<F: zmij::Float + Into<f64>>(&mut self, value: F) {
         let wide: f64 = value.into();
         if wide.is_finite() {
             let mut buffer = zmij::Buffer::new();
@@ -148,6 +153,6 @@ pub(in crate::transcode) fn write_base64(out: &mut Out<'_>, bytes: &[u8]) {
 }
 
 #[inline]
-fn low_half(bits: u64) -> u32 {
+pub(super) fn low_half(bits: u64) -> u32 {
     (bits & 0xffff_ffff) as u32
 }

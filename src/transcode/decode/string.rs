@@ -7,41 +7,65 @@ use crate::transcode::words::{self, HIGH};
 /// nobody needs to look twice.
 pub(in crate::transcode) fn write_string(out: &mut Out<'_>, text: &[u8]) -> bool {
     out.byte(b'"');
-    let (mut at, mut all) = (0, 0);
-    while at < text.len() {
-        let (word, present) = (words::load(text, at), (text.len() - at).min(8));
+    let (mut rest, mut all) = (text, 0);
+    while let Some((chunk, behind)) = rest.split_first_chunk() {
+        let word = u64::from_le_bytes(*chunk);
         all |= word;
-        // What a load finds behind the end are zeros, which are not to be escaped.
-        let mut marks = words::special(word) & (u64::MAX >> (64 - 8 * present));
-        let mut start = 0;
-        while marks != 0 {
-            let place = words::before(marks);
-            out.word(word >> (8 * start), place - start);
-            escape(out, text[at + place]);
-            start = place + 1;
-            marks &= marks - 1;
+        rest = behind;
+        let marks = words::special(word);
+        if marks != 0 {
+            write_escaped(out, word, 8, marks);
+            continue;
         }
-        if start < present {
-            out.word(word >> (8 * start), present - start);
-        }
-        at += present;
-        if all & HIGH == 0 && start == 0 {
-            while let Some(block) =
-                text.get(at..).and_then(<[u8]>::first_chunk).filter(|block| words::is_plain_ascii(block))
+        out.word(word, 8);
+        if all & HIGH == 0 {
+            while let Some((block, behind)) = rest.split_first_chunk().filter(|(block, _)| words::is_plain_ascii(block))
             {
                 out.bytes(block);
-                at += block.len();
+                rest = behind;
             }
         }
+    }
+    if !rest.is_empty() {
+        let (word, present) = (words::load(rest, 0), rest.len());
+        all |= word;
+        // What a load finds behind the end are zeros, which are not to be escaped.
+        let marks = words::special(word) & (u64::MAX >> (64 - 8 * present));
+        if marks == 0 { out.word(word, present) } else { write_escaped(out, word, present, marks) }
     }
     out.byte(b'"');
     all & HIGH == 0
 }
 
+/// The first `present` bytes of a word, those that are marked as their escapes: no more than six bytes for each, and room
+/// for the word that is written last.
 #[inline]
-fn escape(out: &mut Out<'_>, byte: u8) {
-    let escape = ESCAPES.get(usize::from(byte)).unwrap_or(&[0; 8]);
-    out.word(u64::from_le_bytes(*escape), usize::from(escape[7]));
+fn write_escaped(out: &mut Out<'_>, word: u64, present: usize, mut marks: u64) {
+    let Some(room) = out.window(64).first_chunk_mut::<64>() else { return };
+    let bytes = word.to_le_bytes();
+    let (mut start, mut length) = (0, 0);
+    while marks != 0 {
+        let place = words::before(marks) & 7;
+        put(room, length, word >> (8 * start));
+        length += place - start;
+        let escape = ESCAPES.get(usize::from(bytes[place])).unwrap_or(&[0; 8]);
+        put(room, length, u64::from_le_bytes(*escape));
+        length += usize::from(escape[7]);
+        start = place + 1;
+        marks &= marks - 1;
+    }
+    if start < present {
+        put(room, length, word >> (8 * start));
+        length += present - start;
+    }
+    out.advance(length);
+}
+
+#[inline]
+fn put(room: &mut [u8; 64], at: usize, word: u64) {
+    if let Some(place) = room.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = word.to_le_bytes();
+    }
 }
 
 /// The escape of each byte that needs one, its length in the last place.

@@ -17,7 +17,24 @@ impl<'a> Encoder<'a, '_, '_> {
         self.out.tag(field.tag);
         let run = self.out.begin();
         let empty = self.out.len();
-        self.elements(field, Lead::Bare)?;
+        match field.kind {
+            Kind::Double => self.packed(|encoder| {
+                let bits = encoder.double()?;
+                encoder.out.bytes(&bits.to_le_bytes());
+                Ok(())
+            })?,
+            Kind::Int64 => self.packed(|encoder| {
+                let bits = encoder.integer(Kind::Int64)?;
+                encoder.out.varint(bits);
+                Ok(())
+            })?,
+            Kind::Int32 => self.packed(|encoder| {
+                let bits = encoder.integer(Kind::Int32)?;
+                encoder.out.varint(bits);
+                Ok(())
+            })?,
+            _ => self.elements(field, Lead::Bare)?,
+        }
         if self.out.len() == empty {
             self.out.rewind(start);
         } else {
@@ -31,6 +48,18 @@ impl<'a> Encoder<'a, '_, '_> {
         let (mut first, mut index) = (true, 0);
         while self.lexer.more(b']', &mut first)? {
             self.value(field, lead).map_err(|error| error.at_index(index))?;
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// Elements of the kinds that long arrays usually have, without what [`Encoder::value`] asks for each.
+    #[inline(always)]
+    fn packed(&mut self, mut element: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        self.lexer.open(b'[')?;
+        let (mut first, mut index) = (true, 0);
+        while self.lexer.more(b']', &mut first)? {
+            element(self).map_err(|error| error.at_index(index))?;
             index += 1;
         }
         Ok(())

@@ -29,7 +29,8 @@ impl<'a> Encoder<'a, '_, '_> {
                 None => return Ok(false),
             },
             Kind::Bool => u64::from(self.lexer.boolean()?),
-            Kind::Double | Kind::Float => self.float(field.kind)?,
+            Kind::Double => self.double()?,
+            Kind::Float => self.number(field.kind)?,
             Kind::Int32
             | Kind::Int64
             | Kind::Uint32
@@ -108,8 +109,8 @@ impl<'a> Encoder<'a, '_, '_> {
         Err(self.lexer.expected_at(at, "a base64 string"))
     }
 
-    #[inline]
-    fn integer(&mut self, kind: Kind) -> Result<u64> {
+    #[inline(always)]
+    pub(super) fn integer(&mut self, kind: Kind) -> Result<u64> {
         self.lexer.peek();
         let at = self.lexer.offset();
         if let Some(integer) = self.lexer.plain_integer() {
@@ -119,16 +120,12 @@ impl<'a> Encoder<'a, '_, '_> {
         self.number(kind)
     }
 
-    #[inline]
-    fn float(&mut self, kind: Kind) -> Result<u64> {
-        self.lexer.peek();
-        let at = self.lexer.offset();
-        if let Some((decimal, token)) = self.lexer.plain_decimal() {
-            let exact = if kind == Kind::Double { decimal.exact() } else { None };
-            let bits = exact.map_or_else(|| number::bits(kind, token), |value| Ok(value.to_bits()));
-            return bits.map_err(|_| self.lexer.expected_at(at, number::description(kind)));
+    #[inline(always)]
+    pub(super) fn double(&mut self) -> Result<u64> {
+        match self.lexer.plain_decimal() {
+            Some(decimal) => Ok(decimal.nearest().to_bits()),
+            None => self.number(Kind::Double),
         }
-        self.number(kind)
     }
 
     /// A number in any notation, in quotes or not.

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// Which HTTP.
@@ -46,6 +47,14 @@ pub(crate) struct Reply {
 impl Client {
     pub(crate) async fn connect(address: SocketAddr, version: Version) -> Self {
         let stream = TcpStream::connect(address).await.expect("the gateway listens");
+        Self::over(stream, address, version).await
+    }
+
+    /// Speaks over a connection that is there already.
+    pub(crate) async fn over<S>(stream: S, address: SocketAddr, version: Version) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let sender = match version {
             Version::Http1 => {
                 let (sender, connection) =

@@ -9,6 +9,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, StatusCode};
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::backend::act;
@@ -51,6 +52,14 @@ impl Raw {
     /// Connects with that receive window for each stream; nothing releases it but the test.
     pub(crate) async fn connect_with(address: SocketAddr, window: u32) -> Self {
         let stream = TcpStream::connect(address).await.expect("the gateway listens");
+        Self::over(stream, address, window).await
+    }
+
+    /// Speaks over a connection that is there already.
+    pub(crate) async fn over<S>(stream: S, address: SocketAddr, window: u32) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(window).initial_connection_window_size(16 << 20);
         let (sender, connection) = builder.handshake(stream).await.expect("HTTP/2");

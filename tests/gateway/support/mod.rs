@@ -7,4 +7,5 @@ pub(crate) mod gateway;
 pub(crate) mod grpc;
 pub(crate) mod process;
 pub(crate) mod rest;
+pub(crate) mod tls;
 pub(crate) mod websocket;
