@@ -359,6 +359,22 @@ async fn pages_of_the_gateways_own_origin_may_open_one() {
 }
 
 #[tokio::test]
+async fn pages_that_the_cors_policy_names_may_open_one() {
+    let backend = backend::start().await;
+    let policy = "policies: [ { match: \"*\", cors: { allow_origins: [\"https://app.test\"] } } ]\n";
+    let gateway = TestGateway::start(&(upstream("echo", backend.address) + policy)).await;
+    gateway.ready().await;
+    for version in Version::BOTH {
+        let mut socket = Socket::open(gateway.address, version, CONVERSE, &[("origin", "https://app.test")]).await;
+        socket.text("").await;
+        assert_eq!(soon(socket.closed()).await.0, 1000);
+
+        let other = refused(&gateway, version, CONVERSE, &[("origin", "https://evil.test")]).await;
+        assert_eq!(other, (403, "ORIGIN_NOT_ALLOWED".to_owned()));
+    }
+}
+
+#[tokio::test]
 async fn tokens_come_by_subprotocol_and_cookies_pass() {
     use base64::Engine as _;
     let (_backend, gateway) = start().await;
