@@ -405,12 +405,10 @@ async fn tokens_come_by_subprotocol_and_cookies_pass() {
 #[tokio::test]
 async fn a_client_that_does_not_read_loses_its_call_but_no_frame() {
     let (backend, gateway) = start().await;
-    let mut over = 0;
-    for version in Version::BOTH {
+    for (over, version) in (1..).zip(Version::BOTH) {
         let path = "/test/v1/repeat/a?behaviour.count=100000&behaviour.payload_bytes=10000";
         let mut socket = Socket::open(gateway.address, version, path, &[("grpc-timeout", "1S")]).await;
         // The call is over although the client has read nothing of it. The backend may take that for an end of its own.
-        over += 1;
         backend.tally.until(|counts| counts.finished + counts.cancelled == over).await;
         let end = soon(async {
             loop {
