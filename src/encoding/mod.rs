@@ -1,7 +1,7 @@
 //! The codings that messages and bodies are compressed with: gzip, deflate, br and zstd.
 //!
 //! Pure: bytes in, bytes out. What is negotiated, and what is said to a peer of another mind, is of the protocols
-//! above. [`inflate`] and [`compress`] take what is here whole; [`Inflater`] and [`Compressor`] take it in pieces.
+//! above. [`inflate()`] and [`compress()`] take what is here whole; [`Inflater`] and [`Compressor`] take it in pieces.
 //!
 //! **Invariant**: what comes out of compressed input is bounded by the caller's limit, whatever the input claims, and
 //! input that ends early or goes on behind its end is refused.

@@ -41,7 +41,7 @@ pub(crate) fn answer(call: Box<Call>, verdict: Verdict) -> Response<ReplyBody> {
         Ok(headers) => reply::no_content(call, headers),
         Err(error) => {
             let mut response = reply::error(call, &error);
-            response.headers_mut().insert(http::header::VARY, HeaderValue::from_static("origin"));
+            response.headers_mut().append(http::header::VARY, HeaderValue::from_static("origin"));
             response
         }
     }

@@ -130,7 +130,7 @@ impl Decimal {
         let divisor = u128::from(divisor << down);
         let quotient = dividend / divisor;
         let has_rest = u64::from(quotient * divisor != dividend);
-        let rounded = ((quotient & u128::from(u64::MAX)) as u64 | has_rest) as f64;
+        let rounded = (u64::try_from(quotient).unwrap_or(u64::MAX) | has_rest) as f64;
         // A power of two between 2^-69 and 2^-4: the product is exact.
         rounded * f64::from_bits(u64::from(1023 - 63 + down - up) << 52)
     }

@@ -29,11 +29,12 @@ async fn preflight(client: &mut Client, origin: &str, method: &str, path: &str) 
     client.send(request(Method::OPTIONS, path, &headers, "")).await
 }
 
-/// What a reply says to browsers: allowed origin, credentials, vary.
+/// What a reply says to browsers: allowed origin, credentials, vary but for what compression says there.
 fn said(headers: &HeaderMap) -> (Option<&str>, Option<&str>, Option<&str>) {
     let only = |name: &str| {
-        let mut values = headers.get_all(name).iter();
-        let value = values.next().map(|value| value.to_str().expect("text"));
+        let values = headers.get_all(name).iter().map(|value| value.to_str().expect("text"));
+        let mut values = values.filter(|value| *value != "accept-encoding");
+        let value = values.next();
         assert_eq!(values.next(), None, "{name} stands twice");
         value
     };

@@ -120,7 +120,8 @@ fn files_that_the_architecture_names_exist() {
 #[test]
 fn every_reason_that_callers_can_meet_is_explained() {
     let explained = read("docs/transcoding.md");
-    let made: String = files("src/proxy", "rs").iter().map(read).collect();
+    let folders = ["src/proxy", "src/proxy/websocket"];
+    let made: String = folders.iter().flat_map(|folder| files(folder, "rs")).map(read).collect();
     let source = read("src/error.rs");
     let names = source.lines().filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""));
 

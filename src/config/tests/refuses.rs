@@ -284,11 +284,11 @@ fn wrong_policies_and_words() {
         ),
         (
             "policies: [{ match: \"*\", reply: { headers: [content-length] } }]",
-            "1:44: policies[0].reply.headers[0]: \"content-length\" is set by the gateway alone",
+            "1:45: policies[0].reply.headers[0]: \"content-length\" is set by the gateway alone",
         ),
         (
             "policies: [{ match: \"*\", reply: { status_metadata: grpc-status } }]",
-            "1:51: policies[0].reply.status_metadata: \"grpc-status\" cannot be the name of metadata that holds a status; such as x-http-code can",
+            "1:52: policies[0].reply.status_metadata: \"grpc-status\" cannot be the name of metadata that holds a status; such as x-http-code can",
         ),
         (
             "telemetry: { access_log: { format: xml } }",
@@ -344,7 +344,7 @@ fn unknown_keys_name_the_nearest() {
         ),
         (
             "policies: [{ match: \"*\", rate_limits: [] }]",
-            "1:26: policies[0].rate_limits: unknown key; known here: match, timeout, json, limits, cors",
+            "1:26: policies[0].rate_limits: unknown key; known here: match, timeout, json, limits, compression, reply, request_headers, reply_headers, cors",
         ),
         ("workers: 1\nworkers: 2", "2:1: workers: the key is given twice"),
     ]);

@@ -209,7 +209,7 @@ impl Dialect {
                     let error = told.end["error"].clone();
                     told.fail(&error);
                 }
-                (flags, _) => panic!("frame with flags {flags}: {:?}", told.reply),
+                (flags, _) => unreachable!("frame with flags {flags}: {:?}", told.reply),
             }
         }
         if self.ending == Ending::Trailers {

@@ -206,9 +206,7 @@ async fn over_http2(
     let stream = TcpStream::connect(address).await.expect("the gateway listens");
     let (mut sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
     tokio::spawn(connection);
-    while !sender.is_extended_connect_protocol_enabled() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    extended(&sender).await;
     let mut request = Request::builder().method(Method::CONNECT).uri(format!("http://{address}{path}")).body(());
     let request = request.as_mut().expect("a good request");
     *request.headers_mut() = headers;
@@ -245,6 +243,17 @@ async fn over_http2(
         sending.send_data(Bytes::new(), true).ok();
     });
     Ok((Box::new(near), head.headers, Bytes::new()))
+}
+
+/// Waits for the settings of a server that takes extended CONNECT.
+pub(crate) async fn extended(sender: &h2::client::SendRequest<Bytes>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    let settings = async {
+        while !sender.is_extended_connect_protocol_enabled() {
+            ticks.tick().await;
+        }
+    };
+    soon(settings).await;
 }
 
 /// Both directions in memory.
