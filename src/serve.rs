@@ -30,8 +30,9 @@ pub fn run(run: Run) -> Result<(), Exit> {
     let control = control()?;
     let gateway =
         Gateway::start(run.loaded.config, control.handle()).map_err(|error| Exit::Wrong(error.to_string()))?;
+    let signals = Signals::listen(&control)?;
     announce(&gateway)?;
-    serve_until_told(&control, gateway, || ())
+    serve_until_told(&control, signals, gateway, || ())
 }
 
 /// Serves the embedded library service through a gateway that learns it by reflection.
@@ -59,6 +60,7 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
     let wanted: Vec<_> = once(SERVICE).chain(listeners).chain(config.admin).collect();
     let gateway = Gateway::start(config, control.handle()).map_err(wrong)?;
     control.block_on(learn(&gateway));
+    let signals = Signals::listen(&control)?;
     tell(&format!("the library service listens on {service}"))?;
     announce(&gateway)?;
     let found = once(service).chain(gateway.addresses().iter().copied()).chain(gateway.admin());
@@ -71,7 +73,7 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
         tell(&format!("\nsix calls to try:\n\n{}\nCtrl-C ends the demo", demo::calls(*address, *address)))?;
     }
     // The service ends first, and its streams with it: nobody who presses Ctrl-C wants to wait for a watch.
-    let served = serve_until_told(&control, gateway, || drop(alive));
+    let served = serve_until_told(&control, signals, gateway, || drop(alive));
     // Calls that ended with the gateway need no waiting for.
     control.block_on(serving).ok();
     served
@@ -108,8 +110,12 @@ fn announce(gateway: &Gateway) -> Result<(), Exit> {
     }
 }
 
-fn serve_until_told(control: &Runtime, gateway: Gateway, before_end: impl FnOnce()) -> Result<(), Exit> {
-    let mut signals = control.block_on(async { Signals::listen() }).map_err(wrong)?;
+fn serve_until_told(
+    control: &Runtime,
+    mut signals: Signals,
+    gateway: Gateway,
+    before_end: impl FnOnce(),
+) -> Result<(), Exit> {
     control.block_on(signals.next());
     before_end();
     gateway.stop_unless(signals.next());
@@ -123,8 +129,11 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    /// From here on a signal ends nothing by itself. Before the addresses are told: who reads them may signal at once.
+    fn listen(control: &Runtime) -> Result<Self, Exit> {
+        let _entered = control.enter();
+        let listen = |kind| signal(kind).map_err(wrong);
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
     async fn next(&mut self) {
