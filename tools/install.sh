@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs each named program that is absent, as root or through sudo, and says what it cannot install.
 #
-#   tools/install.sh PROGRAM…     cc cargo cargo-deny cargo-fuzz go h2load haproxy nginx npm protoc python3 python3-venv
-#                                 valgrind
+#   tools/install.sh PROGRAM…     cc cargo cargo-deny cargo-fuzz chromium go h2load haproxy nginx npm protoc python3
+#                                 python3-venv valgrind
 
 set -euo pipefail
 
@@ -31,6 +31,7 @@ need() {
 for program in "$@"; do
   case $program in
     cc) need cc gcc libc6-dev ;;
+    chromium) command -v chromium-headless-shell >/dev/null || need chromium chromium ;;
     h2load) need h2load nghttp2-client ;;
     haproxy) need haproxy haproxy ;;
     nginx) need nginx nginx-light ;;
