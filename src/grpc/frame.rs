@@ -4,13 +4,30 @@
 
 use std::fmt;
 
+use bytes::{BufMut as _, Bytes, BytesMut};
+
 /// Bytes before each message.
 pub const PREFIX: usize = 5;
 
-/// The prefix of an uncompressed message.
-pub fn prefix(length: usize) -> Option<[u8; PREFIX]> {
+/// Room for a prefix, and for so many bytes of a message that is to be written behind it.
+pub fn open(message: usize) -> BytesMut {
+    let mut frame = BytesMut::with_capacity(PREFIX + message);
+    frame.put_bytes(0, PREFIX);
+    frame
+}
+
+/// Writes the prefix of an [`open`] frame whose message is complete; `None` when that exceeds the limit, or 4 GiB.
+pub fn close(mut frame: BytesMut, flags: u8, limit: usize) -> Option<Bytes> {
+    seal(&mut frame, flags, limit)?;
+    Some(frame.freeze())
+}
+
+/// Like [`close`], in place.
+pub fn seal(frame: &mut [u8], flags: u8, limit: usize) -> Option<()> {
+    let length = frame.len().checked_sub(PREFIX).filter(|length| *length <= limit)?;
     let [a, b, c, d] = u32::try_from(length).ok()?.to_be_bytes();
-    Some([0, a, b, c, d])
+    frame.get_mut(..PREFIX)?.copy_from_slice(&[flags, a, b, c, d]);
+    Some(())
 }
 
 /// Counts and bounds the messages of a stream as its bytes pass by, cut anywhere.
@@ -149,8 +166,9 @@ mod tests {
     fn stream() -> Vec<u8> {
         let mut bytes = Vec::new();
         for length in [0usize, 3, 300] {
-            bytes.extend(prefix(length).unwrap());
-            bytes.extend(std::iter::repeat_n(7, length));
+            let mut message = open(length);
+            message.extend(std::iter::repeat_n(7, length));
+            bytes.extend(close(message, 0, length).unwrap());
         }
         bytes
     }

@@ -105,15 +105,16 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grpc::frame::prefix;
+    use crate::grpc::frame;
 
     const LENGTHS: [usize; 4] = [0, 3, 300, 0];
 
     fn stream() -> Bytes {
         let mut bytes = Vec::new();
         for length in LENGTHS {
-            bytes.extend(prefix(length).unwrap());
-            bytes.extend(std::iter::repeat_n(7, length));
+            let mut message = frame::open(length);
+            message.extend(std::iter::repeat_n(7, length));
+            bytes.extend(frame::close(message, 0, length).unwrap());
         }
         bytes.into()
     }

@@ -5,7 +5,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes};
 use http::header::{CONTENT_TYPE, DATE};
 use http::{HeaderMap, Response, Version};
 
@@ -19,7 +19,7 @@ use crate::body::Part;
 use crate::config::Json;
 use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
-use crate::grpc::frame::{self, PREFIX};
+use crate::grpc::frame;
 use crate::grpc::messages::{Message, Messages};
 use crate::grpc::text;
 use crate::policy::headers;
@@ -174,23 +174,20 @@ impl Writer {
             true => negotiate::inflate_reply(call, self.encoding, &bytes, self.limit)?,
             false => bytes,
         };
-        let mut out = BytesMut::with_capacity(PREFIX + plain.len() * 2 + 64);
-        out.put_bytes(0, PREFIX);
+        let mut out = frame::open(plain.len() * 2 + 64);
         self.plan
             .decode(&plain, self.json, self.limit, &mut out)
             .map_err(|error| rest::transcode_error(call, &error))?;
-        let prefix = frame::prefix(out.len() - PREFIX)
+        let frame = frame::close(out, 0, usize::MAX)
             .ok_or_else(|| Error::new(Reason::ResponseTooLarge, "reply message exceeds four gigabytes as JSON"))?;
-        out[..PREFIX].copy_from_slice(&prefix);
-        Ok(Some(out.freeze()))
+        Ok(Some(frame))
     }
 }
 
 /// Trailers as the last frame of a gRPC-Web reply: lines of HTTP/1.1 with names in lower case.
 fn trailers_frame(trailers: &HeaderMap) -> Bytes {
     const FLAG: u8 = 0x80;
-    let mut frame = BytesMut::with_capacity(128);
-    frame.put_bytes(0, PREFIX);
+    let mut frame = frame::open(128);
     for (name, value) in trailers {
         frame.put_slice(name.as_str().as_bytes());
         frame.put_slice(b": ");
@@ -198,8 +195,5 @@ fn trailers_frame(trailers: &HeaderMap) -> Bytes {
         frame.put_slice(b"\r\n");
     }
     // Headers are bounded far below four gigabytes.
-    let prefix = frame::prefix(frame.len() - PREFIX).unwrap_or_default();
-    frame[..PREFIX].copy_from_slice(&prefix);
-    frame[0] = FLAG;
-    frame.freeze()
+    frame::close(frame, FLAG, usize::MAX).unwrap_or_default()
 }

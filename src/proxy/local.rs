@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use prost::Message as _;
@@ -22,7 +22,7 @@ use crate::body::{Part, RequestBody};
 use crate::config::Serve;
 use crate::error::{Error, Reason};
 use crate::grpc;
-use crate::grpc::frame::{self, PREFIX};
+use crate::grpc::frame;
 use crate::grpc::messages::Messages;
 use crate::grpc::status::{self, Code};
 use crate::pb::grpc::health::v1::health_check_response::ServingStatus;
@@ -258,10 +258,9 @@ fn health_frame(status: ServingStatus) -> Bytes {
 }
 
 fn frame(message: &impl prost::Message) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(PREFIX + message.encoded_len());
-    bytes.put_slice(&frame::prefix(message.encoded_len()).unwrap_or_default());
+    let mut bytes = frame::open(message.encoded_len());
     bytes.put_slice(&message.encode_to_vec());
-    bytes.freeze()
+    frame::close(bytes, 0, usize::MAX).unwrap_or_default()
 }
 
 fn ok_trailers() -> HeaderMap {

@@ -9,11 +9,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::pump::{no_message, request_frame_error, too_many_messages};
+use super::rest;
 use crate::body::RequestBody;
 use crate::config::Json;
 use crate::encoding::{self, Encoding, InflateError};
 use crate::error::{Error, Reason};
-use crate::grpc::frame::{self, PREFIX};
+use crate::grpc::frame;
 use crate::grpc::messages::{Message, Messages};
 use crate::grpc::text::{NotBase64, TextReader};
 use crate::transcode::{Input, RequestPlan};
@@ -124,8 +125,7 @@ impl Reader {
         }
         let bytes = if compressed { self.inflate(&bytes)? } else { bytes };
         let Some((plan, json)) = &self.plan else { return self.finish(0, start(&bytes)) };
-        let mut frame = BytesMut::with_capacity(PREFIX + bytes.len() + 64);
-        frame.put_bytes(0, PREFIX);
+        let mut frame = frame::open(bytes.len() + 64);
         let input = Input { body: &bytes, ..Input::default() };
         plan.encode(&input, *json, &mut frame)
             .map_err(|error| Error::invalid(error.field.clone(), error.describe()))?;
@@ -153,21 +153,14 @@ impl Reader {
     }
 
     /// Writes the prefix, for which there is room.
-    fn finish(&self, flag: u8, mut frame: BytesMut) -> Result<Bytes, Error> {
-        let length = frame.len() - PREFIX;
-        let prefix = frame::prefix(length).filter(|_| length <= self.limit).ok_or_else(|| {
-            Error::new(Reason::RequestTooLarge, format!("request message exceeds the limit of {} bytes", self.limit))
-        })?;
-        frame[..PREFIX].copy_from_slice(&prefix);
-        frame[0] = flag;
-        Ok(frame.freeze())
+    fn finish(&self, flags: u8, frame: BytesMut) -> Result<Bytes, Error> {
+        frame::close(frame, flags, self.limit).ok_or_else(|| rest::too_large(self.limit))
     }
 }
 
 /// Room for a prefix, then the message.
 fn start(bytes: &[u8]) -> BytesMut {
-    let mut frame = BytesMut::with_capacity(PREFIX + bytes.len());
-    frame.put_bytes(0, PREFIX);
+    let mut frame = frame::open(bytes.len());
     frame.put_slice(bytes);
     frame
 }

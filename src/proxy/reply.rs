@@ -14,7 +14,7 @@ use super::protocol::Framing;
 use super::{coding, compression, connect, date, negotiate};
 use crate::error::{Error, Reason};
 use crate::grpc;
-use crate::grpc::frame::{self, PREFIX};
+use crate::grpc::frame;
 use crate::grpc::status::{self, BASE64};
 use crate::pb::google::protobuf::Any;
 use crate::pb::google::rpc::{BadRequest, ErrorInfo, Status, bad_request::FieldViolation};
@@ -237,8 +237,7 @@ fn connect_json(call: &Call, error: &Error) -> BytesMut {
 /// The last frame of a Connect stream (<https://connectrpc.com/docs/protocol#error-end-stream>).
 pub(crate) fn end_stream(call: &Call, error: Option<&Error>, trailers: &HeaderMap) -> Bytes {
     const FLAG: u8 = 2;
-    let mut frame = BytesMut::with_capacity(256);
-    frame.put_bytes(0, PREFIX);
+    let mut frame = frame::open(256);
     frame.put_u8(b'{');
     if let Some(error) = error {
         frame.put_slice(b"\"error\":");
@@ -261,10 +260,7 @@ pub(crate) fn end_stream(call: &Call, error: Option<&Error>, trailers: &HeaderMa
     }
     frame.put_slice(if public.is_empty() { b"}" } else { b"}}" });
     // Headers are bounded far below four gigabytes.
-    let prefix = frame::prefix(frame.len() - PREFIX).unwrap_or_default();
-    frame[..PREFIX].copy_from_slice(&prefix);
-    frame[0] = FLAG;
-    frame.freeze()
+    frame::close(frame, FLAG, usize::MAX).unwrap_or_default()
 }
 
 /// `google.rpc.Status` as JSON.

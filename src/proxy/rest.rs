@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
@@ -19,7 +19,7 @@ use super::timer::Timer;
 use super::{coding, compression};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
-use crate::grpc::frame::{self, PREFIX};
+use crate::grpc::frame;
 use crate::grpc::messages::{Message, Messages};
 use crate::policy::headers;
 use crate::snapshot::Transcoding;
@@ -47,8 +47,7 @@ pub(crate) async fn adapt_in(
     let content = coding::decode(coding, content, limit)?;
     let media = media_type(&parts.headers);
     let form = !content.is_empty() && accepts(plan, media, &content)?;
-    let mut message = BytesMut::with_capacity(PREFIX + content.len() + 64);
-    message.put_bytes(0, PREFIX);
+    let mut message = frame::open(content.len() + 64);
     let input = Input {
         captures,
         headers: Some(&parts.headers),
@@ -59,10 +58,8 @@ pub(crate) async fn adapt_in(
         patch: parts.method == Method::PATCH,
     };
     plan.request.encode(&input, call.settings().json, &mut message).map_err(|error| transcode_error(call, &error))?;
-    let length = message.len() - PREFIX;
-    let prefix = frame::prefix(length).filter(|_| length <= limit).ok_or_else(|| too_large(limit))?;
-    message[..PREFIX].copy_from_slice(&prefix);
-    Ok(Outgoing { path, headers, body: Source::Frame(message.freeze()) })
+    let frame = frame::close(message, 0, limit).ok_or_else(|| too_large(limit))?;
+    Ok(Outgoing { path, headers, body: Source::Frame(frame) })
 }
 
 /// What the upstream gets of a request's headers.

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri, request};
 
@@ -19,7 +19,7 @@ use super::rest::{self, too_large};
 use crate::body::RequestBody;
 use crate::config::Json;
 use crate::error::Error;
-use crate::grpc::frame::{self, PREFIX};
+use crate::grpc::frame;
 use crate::snapshot::Transcoding;
 use crate::transcode::{Input, RequestPlan};
 
@@ -116,14 +116,10 @@ impl UploadFrames {
             },
             None => Input { body: data, ..Input::default() },
         };
-        let mut message = BytesMut::with_capacity(PREFIX + data.len() + 64);
-        message.put_bytes(0, PREFIX);
+        let mut message = frame::open(data.len() + 64);
         self.plan
             .encode(&input, self.json, &mut message)
             .map_err(|error| Error::invalid(error.field.clone(), error.describe()))?;
-        let length = message.len() - PREFIX;
-        let prefix = frame::prefix(length).filter(|_| length <= self.limit).ok_or_else(|| too_large(self.limit))?;
-        message[..PREFIX].copy_from_slice(&prefix);
-        Ok(message.freeze())
+        frame::close(message, 0, self.limit).ok_or_else(|| too_large(self.limit))
     }
 }

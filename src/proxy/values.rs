@@ -168,12 +168,7 @@ impl ValueFrames {
         self.plan
             .encode(&input, self.json, frames)
             .map_err(|error| Error::invalid(error.field.clone(), error.describe()).in_message(number))?;
-        let length = frames.len() - start - PREFIX;
-        let prefix = frame::prefix(length)
-            .filter(|_| length <= self.limit)
-            .ok_or_else(|| too_large(self.limit).in_message(number))?;
-        frames[start..start + PREFIX].copy_from_slice(&prefix);
-        Ok(())
+        frame::seal(&mut frames[start..], 0, self.limit).ok_or_else(|| too_large(self.limit).in_message(number))
     }
 
     /// What is wrong between or with the bounds of the values; says the number of the message itself.

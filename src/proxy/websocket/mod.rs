@@ -13,7 +13,6 @@ mod socket;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use bytes::{BufMut as _, BytesMut};
 use http::header::{AUTHORIZATION, DATE};
 use http::{HeaderMap, Response, StatusCode, Version, request as http_request};
 
@@ -28,7 +27,7 @@ use super::worker::Worker;
 use super::{cors, date, reply as replies};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
-use crate::grpc::frame::PREFIX;
+use crate::grpc::frame;
 use crate::policy;
 use crate::policy::cors::Own;
 use crate::policy::websocket::{self, BadHandshake, Handshake};
@@ -186,11 +185,10 @@ fn source(
     }
     socket.borrow_mut().expect_no_message();
     let limit = call.settings().max_request_message;
-    let mut message = BytesMut::with_capacity(PREFIX + 64);
-    message.put_bytes(0, PREFIX);
+    let mut message = frame::open(64);
     let input = Input { captures, query: parts.uri.query(), ..Input::default() };
     plan.request
         .encode(&input, call.settings().json, &mut message)
         .map_err(|error| rest::transcode_error(call, &error))?;
-    Ok(Source::Frame(request::framed(message, limit).ok_or_else(|| too_large(limit))?))
+    Ok(Source::Frame(frame::close(message, 0, limit).ok_or_else(|| too_large(limit))?))
 }

@@ -14,7 +14,7 @@ use http::Uri;
 use super::socket::{Kind, Received, Socket};
 use crate::config::Json;
 use crate::error::{Error, Reason};
-use crate::grpc::frame::{self, PREFIX};
+use crate::grpc::frame;
 use crate::proxy::call::Call;
 use crate::proxy::pump::no_message;
 use crate::proxy::rest::too_large;
@@ -105,8 +105,7 @@ impl MessageFrames {
     }
 
     fn frame(&self, received: &Received) -> Result<Bytes, Error> {
-        let mut message = BytesMut::with_capacity(PREFIX + received.bytes.len() + 64);
-        message.put_bytes(0, PREFIX);
+        let mut message = frame::open(received.bytes.len() + 64);
         match (received.kind, &self.whole) {
             (Kind::Text, None) => {
                 self.encode(&self.plan, &self.captures, self.uri.query(), &received.bytes, &mut message)?
@@ -120,7 +119,7 @@ impl MessageFrames {
                 self.bind(&mut message)?;
             }
         }
-        framed(message, self.limit).ok_or_else(|| too_large(self.limit))
+        frame::close(message, 0, self.limit).ok_or_else(|| too_large(self.limit))
     }
 
     /// Sets what path and query say over the message before.
@@ -142,12 +141,4 @@ impl MessageFrames {
         let input = Input { captures, query, body, ..Input::default() };
         plan.encode(&input, self.json, message).map_err(|error| Error::invalid(error.field.clone(), error.describe()))
     }
-}
-
-/// Completes the prefix of a frame for which room was left; `None` when the message exceeds the limit.
-pub(super) fn framed(mut message: BytesMut, limit: usize) -> Option<Bytes> {
-    let length = message.len().checked_sub(PREFIX)?;
-    let prefix = frame::prefix(length).filter(|_| length <= limit)?;
-    message[..PREFIX].copy_from_slice(&prefix);
-    Some(message.freeze())
 }
