@@ -19,7 +19,7 @@ use crate::body::{Http1Body, RequestBody, Rest};
 /// How much is read.
 const MOST: usize = 1 << 20;
 /// How long it is waited for.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Reads the rest of one request's body.
 #[derive(Debug)]
