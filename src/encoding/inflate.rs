@@ -8,7 +8,7 @@ use std::fmt;
 
 use brotli::enc::StandardAlloc;
 use brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
@@ -52,6 +52,18 @@ pub fn inflate(encoding: Encoding, input: &[u8], limit: usize, out: &mut BytesMu
         KEPT.set(Some(inflater.codec));
     }
     Ok(())
+}
+
+/// What `input` stands for. Without any it is empty, whatever its coding: clients send it so.
+///
+/// # Errors
+/// See [`InflateError`].
+pub fn inflated(encoding: Encoding, input: &[u8], limit: usize) -> Result<Bytes, InflateError> {
+    let mut content = BytesMut::new();
+    if !input.is_empty() {
+        inflate(encoding, input, limit, &mut content)?;
+    }
+    Ok(content.freeze())
 }
 
 thread_local! {

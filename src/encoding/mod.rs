@@ -10,7 +10,7 @@ mod compress;
 mod inflate;
 
 pub use compress::{Compressor, compress};
-pub use inflate::{InflateError, Inflater, inflate};
+pub use inflate::{InflateError, Inflater, inflate, inflated};
 
 /// A coding, named as in the IANA registry of
 /// [HTTP content codings](https://www.iana.org/assignments/http-parameters/http-parameters.xhtml#content-coding), which

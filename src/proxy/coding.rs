@@ -6,50 +6,60 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::body::RequestBody;
 use crate::encoding::{self, Encoding, InflateError, Inflater};
 use crate::error::{Error, Reason};
 
-/// What request bodies may be compressed with, for the header `accept-encoding` of a refusal.
-pub(crate) const TAKEN: &str = "gzip, deflate, br, zstd";
+/// What bodies and messages may be compressed with, for the header of a refusal that says so.
+pub(crate) const TAKEN: HeaderValue = HeaderValue::from_static(NAMES);
+const NAMES: &str = "gzip, deflate, br, zstd";
 
-/// The coding that a body came in.
+/// The coding that a body came in; `None`: in none.
+///
+/// # Errors
+/// As [`declared`].
+pub(crate) fn of(headers: &HeaderMap) -> Result<Option<Encoding>, Error> {
+    declared(headers, &CONTENT_ENCODING)
+}
+
+/// The coding that a header names, of the body or of the messages in it.
+///
+/// # Errors
+/// As [`only`].
+pub(crate) fn declared(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Encoding>, Error> {
+    only(headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("\u{fffd}")))
+}
+
+/// The coding that lists of names come to.
 ///
 /// # Errors
 /// It is not known, or there is more than one.
-pub(crate) fn of(headers: &HeaderMap) -> Result<Encoding, Error> {
-    let mut only = Encoding::Identity;
-    for value in headers.get_all(CONTENT_ENCODING) {
-        let names = value.to_str().map_err(|_| unknown("in bytes that are no text"))?;
-        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            let coding = Encoding::parse(name).ok_or_else(|| unknown(&format!("{name:?}")))?;
-            if coding == Encoding::Identity {
-                continue;
-            }
-            if only != Encoding::Identity {
-                let message = format!("content encodings may not be stacked; one of {TAKEN} is taken");
-                return Err(Error::new(Reason::UnsupportedEncoding, message));
-            }
-            only = coding;
+pub(crate) fn only<'v>(lists: impl IntoIterator<Item = &'v str>) -> Result<Option<Encoding>, Error> {
+    let mut only = None;
+    for name in lists.into_iter().flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty()) {
+        let coding = Encoding::parse(name).ok_or_else(|| {
+            Error::new(Reason::UnsupportedEncoding, format!("encoding {name:?} is not taken here, only {NAMES}"))
+        })?;
+        if coding != Encoding::Identity && only.replace(coding).is_some() {
+            let message = format!("encodings may not be stacked; one of {NAMES} is taken");
+            return Err(Error::new(Reason::UnsupportedEncoding, message));
         }
     }
     Ok(only)
 }
 
-/// The content itself, of at most `limit` bytes. A body that is empty has none, whatever its coding.
+/// The content itself, of at most `limit` bytes.
 ///
 /// # Errors
 /// It is too large, or not of that coding.
-pub(crate) fn decode(encoding: Encoding, body: Bytes, limit: usize) -> Result<Bytes, Error> {
-    if encoding == Encoding::Identity || body.is_empty() {
-        return Ok(body);
+pub(crate) fn decode(encoding: Option<Encoding>, body: Bytes, limit: usize) -> Result<Bytes, Error> {
+    match encoding {
+        Some(encoding) => encoding::inflated(encoding, &body, limit).map_err(wrong),
+        None => Ok(body),
     }
-    let mut content = BytesMut::new();
-    encoding::inflate(encoding, &body, limit, &mut content).map_err(wrong)?;
-    Ok(content.freeze())
 }
 
 /// Content that a piece of a body may grow to before it is handed on.
@@ -69,9 +79,9 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    pub(crate) fn new(body: RequestBody, encoding: Encoding) -> Self {
+    pub(crate) fn new(body: RequestBody, encoding: Option<Encoding>) -> Self {
         // How much comes out in all is not bounded here: it goes on in messages, each of which is.
-        let inflater = (encoding != Encoding::Identity).then(|| Box::new(Inflater::new(encoding, u64::MAX)));
+        let inflater = encoding.map(|encoding| Box::new(Inflater::new(encoding, u64::MAX)));
         Self { body, inflater, waiting: Bytes::new(), owed: 0, bytes: 0 }
     }
 
@@ -124,25 +134,20 @@ fn wrong(error: InflateError) -> Error {
     }
 }
 
-fn unknown(what: &str) -> Error {
-    let message = format!("content encoding {what} is not taken here, only {TAKEN}");
-    Error::new(Reason::UnsupportedEncoding, message)
-}
-
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
     fn at_most_one_coding_beside_identity_is_taken() {
-        let coding =
-            |value: &'static str| of(&HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(value))])).ok();
+        let coding = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(value))]);
+            of(&headers).map_err(|error| error.reason())
+        };
 
-        assert_eq!(coding("identity, GZip"), Some(Encoding::Gzip));
-        assert_eq!(coding(""), Some(Encoding::Identity));
-        assert_eq!(coding("gzip, br"), None);
-        assert_eq!(coding("snappy"), None);
+        assert_eq!(coding("identity, GZip"), Ok(Some(Encoding::Gzip)));
+        assert_eq!(coding(""), Ok(None));
+        assert_eq!(coding("gzip, br"), Err(Reason::UnsupportedEncoding));
+        assert_eq!(coding("snappy"), Err(Reason::UnsupportedEncoding));
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! Messages of the proto codec are never looked into. Trailers are headers that begin with `trailer-`.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -19,7 +21,7 @@ use super::pump::Source;
 use super::recode::Reader;
 use super::rest::{self, One};
 use super::timer::Timer;
-use super::{negotiate, reply};
+use super::{coding, negotiate, reply};
 use crate::body::RequestBody;
 use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
@@ -27,7 +29,7 @@ use crate::grpc;
 use crate::grpc::messages::Message;
 use crate::policy::headers;
 use crate::snapshot::Transcoding;
-use crate::transcode::ReplyPlan;
+use crate::transcode::{self, ReplyPlan};
 
 /// Makes the call upstream out of a unary request.
 ///
@@ -46,16 +48,16 @@ pub(crate) async fn adapt_in(
     if let Some(accepted) = negotiate::accepted(&parts.headers).filter(|_| !json) {
         headers.insert(grpc::ACCEPT_ENCODING, accepted);
     }
-    let settings = call.settings().clone();
+    let settings = call.settings();
     let limit = settings.max_request_message;
+    let plan = json.then(|| (plan.request.clone(), settings.json));
     let (bytes, encoding) = if call.dialect.framing == Framing::ConnectGet {
         Query::read(parts.uri.query().unwrap_or_default())?.message()?
     } else {
-        let encoding = negotiate::declared(&parts.headers, &CONTENT_ENCODING)?;
+        let encoding = coding::of(&parts.headers)?;
         (rest::collect(&parts.headers, &mut body, limit, timer).await?, encoding)
     };
     call.trail.request_bytes = bytes.len() as u64;
-    let plan = json.then(|| (plan.request.clone(), settings.json));
     let reader = Reader { encoding, passes: false, plan, limit };
     let frame = reader.frame(Message { compressed: encoding.is_some(), bytes })?;
     Ok(Outgoing { path, headers, body: Source::Frame(frame) })
@@ -130,24 +132,24 @@ pub(super) fn codec_of(query: &str) -> Codec {
 
 /// What the query of a GET says (<https://connectrpc.com/docs/protocol#unary-get-request>).
 #[derive(Debug, Default)]
-struct Query {
-    message: Option<Vec<u8>>,
+struct Query<'q> {
+    message: Option<Cow<'q, [u8]>>,
     base64: bool,
     encoding: Option<Encoding>,
 }
 
-impl Query {
-    fn read(query: &str) -> Result<Self, Error> {
+impl<'q> Query<'q> {
+    fn read(query: &'q str) -> Result<Self, Error> {
         let mut read = Self::default();
         for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             match name {
-                "message" => read.message = Some(percent_decode(value)?),
-                "base64" => read.base64 = value == "1",
-                "compression" => {
-                    let value = HeaderValue::from_str(value).map_err(|_| malformed("compression is malformed"))?;
-                    let header = HeaderMap::from_iter([(CONTENT_ENCODING, value)]);
-                    read.encoding = negotiate::declared(&header, &CONTENT_ENCODING)?;
+                "message" => {
+                    let bytes = transcode::unescape(value);
+                    read.message =
+                        Some(bytes.ok_or_else(|| malformed("the message in the query is not percent-encoded"))?);
                 }
+                "base64" => read.base64 = value == "1",
+                "compression" => read.encoding = coding::only([value])?,
                 // `connect`, `encoding`, and what other versions may add.
                 _ => {}
             }
@@ -158,8 +160,8 @@ impl Query {
     fn message(self) -> Result<(Bytes, Option<Encoding>), Error> {
         let message = self.message.ok_or_else(|| malformed("the query has no message"))?;
         let message = match self.base64 {
-            true => BASE64.decode(message).map_err(|_| malformed("the message in the query is not base64"))?,
-            false => message,
+            true => BASE64.decode(&message).map_err(|_| malformed("the message in the query is not base64"))?,
+            false => message.into_owned(),
         };
         Ok((message.into(), self.encoding))
     }
@@ -167,30 +169,6 @@ impl Query {
 
 fn malformed(message: &'static str) -> Error {
     Error::new(Reason::InvalidRequest, message)
-}
-
-/// As queries are encoded, which write a space as `+`.
-fn percent_decode(text: &str) -> Result<Vec<u8>, Error> {
-    let bad = || malformed("the message in the query is not percent-encoded");
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        rest = tail;
-        decoded.push(match first {
-            b'+' => b' ',
-            b'%' => {
-                let (digits, after) = tail.split_at_checked(2).ok_or_else(bad)?;
-                rest = after;
-                let digits = std::str::from_utf8(digits).map_err(|_| bad())?;
-                if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                    return Err(bad());
-                }
-                u8::from_str_radix(digits, 16).map_err(|_| bad())?
-            }
-            other => other,
-        });
-    }
-    Ok(decoded)
 }
 
 /// As queries have it, with or without padding.

@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::HeaderValue;
+use http::header::DATE;
+use http::{HeaderMap, HeaderValue, Version};
 
 use crate::telemetry::timestamp;
 
@@ -13,8 +14,15 @@ thread_local! {
         const { RefCell::new((u64::MAX, HeaderValue::from_static(""))) };
 }
 
+/// Dates a reply. Over HTTP/1.1 hyper does.
+pub(crate) fn put(headers: &mut HeaderMap, version: Version) {
+    if version == Version::HTTP_2 {
+        headers.insert(DATE, now());
+    }
+}
+
 /// The date of this second.
-pub(crate) fn now() -> HeaderValue {
+fn now() -> HeaderValue {
     let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     LAST.with_borrow_mut(|(last, value)| {
         if *last != second {

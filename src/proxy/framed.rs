@@ -6,8 +6,8 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut as _, Bytes};
-use http::header::{CONTENT_TYPE, DATE};
-use http::{HeaderMap, Response, Version};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Response};
 
 use super::body::{Abort, ReplyBody};
 use super::call::Call;
@@ -45,9 +45,7 @@ pub(crate) fn connect_stream(call: Box<Call>, plan: Option<&Transcoding>, incomi
     {
         public.insert(negotiate::CONNECT_ENCODING, encoding.clone());
     }
-    if call.version == Version::HTTP_2 {
-        public.insert(DATE, date::now());
-    }
+    date::put(&mut public, call.version);
     reply::echo_identifiers(&mut public, &call);
     let body = FramedBody::new(call, exchange, plan, negotiate::sent(&head.headers));
     let mut response = Response::new(ReplyBody::framed(Box::new(body)));

@@ -1,8 +1,9 @@
 //! The pipeline: what happens to a request, from its head to the last byte of its reply. Start reading here.
 //!
 //! [`Proxy::handle`] is the whole of it: resolve the route, adapt the request to gRPC, forward it, adapt the reply
-//! back. gRPC is the only protocol on the inside; [`native`] and [`rest`] are the adapters. Whatever goes wrong
-//! becomes one [`Error`] and is rendered in one place, [`reply`].
+//! back. gRPC is the only protocol on the inside. The adapters are [`native`] (gRPC), with [`recode`] and [`framed`] for
+//! gRPC-Web and the streams of Connect, [`connect`] for its unary calls, [`rest`], with [`values`], [`upload`] and
+//! [`stream`], and [`websocket`]. Whatever goes wrong becomes one [`Error`] and is rendered in one place, [`reply`].
 //!
 //! **Invariant**: a [`call::Call`] is counted and logged exactly once, when its reply ends or is dropped.
 

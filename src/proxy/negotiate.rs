@@ -2,15 +2,16 @@
 //!
 //! Messages pass compressed wherever both sides know the encoding; else they are inflated. Nothing is compressed here.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::call::Call;
+use super::form::quality;
 use super::protocol::Framing;
 use super::pump::{Frames, Source};
 use super::recode::{Reader, Recode};
-use super::rest;
+use super::{coding, rest};
 use crate::body::RequestBody;
 use crate::encoding::{self, Encoding, InflateError};
 use crate::error::{Error, Reason};
@@ -21,34 +22,15 @@ use crate::snapshot::Transcoding;
 pub(super) const CONNECT_ENCODING: HeaderName = HeaderName::from_static("connect-content-encoding");
 /// `connect-accept-encoding`: what its client can inflate.
 pub(super) const CONNECT_ACCEPT: HeaderName = HeaderName::from_static("connect-accept-encoding");
-/// What the gateway can inflate.
-pub(super) const SUPPORTED: HeaderValue = HeaderValue::from_static("identity, gzip, deflate, br, zstd");
-
-/// What the request's messages are compressed with; `None`: with nothing.
-///
-/// # Errors
-/// It cannot be inflated here.
-pub(super) fn declared(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Encoding>, Error> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    match value.to_str().ok().and_then(Encoding::parse) {
-        Some(Encoding::Identity) => Ok(None),
-        Some(encoding) => Ok(Some(encoding)),
-        None => Err(Error::new(
-            Reason::UnsupportedEncoding,
-            format!("messages are compressed with {value:?}, of which nothing is known here"),
-        )),
-    }
-}
-
 /// What the reply's messages are compressed with, as far as that is known here.
 pub(super) fn sent(headers: &HeaderMap) -> Option<Encoding> {
-    declared(headers, &grpc::ENCODING).ok().flatten()
+    coding::declared(headers, &grpc::ENCODING).ok().flatten()
 }
 
 /// Where the frames of a request come from, and `grpc-encoding` and `grpc-accept-encoding` for it.
 ///
 /// # Errors
-/// As [`declared`].
+/// As [`coding::only`].
 pub(super) fn source(
     call: &Call,
     plan: Option<&Transcoding>,
@@ -60,7 +42,7 @@ pub(super) fn source(
     let connect = framing == Framing::ConnectStream;
     let (name, accept) =
         if connect { (CONNECT_ENCODING, CONNECT_ACCEPT) } else { (grpc::ENCODING, grpc::ACCEPT_ENCODING) };
-    let encoding = declared(from, &name)?;
+    let encoding = coding::declared(from, &name)?;
     let passes = plan.is_none() && encoding.is_some_and(|encoding| call.takes(encoding));
     match (plan, from.get(&accept)) {
         (None, Some(accepted)) => to.insert(grpc::ACCEPT_ENCODING, accepted.clone()),
@@ -87,16 +69,12 @@ pub(super) fn source(
 /// `grpc-accept-encoding` for a client that says in HTTP's words what it takes.
 pub(super) fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
     let ranges = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    let refused = |parameters: &str| {
-        let quality = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
-        quality.is_some_and(|quality| quality.trim().trim_end_matches(['0', '.']).is_empty())
-    };
     let names: Vec<&str> = ranges
         .flat_map(|value| value.split(','))
         .filter_map(|range| {
             let (name, parameters) = range.split_once(';').unwrap_or((range, ""));
             let encoding = Encoding::parse(name.trim())?;
-            (encoding != Encoding::Identity && !refused(parameters)).then(|| encoding.name())
+            (encoding != Encoding::Identity && quality(parameters) > 0).then(|| encoding.name())
         })
         .take(8)
         .collect();
@@ -108,7 +86,7 @@ pub(super) fn names(accepted: &HeaderValue, encoding: Encoding) -> bool {
     accepted.to_str().is_ok_and(|names| names.split(',').any(|name| name == encoding.name()))
 }
 
-/// A compressed reply message as it is without. One without content is empty, whatever its encoding.
+/// A compressed reply message as it is without.
 ///
 /// # Errors
 /// Nothing is known of its encoding, or it is damaged or too large.
@@ -119,16 +97,11 @@ pub(super) fn inflate_reply(
     limit: usize,
 ) -> Result<Bytes, Error> {
     let encoding = encoding.ok_or_else(|| rest::compressed(call.upstream_name()))?;
-    if bytes.is_empty() {
-        return Ok(Bytes::new());
-    }
-    let mut plain = BytesMut::new();
-    encoding::inflate(encoding, bytes, limit, &mut plain).map_err(|error| {
+    encoding::inflated(encoding, bytes, limit).map_err(|error| {
         let reason = match error {
             InflateError::TooLarge { .. } => Reason::ResponseTooLarge,
-            _ => Reason::UpstreamProtocol,
+            InflateError::Malformed(_) | InflateError::Truncated(_) => Reason::UpstreamProtocol,
         };
         Error::new(reason, format!("reply message: {error}"))
-    })?;
-    Ok(plain.freeze())
+    })
 }

@@ -136,20 +136,16 @@ impl Reader {
         let encoding = self.encoding.ok_or_else(|| {
             Error::new(Reason::InvalidFrame, "a request message is compressed although no encoding was announced")
         })?;
-        // No content is an empty message, whatever its encoding; clients send it so.
-        if bytes.is_empty() {
-            return Ok(Bytes::new());
-        }
-        let mut plain = BytesMut::new();
-        encoding::inflate(encoding, bytes, self.limit, &mut plain).map_err(|error| match error {
+        encoding::inflated(encoding, bytes, self.limit).map_err(|error| match error {
             InflateError::TooLarge { .. } => {
                 let message =
                     format!("request message exceeds the limit of {} bytes once it is decompressed", self.limit);
                 Error::new(Reason::RequestTooLarge, message)
             }
-            error => Error::new(Reason::InvalidRequest, format!("request message: {error}")),
-        })?;
-        Ok(plain.freeze())
+            InflateError::Malformed(_) | InflateError::Truncated(_) => {
+                Error::new(Reason::InvalidRequest, format!("request message: {error}"))
+            }
+        })
     }
 
     /// Writes the prefix, for which there is room.

@@ -4,14 +4,15 @@
 
 use base64::Engine as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRAILER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use prost::Message as _;
 
 use super::body::ReplyBody;
 use super::call::Call;
+use super::coding::TAKEN;
 use super::protocol::Framing;
-use super::{coding, compression, connect, date, negotiate};
+use super::{compression, connect, date, negotiate};
 use crate::error::{Error, Reason};
 use crate::grpc;
 use crate::grpc::frame;
@@ -60,9 +61,7 @@ pub(crate) fn no_content(mut call: Box<Call>, headers: HeaderMap) -> Response<Re
     let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, None));
     *response.status_mut() = StatusCode::NO_CONTENT;
     *response.headers_mut() = headers;
-    if call.version == Version::HTTP_2 {
-        response.headers_mut().insert(DATE, date::now());
-    }
+    date::put(response.headers_mut(), call.version);
     echo_identifiers(response.headers_mut(), &call);
     call.http_status = StatusCode::NO_CONTENT;
     call.complete();
@@ -79,10 +78,7 @@ pub(crate) fn attach(mut response: Response<ReplyBody>, mut call: Box<Call>) -> 
     if let Some(length) = response.body().length().filter(|_| !chunked && !bare) {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    if call.version == Version::HTTP_2 {
-        // RFC 9110 §6.6.1. Over HTTP/1.1 hyper adds it.
-        response.headers_mut().insert(DATE, date::now());
-    }
+    date::put(response.headers_mut(), call.version);
     if call.http_method == Method::HEAD {
         call.response_bytes = 0;
         *response.body_mut() = ReplyBody::whole(Bytes::new(), None, Some(call));
@@ -110,7 +106,7 @@ fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     let mut headers = HeaderMap::with_capacity(6);
     headers.insert(CONTENT_TYPE, call.dialect.content_type());
     if error.reason() == Reason::UnsupportedEncoding {
-        headers.insert(grpc::ACCEPT_ENCODING, negotiate::SUPPORTED);
+        headers.insert(grpc::ACCEPT_ENCODING, TAKEN);
     }
     put_status(&call, error, &mut headers);
     echo_identifiers(&mut headers, &call);
@@ -158,7 +154,7 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
         websocket::other_version(call.version, &mut headers);
     }
     if error.reason() == Reason::UnsupportedEncoding {
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(coding::TAKEN));
+        headers.insert(ACCEPT_ENCODING, TAKEN);
     }
     echo_identifiers(&mut headers, &call);
     let content = compression::at_once(&call, &mut headers, content);
@@ -185,7 +181,7 @@ fn connect_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     };
     if error.reason() == Reason::UnsupportedEncoding {
         let name = if stream { negotiate::CONNECT_ACCEPT } else { ACCEPT_ENCODING };
-        headers.insert(name, negotiate::SUPPORTED);
+        headers.insert(name, TAKEN);
     }
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());

@@ -40,6 +40,11 @@ pub(crate) enum Route<'s, 'p> {
 /// Decoded path variables; few methods have more than four.
 pub(crate) type Captures<'p> = SmallVec<[Cow<'p, str>; 4]>;
 
+/// The text of variables for as long as a stream lasts.
+pub(crate) fn owned(captures: &[Cow<'_, str>]) -> Box<[Cow<'static, str>]> {
+    captures.iter().map(|capture| Cow::Owned(capture.clone().into_owned())).collect()
+}
+
 /// Finds out what a request means, and notes its target in the call.
 ///
 /// # Errors

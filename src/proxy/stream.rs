@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE};
-use http::{HeaderMap, HeaderValue, Method, Response, Version};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response};
 use tokio::time::{Instant, Interval, interval_at, timeout};
 
 use super::body::{Abort, ReplyBody};
@@ -79,9 +79,7 @@ pub(crate) async fn adapt_out(
     if form == Form::Events {
         public.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     }
-    if body.call.version == Version::HTTP_2 {
-        public.insert(DATE, date::now());
-    }
+    date::put(&mut public, body.call.version);
     reply::echo_identifiers(&mut public, &body.call);
     if has_content && form != Form::Raw {
         body.packer = Packer::of(&body.call, &mut public);

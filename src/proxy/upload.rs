@@ -15,6 +15,7 @@ use super::call::Call;
 use super::coding::{self, Content};
 use super::forward::Outgoing;
 use super::pump::Source;
+use super::resolve;
 use super::rest::{self, too_large};
 use crate::body::RequestBody;
 use crate::config::Json;
@@ -47,7 +48,7 @@ pub(crate) fn adapt_in(
         // Half of a small limit is left for what else is in the message.
         most: PIECE.min(limit / 2).max(1),
         first: Some(First {
-            captures: captures.iter().map(|capture| Cow::Owned(capture.clone().into_owned())).collect(),
+            captures: resolve::owned(captures),
             headers: plan.request.bound_headers(&parts.headers),
             uri: parts.uri.clone(),
             content_type: rest::media_type(&parts.headers).map(str::to_owned),

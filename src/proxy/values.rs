@@ -16,6 +16,7 @@ use super::call::Call;
 use super::coding::{self, Content};
 use super::forward::Outgoing;
 use super::pump::Source;
+use super::resolve;
 use super::rest::{self, too_large};
 use crate::body::RequestBody;
 use crate::config::Json;
@@ -46,7 +47,7 @@ pub(crate) fn adapt_in(
         is_over: false,
         failure: None,
         plan: plan.request.clone(),
-        captures: captures.iter().map(|capture| Cow::Owned(capture.clone().into_owned())).collect(),
+        captures: resolve::owned(captures),
         headers: plan.request.bound_headers(&parts.headers),
         uri: parts.uri.clone(),
         patch: parts.method == Method::PATCH,

@@ -43,6 +43,7 @@ mod words;
 pub use crate::schema::http_rule::BodyRule;
 pub use error::{Error, Fault, Position};
 pub use plan::Plans;
+pub use query::unescape;
 pub use reply::{ReplyPlan, write_any, write_text};
 pub use request::{Input, RequestPlan};
 pub use values::{Form, Values};

@@ -124,10 +124,21 @@ enum Name<'n> {
     Entry(&'n str),
 }
 
-/// Takes `+` and percent-encoding off.
+/// Takes `+` and percent-encoding off a text.
 fn decode(text: &str) -> Result<Cow<'_, str>> {
+    match unescape(text) {
+        Some(Cow::Borrowed(_)) => Ok(Cow::Borrowed(text)),
+        Some(Cow::Owned(bytes)) => String::from_utf8(bytes)
+            .map(Cow::Owned)
+            .map_err(|_| Error::client(format!("percent-encoded bytes that are not UTF-8 in {}", excerpt(text)))),
+        None => Err(Error::client(format!("bad percent-encoding in {}", excerpt(text)))),
+    }
+}
+
+/// The bytes that a name or value of a query stands for; `None` if its percent-encoding is bad.
+pub fn unescape(text: &str) -> Option<Cow<'_, [u8]>> {
     if memchr::memchr2(b'+', b'%', text.as_bytes()).is_none() {
-        return Ok(Cow::Borrowed(text));
+        return Some(Cow::Borrowed(text.as_bytes()));
     }
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -136,19 +147,13 @@ fn decode(text: &str) -> Result<Cow<'_, str>> {
         decoded.push(match byte {
             b'+' => b' ',
             b'%' => {
-                let digits = after.first_chunk::<2>();
                 let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-                let Some((high, low)) = digits.and_then(|[high, low]| Some((digit(*high)?, digit(*low)?))) else {
-                    return Err(Error::client(format!("bad percent-encoding in {}", excerpt(text))));
-                };
-                rest = after.get(2..).unwrap_or_default();
-                high << 4 | low
+                let (&[high, low], after) = after.split_first_chunk()?;
+                rest = after;
+                digit(high)? << 4 | digit(low)?
             }
             byte => byte,
         });
     }
-    match String::from_utf8(decoded) {
-        Ok(decoded) => Ok(Cow::Owned(decoded)),
-        Err(_) => Err(Error::client(format!("percent-encoded bytes that are not UTF-8 in {}", excerpt(text)))),
-    }
+    Some(Cow::Owned(decoded))
 }

@@ -13,7 +13,7 @@ mod socket;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use http::header::{AUTHORIZATION, DATE};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, Response, StatusCode, Version, request as http_request};
 
 use super::body::ReplyBody;
@@ -54,9 +54,7 @@ pub(crate) fn answer(
                 _ => StatusCode::SWITCHING_PROTOCOLS,
             };
             let mut headers = opened.headers;
-            if call.version == Version::HTTP_2 {
-                headers.insert(DATE, date::now());
-            }
+            date::put(&mut headers, call.version);
             replies::echo_identifiers(&mut headers, &call);
             let status = call.http_status;
             let body = SocketBody::new(opened.socket, opened.sending, opened.plan, call);

@@ -17,6 +17,7 @@ use crate::error::{Error, Reason};
 use crate::grpc::frame;
 use crate::proxy::call::Call;
 use crate::proxy::pump::no_message;
+use crate::proxy::resolve;
 use crate::proxy::rest::too_large;
 use crate::snapshot::{Method, Transcoding};
 use crate::transcode::{Input, RequestPlan};
@@ -60,7 +61,7 @@ impl MessageFrames {
             socket,
             plan: plan.request.clone(),
             whole: (!plan.request.takes_body()).then(|| method.direct.request.clone()),
-            captures: captures.iter().map(|capture| Cow::Owned(capture.clone().into_owned())).collect(),
+            captures: resolve::owned(captures),
             uri: uri.clone(),
             json: settings.json,
             limit: settings.max_request_message,
