@@ -24,6 +24,7 @@ use crate::snapshot::{Snapshot, Source, load};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::readiness::Readiness;
+use crate::upstream::Fleets;
 
 /// How long running calls may take to end once the gateway is to stop.
 const GRACE: Duration = Duration::from_secs(30);
@@ -115,7 +116,8 @@ impl Gateway {
         // Whatever may fail comes before the first connection is accepted.
         let (admin, admin_alive) = start_admin(&config, control, &registry, &readiness)?;
         let shutdown = Shutdown::new();
-        let workers = start_workers(&config, &source, &readiness, &registry, &access_log, &shutdown)
+        let fleets = Fleets::new(control.clone());
+        let workers = start_workers(&config, &source, &fleets, &readiness, &registry, &access_log, &shutdown)
             .map_err(StartError::Workers)?;
         let serving = listeners
             .into_iter()
@@ -210,6 +212,7 @@ impl Gateway {
 fn start_workers(
     config: &Config,
     source: &Arc<Source>,
+    fleets: &Arc<Fleets>,
     readiness: &Arc<Readiness>,
     registry: &Arc<Registry>,
     access_log: &AccessLog,
@@ -217,12 +220,19 @@ fn start_workers(
 ) -> io::Result<Arc<Workers<Accepted>>> {
     let count = config.workers.max(1);
     let logs: Vec<_> = (0..count).map(|_| access_log.worker()).collect();
-    let (source, readiness, registry) = (Arc::clone(source), Arc::clone(readiness), Arc::clone(registry));
+    let (source, fleets) = (Arc::clone(source), Arc::clone(fleets));
+    let (readiness, registry) = (Arc::clone(readiness), Arc::clone(registry));
     let shutdown = shutdown.clone();
     let workers = Workers::start(count, move |index| {
         let metrics = registry.worker();
-        let worker =
-            Worker::new(Arc::clone(&source), count, Arc::clone(&readiness), metrics.clone(), logs[index].clone());
+        let worker = Worker::new(
+            Arc::clone(&source),
+            Arc::clone(&fleets),
+            count,
+            Arc::clone(&readiness),
+            metrics.clone(),
+            logs[index].clone(),
+        );
         server::worker(Proxy::new(worker), shutdown.clone(), metrics)
     })?;
     Ok(Arc::new(workers))

@@ -43,7 +43,7 @@ fn one_upstream_is_enough() {
     assert_eq!(config.listeners[0].address, address("127.0.0.1:8080"));
     assert_eq!(config.admin, Some(address("127.0.0.1:9901")));
     assert_eq!(&*config.upstreams[0].name, "localhost:50051");
-    assert_eq!(&*config.upstreams[0].endpoints[0], "localhost:50051");
+    assert_eq!(&*config.upstreams[0].endpoints.fixed()[0].address, "localhost:50051");
     assert_eq!(config.upstreams[0].schema, SchemaSource::Reflection);
     assert_eq!(config.telemetry.access_log, AccessLog::Stdout(LogFormat::Text));
     assert_eq!(run.log, Log { format: LogFormat::Text, level: tracing::Level::INFO });

@@ -3,10 +3,10 @@
 //! Nothing here is checked beyond its type; [`super::resolve`] turns it into [`super::Config`]. The keys of these
 //! structs are the reference that `docs/configuration.md` is tested against.
 
-use super::node::Node;
+use super::node::{Node, Value};
 use super::problem::Place;
 use super::read::{Clearable, Entries, List, Located, Marker, Read, Report, Switch, Table, section};
-use super::units::{OptionalSpan, Size, Span};
+use super::units::{OptionalSpan, Percent, Size, Span};
 
 section! {
     /// The whole file.
@@ -70,11 +70,57 @@ section! {
     /// A group of endpoints that serve the same services.
     Upstream {
         name: String,
-        endpoints: List<String>,
+        endpoints: List<Endpoint>,
+        dns: String,
+        srv: String,
+        endpoints_file: String,
+        resolvers: List<String>,
+        load_balancing: LoadBalancing,
         schema: Schema,
         services: List<String>,
         authority: String,
         connections: Connections,
+    }
+}
+
+section! {
+    /// An endpoint, where its address does not say everything.
+    EndpointSection {
+        address: String,
+        weight: u64,
+        zone: String,
+    }
+}
+
+/// An address, or a section.
+#[derive(Debug)]
+pub(crate) struct Endpoint(pub(crate) EndpointSection);
+
+impl Read for Endpoint {
+    fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
+        if matches!(node.value, Value::Map(_)) {
+            return EndpointSection::read(node, at, report).map(Self);
+        }
+        let address = Located { value: String::read(node, at, report)?, at: at.clone() };
+        Some(Self(EndpointSection { address: Some(address), ..EndpointSection::default() }))
+    }
+}
+
+section! {
+    /// A file of endpoints.
+    EndpointFile {
+        endpoints: List<Endpoint>,
+    }
+}
+
+section! {
+    /// How calls are spread over endpoints.
+    LoadBalancing {
+        policy: String,
+        hash_on: String,
+        slow_start: Span,
+        panic_threshold: Percent,
+        zone: String,
     }
 }
 

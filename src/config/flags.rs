@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::balancing::Balancing;
+use super::endpoints::{Endpoint, Endpoints};
 use super::problem::{Errors, Place, Problem};
 use super::resolve::no_file;
 use super::{
@@ -120,8 +122,8 @@ impl Config {
             self.listeners.iter().any(|listener| listener.address.port() != 0 && leads_to(endpoint, listener.address))
         };
         self.upstreams.iter().find_map(|upstream| {
-            let endpoint = upstream.endpoints.iter().find(|endpoint| is_own(endpoint))?;
-            Some((&*upstream.name, &**endpoint))
+            let endpoint = upstream.endpoints.fixed().iter().find(|endpoint| is_own(&endpoint.address))?;
+            Some((&*upstream.name, &*endpoint.address))
         })
     }
 }
@@ -142,7 +144,8 @@ impl Upstream {
     fn at(endpoint: Arc<str>, schema: SchemaSource) -> Self {
         Self {
             name: Arc::clone(&endpoint),
-            endpoints: vec![endpoint],
+            endpoints: Endpoints::Fixed(vec![Endpoint::at(endpoint)]),
+            balancing: Balancing::default(),
             schema,
             services: Vec::new(),
             authority: None,

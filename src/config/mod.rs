@@ -4,7 +4,9 @@
 //! [`from_str`] go from text to tree (`node.rs`) to typed sections (`read.rs`, `file.rs`) to this (`resolve.rs`);
 //! [`Config::from_flags`] does without a file.
 
+pub mod balancing;
 pub mod cors;
+pub mod endpoints;
 mod environment;
 mod file;
 pub mod flags;
@@ -26,7 +28,9 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+use self::balancing::Balancing;
 use self::cors::Cors;
+use self::endpoints::Endpoints;
 use self::problem::{Errors, Place, Problem};
 use self::read::{Read, Report};
 use self::tls::Tls;
@@ -169,8 +173,10 @@ pub struct Limits {
 pub struct Upstream {
     /// Unique name, shown in routes, logs and metrics.
     pub name: Arc<str>,
-    /// `host:port`, at least one.
-    pub endpoints: Vec<Arc<str>>,
+    /// Where its endpoints are found.
+    pub endpoints: Endpoints,
+    /// How calls are spread over them.
+    pub balancing: Balancing,
     /// Where its descriptors come from.
     pub schema: SchemaSource,
     /// Services it owns; empty means all that its schema declares.

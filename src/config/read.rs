@@ -7,7 +7,7 @@ use super::environment;
 use super::node::{Node, Value};
 use super::problem::{Place, Problem};
 use super::spelling::nearest;
-use super::units::{OptionalSpan, Size, Span};
+use super::units::{OptionalSpan, Percent, Size, Span};
 
 /// Collects what is found while a configuration is read.
 pub(crate) struct Report<'a> {
@@ -301,6 +301,12 @@ impl Read for Span {
 }
 
 impl Read for OptionalSpan {
+    fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
+        quantity(node, at, report)
+    }
+}
+
+impl Read for Percent {
     fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
         quantity(node, at, report)
     }

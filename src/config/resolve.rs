@@ -7,7 +7,7 @@ mod cors;
 mod listener;
 mod method;
 mod rule;
-mod upstream;
+pub(super) mod upstream;
 
 use std::fmt::Display;
 use std::net::SocketAddr;

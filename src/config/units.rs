@@ -15,6 +15,10 @@ pub(crate) struct Span(pub(crate) Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OptionalSpan(pub(crate) Option<Duration>);
 
+/// A part of a hundred, 0 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Percent(pub(crate) u8);
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(pub(crate) u64);
@@ -25,6 +29,19 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, String> {
         let milliseconds = quantity(text, DURATIONS, "a duration", "10s or 250ms")?;
         Ok(Self(Duration::from_millis(milliseconds)))
+    }
+}
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let percent = quantity(text, &[("%", 1)], "a part", "50%")?;
+        u8::try_from(percent)
+            .ok()
+            .filter(|percent| *percent <= 100)
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is more than 100%"))
     }
 }
 
@@ -48,6 +65,12 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
         write_largest(milliseconds, DURATIONS, f)
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
     }
 }
 

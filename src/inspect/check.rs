@@ -66,7 +66,7 @@ fn upstream_line(snapshot: &Snapshot, index: usize, upstream: &Upstream) -> Stri
             files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
         }
     };
-    let endpoints = upstream.config.endpoints.join(", ");
+    let endpoints = upstream.config.endpoints.to_string();
     let found = match &upstream.schema {
         SchemaState::Loaded(_) => {
             let methods = snapshot.methods.iter().filter(|method| method.upstream == index).count();

@@ -86,7 +86,7 @@ fn proxy(source: Arc<Source>) -> Result<Rc<Proxy>, Exit> {
     let registry = Registry::new(Arc::clone(&readiness));
     let log = AccessLog::start(&AccessLogTo::Off, registry.dropped_log_lines())
         .map_err(|error| Exit::Wrong(format!("error: {error}")))?;
-    Ok(Proxy::new(Worker::new(source, 1, readiness, registry.worker(), log.worker())))
+    Ok(Proxy::new(Worker::new(source, Arc::default(), 1, readiness, registry.worker(), log.worker())))
 }
 
 /// A client on the same machine, at the first listener.
@@ -206,7 +206,7 @@ impl Telling<'_> {
                 }
             }
             let upstream = &self.snapshot.upstreams[index].config;
-            lines.put("upstream", &format!("{} at {}", upstream.name, upstream.endpoints.join(", ")));
+            lines.put("upstream", &format!("{} at {}", upstream.name, upstream.endpoints));
         }
     }
 

@@ -20,7 +20,7 @@ use crate::error::{Error, Reason};
 use crate::grpc;
 use crate::grpc::status::{self, Code};
 use crate::grpc::timeout;
-use crate::upstream::{Cluster, Lease};
+use crate::upstream::{Cluster, Lease, Pick};
 
 /// Attempts of one call, the first included.
 const ATTEMPTS: u32 = 3;
@@ -62,19 +62,18 @@ pub(crate) struct Trail {
 pub(crate) async fn send(
     cluster: &Cluster,
     outgoing: Outgoing,
+    mut pick: Pick,
     mut timer: Timer,
     trail: &mut Trail,
 ) -> Result<Incoming, Error> {
     let Outgoing { path, headers, body } = outgoing;
     let mut pump = Pump::new(body);
-    let mut turn = cluster.turn();
     let mut attempts = 0..ATTEMPTS;
     loop {
         attempts.next();
-        let lease = within(&mut timer, cluster.acquire(turn))
+        let lease = within(&mut timer, cluster.acquire(&mut pick))
             .await?
             .map_err(|unreachable| Error::new(Reason::UpstreamUnreachable, unreachable.to_string()))?;
-        turn += 1;
         let request = head(&path, lease.endpoint().authority(), &headers, timer.left()?);
         let (reply, stream) = match lease.send(request, false) {
             Ok(opened) => opened,

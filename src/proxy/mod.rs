@@ -29,6 +29,7 @@ pub mod rehearsal;
 mod reply;
 mod resolve;
 mod rest;
+mod spread;
 mod stream;
 mod timer;
 mod unanswered;
@@ -155,11 +156,12 @@ impl Proxy {
         parts: request::Parts,
         body: RequestBody,
     ) -> Result<(Way<'s>, Incoming), Error> {
-        let Adapted { outgoing, way, timer } = self.adapt_in(call, route, parts, body).await?;
-        call.forwarded();
         let cluster = call.upstream_index().map(|index| Rc::clone(call.prepared.cluster(index)));
         let cluster = cluster.ok_or_else(|| Error::new(Reason::MethodUnknown, "no upstream serves this method"))?;
-        let incoming = forward::send(&cluster, outgoing, timer, &mut call.trail).await?;
+        let pick = spread::pick(&cluster, call, &parts);
+        let Adapted { outgoing, way, timer } = self.adapt_in(call, route, parts, body).await?;
+        call.forwarded();
+        let incoming = forward::send(&cluster, outgoing, pick, timer, &mut call.trail).await?;
         Ok((way, incoming))
     }
 

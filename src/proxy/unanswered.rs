@@ -63,6 +63,7 @@ impl Unanswered {
     /// What goes on living when the stream was answered, or its server ended it.
     pub(super) fn answered(mut self) -> (Pump, Lease) {
         let Open { pump, lease, .. } = self.open.take().expect("taken here only");
+        lease.answered(self.since.elapsed());
         (pump, lease)
     }
 

@@ -11,12 +11,13 @@ use crate::snapshot::{Snapshot, Source};
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::metrics::{MethodMetrics, UNKNOWN_METHOD, WorkerMetrics};
 use crate::telemetry::readiness::Readiness;
-use crate::upstream::Cluster;
+use crate::upstream::{Cluster, Fleets};
 
 /// One worker's own things; nothing in it is shared with another.
 #[derive(Debug)]
 pub struct Worker {
     source: Arc<Source>,
+    fleets: Arc<Fleets>,
     workers: usize,
     readiness: Arc<Readiness>,
     metrics: WorkerMetrics,
@@ -47,6 +48,7 @@ impl Worker {
     /// One of `workers`, which share each endpoint's connections evenly.
     pub fn new(
         source: Arc<Source>,
+        fleets: Arc<Fleets>,
         workers: usize,
         readiness: Arc<Readiness>,
         metrics: WorkerMetrics,
@@ -54,6 +56,7 @@ impl Worker {
     ) -> Rc<Self> {
         Rc::new(Self {
             source,
+            fleets,
             workers,
             readiness,
             unknown: metrics.unknown(),
@@ -91,7 +94,7 @@ impl Worker {
             .iter()
             .map(|upstream| {
                 let known = before.and_then(|before| before.cluster_of(&upstream.config));
-                known.unwrap_or_else(|| Cluster::new(&upstream.config, self.workers, &self.metrics))
+                known.unwrap_or_else(|| Cluster::new(self.fleets.get(&upstream.config), self.workers, &self.metrics))
             })
             .collect();
         let methods = std::iter::repeat_with(OnceCell::new).take(snapshot.methods.len()).collect();

@@ -11,10 +11,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{Notice, NoticeKind, SchemaState, Snapshot, Source};
+use crate::config::endpoints::Endpoint;
 use crate::config::{self, Config, SchemaSource};
 use crate::schema::{Schema, source};
 use crate::telemetry::readiness::Readiness;
 use crate::transcode::Plans;
+use crate::upstream::discovery;
 use crate::upstream::reflection::{self, Target};
 
 /// First pause between attempts to reach reflection; it doubles up to [`LONGEST_PAUSE`].
@@ -53,7 +55,8 @@ pub fn from_files(config: &Config) -> Result<Vec<SchemaState>, Vec<String>> {
 /// What the last endpoint said.
 pub async fn by_reflection(upstream: &config::Upstream) -> Result<Schema, String> {
     let mut failure = String::from("it has no endpoints");
-    for address in &upstream.endpoints {
+    let found = discovery::find(&upstream.endpoints).await?;
+    for Endpoint { address, .. } in &found.endpoints {
         let target = Target {
             address: address.to_string(),
             authority: upstream.authority.as_ref().unwrap_or(address).to_string(),

@@ -1,14 +1,19 @@
-//! One worker's view of an upstream: its endpoints, taken in turn.
+//! One worker's view of an upstream: its endpoints, and which of them a call goes to.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 use http::HeaderMap;
+use smallvec::SmallVec;
 
+use super::balance::{Balancer, Member};
 use super::connection::Lease;
 use super::endpoint::{Endpoint, Unreachable};
+use super::fleet::Fleet;
 use crate::config;
+use crate::config::balancing::HashOn;
 use crate::encoding::Encoding;
 use crate::grpc::ACCEPT_ENCODING;
 use crate::telemetry::metrics::WorkerMetrics;
@@ -16,11 +21,30 @@ use crate::telemetry::metrics::WorkerMetrics;
 /// The endpoints of an upstream, as one worker reaches them.
 #[derive(Debug)]
 pub struct Cluster {
-    name: Arc<str>,
-    endpoints: Box<[Rc<Endpoint>]>,
-    next: Cell<usize>,
+    fleet: Arc<Fleet>,
+    workers: usize,
+    metrics: WorkerMetrics,
+    current: RefCell<Rc<Current>>,
     /// Encodings of messages that it said to take, once it said so.
     encodings: Cell<Option<Encodings>>,
+}
+
+/// The endpoints as of one list of the fleet.
+#[derive(Debug)]
+struct Current {
+    generation: u64,
+    endpoints: Box<[Rc<Endpoint>]>,
+    balancer: Balancer,
+    problem: Option<Arc<str>>,
+}
+
+/// What is known of a call when its endpoint is picked.
+#[derive(Debug, Default)]
+pub struct Pick {
+    /// What it hashes to, where the upstream's policy has a use for it.
+    key: Option<u64>,
+    /// Endpoints of earlier attempts, which are taken only if there is no other.
+    tried: SmallVec<[Rc<Endpoint>; 2]>,
 }
 
 /// One flag for each encoding, in the order of [`LEARNT`].
@@ -28,20 +52,23 @@ type Encodings = [bool; LEARNT.len()];
 
 const LEARNT: [Encoding; 4] = [Encoding::Gzip, Encoding::Deflate, Encoding::Br, Encoding::Zstd];
 
+impl AsRef<Member> for Rc<Endpoint> {
+    fn as_ref(&self) -> &Member {
+        self.member()
+    }
+}
+
 impl Cluster {
     /// A cluster without connections yet; they are made when calls need them.
     ///
     /// `workers` is how many workers share `max_per_endpoint`.
-    pub fn new(config: &config::Upstream, workers: usize, metrics: &WorkerMetrics) -> Rc<Self> {
-        let endpoints = config
-            .endpoints
-            .iter()
-            .map(|address| Endpoint::new(config, Arc::clone(address), workers, metrics))
-            .collect::<Box<[_]>>();
+    pub fn new(fleet: Arc<Fleet>, workers: usize, metrics: &WorkerMetrics) -> Rc<Self> {
+        let current = Current::of(&fleet, workers, metrics, None);
         Rc::new(Self {
-            name: Arc::clone(&config.name),
-            next: Cell::new(fastrand::usize(..endpoints.len().max(1))),
-            endpoints,
+            fleet,
+            workers,
+            metrics: metrics.clone(),
+            current: RefCell::new(Rc::new(current)),
             encodings: Cell::new(None),
         })
     }
@@ -65,31 +92,127 @@ impl Cluster {
 
     /// The upstream's name.
     pub fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.fleet.config().name
     }
 
-    /// Which endpoint is next; every call asks once, so that further attempts do not disturb the turn of others.
-    pub fn turn(&self) -> usize {
-        let turn = self.next.get();
-        self.next.set((turn + 1) % self.endpoints.len().max(1));
-        turn
+    /// As configured.
+    pub fn config(&self) -> &config::Upstream {
+        self.fleet.config()
     }
 
-    /// A place for one more call, on the endpoint of that turn or the first one after it that is not full and can be
-    /// reached. When all are full, the call waits for the first of them.
+    /// What a call's endpoint depends on beside loads, if anything.
+    pub fn hash_on(&self) -> Option<&HashOn> {
+        self.fleet.config().balancing.hash_on.as_ref()
+    }
+
+    /// A place for one more call, on the endpoint that the upstream's policy picks. One that is full, or could not be reached
+    /// the last time, is passed over; when all are, the call waits for the first of them.
     ///
     /// # Errors
-    /// No endpoint could be reached; the error is that of the last one tried.
-    pub async fn acquire(&self, turn: usize) -> Result<Lease, Unreachable> {
+    /// There is no endpoint that can be used, or none could be reached; the error is then that of the last one tried.
+    pub async fn acquire(&self, pick: &mut Pick) -> Result<Lease, Unreachable> {
+        let current = self.current();
+        let mut passed: SmallVec<[usize; 4]> = current.indices(&pick.tried).collect();
+        let tried = passed.len();
         let mut failure = None;
-        let in_turn = |offset: usize| &self.endpoints[(turn + offset) % self.endpoints.len()];
-        let first = (0..self.endpoints.len()).find(|offset| !in_turn(*offset).is_full()).unwrap_or(0);
-        for offset in first..first + self.endpoints.len() {
-            match in_turn(offset).acquire().await {
-                Ok(lease) => return Ok(lease),
+        let mut busy = SmallVec::<[usize; 4]>::new();
+        while let Some(index) = current.pick(&self.fleet, pick.key, &passed) {
+            if passed.contains(&index) {
+                break;
+            }
+            passed.push(index);
+            let endpoint = &current.endpoints[index];
+            if endpoint.is_busy() {
+                busy.push(index);
+                continue;
+            }
+            match waited(endpoint).await {
+                Ok(lease) => return Ok(pick.taken(endpoint, lease)),
                 Err(error) => failure = Some(error),
             }
         }
-        Err(failure.unwrap_or_else(|| Unreachable::new(&self.name, "it has no endpoints")))
+        // What was tried for this call before comes last.
+        for index in busy.into_iter().chain(passed.drain(..tried)) {
+            let endpoint = &current.endpoints[index];
+            match waited(endpoint).await {
+                Ok(lease) => return Ok(pick.taken(endpoint, lease)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| current.no_endpoint(self.name())))
+    }
+
+    /// The endpoints, read again if there are others now.
+    fn current(&self) -> Rc<Current> {
+        let mut current = self.current.borrow_mut();
+        if current.generation != self.fleet.generation() {
+            *current = Rc::new(Current::of(&self.fleet, self.workers, &self.metrics, Some(&current)));
+        }
+        Rc::clone(&current)
+    }
+}
+
+/// A place on that endpoint; calls that wait for one count as calls that it has, or they would all go there.
+async fn waited(endpoint: &Rc<Endpoint>) -> Result<Lease, Unreachable> {
+    struct Waiting<'e>(&'e Member);
+    impl Drop for Waiting<'_> {
+        fn drop(&mut self) {
+            self.0.end();
+        }
+    }
+    endpoint.member().begin();
+    let _waiting = Waiting(endpoint.member());
+    endpoint.acquire().await
+}
+
+impl Current {
+    /// Endpoints that are still there keep their connections; others end with the calls that they have.
+    fn of(fleet: &Fleet, workers: usize, metrics: &WorkerMetrics, before: Option<&Self>) -> Self {
+        // Before the list, so that a newer one is never taken for this.
+        let generation = fleet.generation();
+        let list = fleet.list();
+        let config = fleet.config();
+        let endpoints = list.members.iter().map(|known| {
+            let same = before.and_then(|before| before.endpoints.iter().find(|endpoint| endpoint.is(&known.endpoint)));
+            same.cloned().unwrap_or_else(|| Endpoint::new(config, known, workers, metrics))
+        });
+        let endpoints: Box<[Rc<Endpoint>]> = endpoints.collect();
+        let weights = list.members.iter().map(|known| (&*known.endpoint.address, known.endpoint.weight));
+        Self {
+            generation,
+            balancer: Balancer::new(&config.balancing, weights),
+            endpoints,
+            problem: list.problem.clone(),
+        }
+    }
+
+    fn pick(&self, fleet: &Fleet, key: Option<u64>, passed: &[usize]) -> Option<usize> {
+        self.balancer.pick(&self.endpoints, fleet.changes(), key, passed, Instant::now())
+    }
+
+    fn indices(&self, endpoints: &[Rc<Endpoint>]) -> impl Iterator<Item = usize> {
+        endpoints.iter().filter_map(|tried| self.endpoints.iter().position(|endpoint| Rc::ptr_eq(endpoint, tried)))
+    }
+
+    fn no_endpoint(&self, upstream: &str) -> Unreachable {
+        let whom = format!("upstream {upstream}");
+        match &self.problem {
+            _ if !self.endpoints.is_empty() => Unreachable::new(&whom, "none of its endpoints is healthy"),
+            Some(problem) => Unreachable::new(&whom, problem),
+            None => Unreachable::new(&whom, "it has no endpoints"),
+        }
+    }
+}
+
+impl Pick {
+    /// For a call that hashes to `key`, if it does.
+    pub fn by(key: Option<u64>) -> Self {
+        Self { key, ..Self::default() }
+    }
+
+    /// Notes which endpoint it is.
+    fn taken(&mut self, endpoint: &Rc<Endpoint>, lease: Lease) -> Lease {
+        self.tried.push(Rc::clone(endpoint));
+        lease
     }
 }

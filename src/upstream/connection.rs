@@ -84,6 +84,7 @@ pub struct Lease {
 impl Lease {
     pub(super) fn new(connection: Rc<Connection>, endpoint: Rc<Endpoint>) -> Self {
         connection.active.set(connection.active.get() + 1);
+        endpoint.member().begin();
         let counted = endpoint.metrics().stream();
         Self { connection, endpoint, held: Cell::new(0), _counted: counted }
     }
@@ -91,6 +92,11 @@ impl Lease {
     /// The endpoint that the connection leads to.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The call was answered, or given up, after so long.
+    pub fn answered(&self, took: Duration) {
+        self.endpoint.member().observe(took, tokio::time::Instant::now());
     }
 
     /// Sends a request's head and opens its stream.
@@ -121,6 +127,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.hold(0);
         self.connection.active.set(self.connection.active.get() - 1);
+        self.endpoint.member().end();
         self.endpoint.stream_ended();
     }
 }

@@ -22,7 +22,9 @@ use http::uri::Authority;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use super::balance::Member;
 use super::connection::{self, Connection, End, Lease};
+use super::fleet::Known;
 use crate::config;
 use crate::runtime;
 use crate::telemetry::metrics::{EndpointMetrics, WorkerMetrics};
@@ -42,6 +44,7 @@ pub struct Endpoint {
     /// waiting.
     changed: Notify,
     metrics: Arc<EndpointMetrics>,
+    member: Member,
 }
 
 #[derive(Debug)]
@@ -71,12 +74,8 @@ impl fmt::Display for Unreachable {
 impl std::error::Error for Unreachable {}
 
 impl Endpoint {
-    pub(super) fn new(
-        config: &config::Upstream,
-        address: Arc<str>,
-        workers: usize,
-        metrics: &WorkerMetrics,
-    ) -> Rc<Self> {
+    pub(super) fn new(config: &config::Upstream, known: &Known, workers: usize, metrics: &WorkerMetrics) -> Rc<Self> {
+        let config::endpoints::Endpoint { address, weight, zone } = known.endpoint.clone();
         let authority = config.authority.as_ref().unwrap_or(&address);
         Rc::new(Self {
             upstream: Arc::clone(&config.name),
@@ -88,8 +87,19 @@ impl Endpoint {
             failures: Cell::new(0),
             changed: Notify::new(),
             metrics: metrics.endpoint(&config.name, &address),
+            member: Member::new(weight, zone, Arc::clone(&known.standing)),
             address,
         })
+    }
+
+    /// What the balancer knows of it.
+    pub(super) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// Whether it is that endpoint, of that weight and in that place.
+    pub(super) fn is(&self, endpoint: &config::endpoints::Endpoint) -> bool {
+        self.address == endpoint.address && self.member.is_at(endpoint.weight, endpoint.zone.as_ref())
     }
 
     /// The name of the upstream that it belongs to.
@@ -137,11 +147,19 @@ impl Endpoint {
         }
     }
 
-    /// Whether a call would have to wait here for another to end.
-    pub(super) fn is_full(&self) -> bool {
-        let connections = self.connections.borrow();
-        let open = connections.iter().filter(|connection| !connection.is_closed());
-        open.clone().count() >= self.max_connections && !open.into_iter().any(|connection| connection.has_room())
+    /// Whether a call would have to wait here for another to end, or for a connection that failed to come the last time. That
+    /// is then tried again, without the call.
+    pub(super) fn is_busy(self: &Rc<Self>) -> bool {
+        self.forget_closed();
+        let (open, room) = {
+            let connections = self.connections.borrow();
+            (connections.len(), connections.iter().any(|connection| connection.has_room()))
+        };
+        if open == 0 && self.failures.get() > 0 {
+            self.dial_if_due().ok();
+            return true;
+        }
+        open >= self.max_connections && !room
     }
 
     /// The usable connection with the fewest streams, if one has room.
@@ -187,17 +205,18 @@ impl Endpoint {
                 self.failures.set(0);
                 let counted = self.metrics.open();
                 self.connections.borrow_mut().push(Rc::clone(&connection));
-                let endpoint = Rc::clone(&self);
-                // Not kept alive from here: h2 closes a connection when nobody can send on it any more.
-                let connection = Rc::downgrade(&connection);
+                // Neither is kept alive from here: h2 closes a connection when nobody can send on it any more.
+                let (endpoint, connection) = (Rc::downgrade(&self), Rc::downgrade(&connection));
                 runtime::spawn("upstream connection", async move {
-                    let end = endpoint.drive(driver, &connection).await;
+                    let end = drive(driver, &endpoint, &connection).await;
                     if let Some(connection) = connection.upgrade() {
                         connection.close();
                     }
                     drop(counted);
-                    endpoint.changed.notify_waiters();
-                    tracing::debug!(upstream = %endpoint.upstream, endpoint = %endpoint.address, end = %end, "upstream connection ended");
+                    if let Some(endpoint) = endpoint.upgrade() {
+                        endpoint.changed.notify_waiters();
+                        tracing::debug!(upstream = %endpoint.upstream, endpoint = %endpoint.address, end = %end, "upstream connection ended");
+                    }
                 });
                 Dial::Idle
             }
@@ -215,26 +234,28 @@ impl Endpoint {
         self.changed.notify_waiters();
     }
 
-    /// Drives a connection to its end, and tells the calls that wait whenever its peer allows more streams.
-    async fn drive(&self, driver: impl Future<Output = End>, connection: &Weak<Connection>) -> End {
-        let mut driver = pin!(driver);
-        let mut allowed = usize::MAX;
-        poll_fn(|cx| {
-            let polled = driver.as_mut().poll(cx);
-            let before = allowed;
-            allowed = connection.upgrade().map_or(0, |connection| connection.allowed_streams());
-            if allowed > before {
-                self.changed.notify_waiters();
-            }
-            polled
-        })
-        .await
-    }
-
     /// A stream ended: one call that waits for room may look again.
     pub(super) fn stream_ended(&self) {
         self.changed.notify_one();
     }
+}
+
+/// Drives a connection to its end, and tells the calls that wait whenever its peer allows more streams.
+async fn drive(driver: impl Future<Output = End>, endpoint: &Weak<Endpoint>, connection: &Weak<Connection>) -> End {
+    let mut driver = pin!(driver);
+    let mut allowed = usize::MAX;
+    poll_fn(|cx| {
+        let polled = driver.as_mut().poll(cx);
+        let before = allowed;
+        allowed = connection.upgrade().map_or(0, |connection| connection.allowed_streams());
+        if allowed > before
+            && let Some(endpoint) = endpoint.upgrade()
+        {
+            endpoint.changed.notify_waiters();
+        }
+        polled
+    })
+    .await
 }
 
 /// How long no new attempt is made after this many failures in a row: from 50 ms doubling to 1 s, less up to a

@@ -3,11 +3,15 @@
 //! Nothing here is shared between workers, so nothing is locked: a [`Cluster`] belongs to one worker and is `!Send`.
 //! This module knows nothing of routes or messages; it hands out a place on a connection ([`Lease`]) and sends heads.
 
+pub mod balance;
 pub mod cluster;
 pub mod connection;
+pub mod discovery;
 pub mod endpoint;
+pub mod fleet;
 pub mod reflection;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Pick};
 pub use connection::Lease;
 pub use endpoint::{Endpoint, Unreachable};
+pub use fleet::{Fleet, Fleets};

@@ -10,6 +10,7 @@ mod connect;
 mod cors;
 mod demo;
 mod demo_command;
+mod discovery;
 mod docs;
 mod errors;
 mod headers;

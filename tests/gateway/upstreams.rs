@@ -43,6 +43,9 @@ async fn say(client: &mut Raw) -> Answer {
     soon(client.call(SAY, &[], framed(&SayRequest::default()))).await
 }
 
+/// For tests that count which endpoint had how many calls.
+const IN_TURN: &str = ", load_balancing: { policy: round_robin }";
+
 /// An address where nothing listens.
 async fn nowhere() -> SocketAddr {
     backend::start().await.address
@@ -166,7 +169,7 @@ async fn streams_that_are_refused_each_time_fail_after_three_attempts() {
 async fn refused_streams_go_to_another_endpoint() {
     let grumpy = scripted::start(vec![act::refuse()]).await;
     let kind = scripted::start(vec![act::reply(&message())]).await;
-    let (_gateway, mut client) = over(&[grumpy.address, kind.address], "").await;
+    let (_gateway, mut client) = over(&[grumpy.address, kind.address], IN_TURN).await;
 
     for _ in 0..6 {
         assert_eq!(say(&mut client).await.code(), 0);
@@ -381,7 +384,7 @@ async fn a_burst_on_a_cold_gateway_keeps_to_the_limit_of_streams() {
 #[tokio::test]
 async fn endpoints_are_taken_in_turn() {
     let backends = [backend::start().await, backend::start().await, backend::start().await];
-    let (_gateway, mut client) = over(&backends.each_ref().map(|backend| backend.address), "").await;
+    let (_gateway, mut client) = over(&backends.each_ref().map(|backend| backend.address), IN_TURN).await;
 
     for _ in 0..9 {
         assert_eq!(say(&mut client).await.code(), 0);

@@ -5,9 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::listener::WINDOW;
-use super::{bounded, each, existing_file, existing_folder, has_unread, require, to_u32, to_usize, value};
-use crate::config::file::{Connections as RawConnections, Schema, Upstream as RawUpstream};
+use super::{bounded, choose, each, existing_file, existing_folder, has_unread, require, to_u32, to_usize, value};
+use crate::config::balancing::{Algorithm, Balancing, HashOn};
+use crate::config::endpoints::{Endpoint, Endpoints};
+use crate::config::file::{
+    Connections as RawConnections, Endpoint as RawEndpoint, EndpointSection, LoadBalancing, Schema,
+    Upstream as RawUpstream,
+};
 use crate::config::pattern;
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report};
@@ -40,19 +47,135 @@ pub(super) fn upstreams(
 }
 
 fn upstream(raw: Located<RawUpstream>, base: &Path, report: &mut Report<'_>) -> Option<Upstream> {
-    let RawUpstream { name, endpoints, schema, services, authority, connections } = raw.value;
+    let RawUpstream {
+        name,
+        endpoints,
+        dns,
+        srv,
+        endpoints_file,
+        resolvers,
+        load_balancing,
+        schema,
+        services,
+        authority,
+        connections,
+    } = raw.value;
     require(name.is_some(), "name", &raw.at, report);
-    require(endpoints.is_some(), "endpoints", &raw.at, report);
     let name = name.and_then(|name| name.parse(report, |text| pattern::upstream_name(text)));
-    if let Some(endpoints) = endpoints.as_ref().filter(|endpoints| endpoints.value.written == 0) {
-        report.problem(&endpoints.at, "at least one endpoint is needed");
-    }
-    let endpoints = each(endpoints, report, |text| pattern::host_port(text));
+    let found = Found { endpoints, dns, srv, file: endpoints_file, resolvers };
+    let endpoints = found.resolve(base, &raw.at, report);
+    let balancing = balancing(value(load_balancing), report);
     let schema = schema.map_or(Some(SchemaSource::Reflection), |schema| self::schema(schema, base, report));
     let services = each(services, report, |text| text.parse());
     let authority = authority.and_then(|authority| authority.parse(report, |text| pattern::authority(text)));
     let connections = self::connections(value(connections), report);
-    Some(Upstream { name: name?, endpoints, schema: schema?, services, authority, connections })
+    Some(Upstream { name: name?, endpoints: endpoints?, balancing, schema: schema?, services, authority, connections })
+}
+
+/// The keys that say where endpoints are found, of which there must be one.
+struct Found {
+    endpoints: Option<Located<List<RawEndpoint>>>,
+    dns: Option<Located<String>>,
+    srv: Option<Located<String>>,
+    file: Option<Located<String>>,
+    resolvers: Option<Located<List<String>>>,
+}
+
+impl Found {
+    fn resolve(self, base: &Path, at: &Place, report: &mut Report<'_>) -> Option<Endpoints> {
+        let Self { endpoints: list, dns, srv, file, resolvers } = self;
+        if let Some(resolvers) = resolvers.as_ref().filter(|_| dns.is_none() && srv.is_none()) {
+            report.problem(&resolvers.at, "`resolvers` goes with `dns` and `srv`");
+        }
+        let resolvers = each(resolvers, report, |text| {
+            text.parse().map_err(|_| {
+                format!("{text:?} is not the address of a name server; write IP:PORT, such as 10.0.0.2:53")
+            })
+        });
+        match (list, dns, srv, file) {
+            (Some(list), None, None, None) => {
+                if list.value.written == 0 {
+                    report.problem(&list.at, "at least one endpoint is needed");
+                }
+                Some(Endpoints::Fixed(endpoints(Some(list), report)))
+            }
+            (None, Some(name), None, None) => {
+                let (host, port) = name.parse(report, |text| host_and_port(text))?;
+                Some(Endpoints::Dns { host, port, resolvers })
+            }
+            (None, None, Some(name), None) => Some(Endpoints::Srv { name: name.value.into(), resolvers }),
+            (None, None, None, Some(file)) => Some(Endpoints::File(existing_file(&file, base, report))),
+            (None, None, None, None) => {
+                require(false, "endpoints", at, report);
+                None
+            }
+            (..) => {
+                report.problem(at, "only one of `endpoints`, `dns`, `srv` and `endpoints_file` can say where they are");
+                None
+            }
+        }
+    }
+}
+
+/// A list of endpoints; an address stands in it once.
+pub(in crate::config) fn endpoints(list: Option<Located<List<RawEndpoint>>>, report: &mut Report<'_>) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for raw in value(list).items {
+        let EndpointSection { address, weight, zone } = raw.value.0;
+        require(address.is_some(), "address", &raw.at, report);
+        let weight = weight.map_or(1, |weight| to_u32(bounded(&weight, WEIGHT, report)));
+        let zone = zone.map(|zone| zone.value.into());
+        let Some(address) = address.and_then(|address| address.parse(report, |text| pattern::host_port(text))) else {
+            continue;
+        };
+        if endpoints.iter().any(|known| known.address == address) {
+            report.problem(&raw.at, format!("{address} is given twice; `weight` gives an endpoint a larger share"));
+            continue;
+        }
+        endpoints.push(Endpoint { address, weight, zone });
+    }
+    endpoints
+}
+
+fn host_and_port(text: &str) -> Result<(Box<str>, u16), String> {
+    let address = pattern::host_port(text)?;
+    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host.into(), port.parse().ok()?)));
+    parts.ok_or_else(|| format!("{text:?} is not HOST:PORT, such as library.internal:50051"))
+}
+
+fn balancing(raw: LoadBalancing, report: &mut Report<'_>) -> Balancing {
+    let LoadBalancing { policy, hash_on, slow_start, panic_threshold, zone } = raw;
+    let mut balancing = Balancing::default();
+    let at = policy.as_ref().map(|policy| policy.at.clone());
+    if let Some(algorithm) = policy.and_then(|policy| choose(policy, &ALGORITHMS, report)) {
+        balancing.algorithm = algorithm;
+    }
+    let hashes = matches!(balancing.algorithm, Algorithm::RingHash | Algorithm::Maglev);
+    match (&hash_on, at) {
+        (Some(key), _) if !hashes => report.problem(&key.at, "`hash_on` goes with `policy: ring_hash` and `maglev`"),
+        (None, Some(at)) if hashes => {
+            report.problem(&at, "the policy needs `hash_on`, such as header:x-user or client_ip")
+        }
+        _ => {}
+    }
+    balancing.hash_on = hash_on.and_then(|key| key.parse(report, |text| self::hash_on(text)));
+    balancing.slow_start = slow_start.map(|span| bounded(&span, SLOW_START, report).0);
+    if let Some(percent) = panic_threshold {
+        balancing.panic_threshold = percent.value.0;
+    }
+    balancing.zone = zone.map(|zone| zone.value.into());
+    balancing
+}
+
+fn hash_on(text: &str) -> Result<HashOn, String> {
+    match text.split_once(':') {
+        Some(("header", name)) => HeaderName::from_bytes(name.as_bytes())
+            .map(HashOn::Header)
+            .map_err(|_| format!("{name:?} is not the name of a header")),
+        Some(("cookie", name)) if !name.is_empty() => Ok(HashOn::Cookie(name.into())),
+        None if text == "client_ip" => Ok(HashOn::ClientIp),
+        _ => Err(format!("{text:?} is nothing to go by; write header:NAME, cookie:NAME or client_ip")),
+    }
 }
 
 fn schema(raw: Located<Schema>, base: &Path, report: &mut Report<'_>) -> Option<SchemaSource> {
@@ -116,6 +239,16 @@ fn connections(raw: RawConnections, report: &mut Report<'_>) -> Connections {
 
 /// How many streams may wait for their clients without the connection running out of window.
 const READERS: u64 = 8;
+const ALGORITHMS: [(&str, Algorithm); 6] = [
+    ("peak_ewma", Algorithm::PeakEwma),
+    ("least_request", Algorithm::LeastRequest),
+    ("round_robin", Algorithm::RoundRobin),
+    ("random", Algorithm::Random),
+    ("ring_hash", Algorithm::RingHash),
+    ("maglev", Algorithm::Maglev),
+];
+const WEIGHT: RangeInclusive<u64> = 1..=1000;
+const SLOW_START: RangeInclusive<Span> = Span(Duration::from_secs(1))..=Span(Duration::from_mins(15));
 const PER_ENDPOINT: RangeInclusive<u64> = 1..=1024;
 const CONNECT_TIMEOUT: RangeInclusive<Span> = Span(Duration::from_millis(1))..=Span(Duration::from_mins(5));
 const DATA_FRAME_BUDGET: RangeInclusive<Size> = Size(64 << 10)..=Size(4 << 30);

@@ -20,7 +20,7 @@ fn one_upstream_is_enough() {
     assert!(!config.listeners[0].next_free_port);
     assert_eq!(config.admin, Some(DEFAULT_ADMIN));
     assert_eq!(&*config.upstreams[0].name, "library");
-    assert_eq!(&*config.upstreams[0].endpoints[0], "localhost:50051");
+    assert_eq!(&*config.upstreams[0].endpoints.fixed()[0].address, "localhost:50051");
     assert_eq!(config.upstreams[0].schema, SchemaSource::Reflection);
     assert_eq!(config.upstreams[0].connections, Connections::default());
     assert_eq!(config.serve, Serve { reflection: true, health: true });
@@ -94,7 +94,7 @@ upstreams:
     );
 
     let upstream = &loaded.expect("a right configuration").config.upstreams[0];
-    assert_eq!(upstream.endpoints.iter().map(|endpoint| &**endpoint).collect::<Vec<_>>(), ["example.com:1", "[::1]:2"]);
+    assert_eq!(upstream.endpoints.to_string(), "example.com:1, [::1]:2");
     assert_eq!(upstream.services, [ServicePattern::Prefix("a.b.".into()), ServicePattern::Exact("a.C".into())]);
     assert_eq!(upstream.authority.as_deref(), Some("internal:443"));
     let expected = Connections {

@@ -24,12 +24,14 @@ fn blocks(document: &str) -> Vec<(&str, &str)> {
 #[test]
 fn every_key_is_in_the_reference() {
     let reference = document("docs/configuration.md");
-    let sections: [(&str, &str, &[&str]); 21] = [
+    let sections: [(&str, &str, &[&str]); 23] = [
         ("## `listeners`", "", file::Listener::KEYS),
         ("### `listeners[].tls`", "", file::Tls::KEYS),
         ("### `listeners[].limits`", "", file::Limits::KEYS),
         ("## `admin`", "", file::Admin::KEYS),
         ("## `upstreams`", "", file::Upstream::KEYS),
+        ("### `upstreams[].load_balancing`", "", file::EndpointSection::KEYS),
+        ("### `upstreams[].load_balancing`", "", file::LoadBalancing::KEYS),
         ("### `upstreams[].schema`", "", file::Schema::KEYS),
         ("### `upstreams[].connections`", "", file::Connections::KEYS),
         ("## `http_rules`", "", file::HttpRule::KEYS),

@@ -350,7 +350,7 @@ fn unknown_keys_name_the_nearest() {
     ]);
     assert_upstream_refused(&[(
         "tls: {}",
-        "4:5: upstreams[0].tls: unknown key; known here: name, endpoints, schema, services, authority, connections",
+        "4:5: upstreams[0].tls: unknown key; known here: name, endpoints, dns, srv, endpoints_file, resolvers, load_balancing, schema, services, authority, connections",
     )]);
 }
 

@@ -24,7 +24,7 @@ use super::resolve::{self, Captures};
 use super::rest::{self, too_large};
 use super::timer::Timer;
 use super::worker::Worker;
-use super::{cors, date, reply as replies};
+use super::{cors, date, reply as replies, spread};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame;
@@ -100,10 +100,11 @@ fn open(call: &mut Call, mut parts: http_request::Parts, body: RequestBody, work
     let body = source(call, method, &found, &parts, &socket)?;
     let outgoing = Outgoing { path: prepared.path(found.method, worker), headers, body };
     let cluster = Rc::clone(prepared.cluster(method.upstream));
+    let pick = spread::pick(&cluster, call, &parts);
     call.forwarded();
     let sending = Box::pin(async move {
         let mut trail = forward::Trail::default();
-        let sent = forward::send(&cluster, outgoing, timer, &mut trail).await;
+        let sent = forward::send(&cluster, outgoing, pick, timer, &mut trail).await;
         (trail, sent)
     });
     Ok(Opened { headers: reply, socket, sending, plan: found.plan.reply.clone() })

@@ -1,0 +1,281 @@
+//! Which endpoint a call goes to. Pure: standings, loads and the time are arguments.
+//!
+//! | policy | a call goes to |
+//! |---|---|
+//! | peak EWMA | of two drawn by chance, the one that answers sooner, times the calls that it has |
+//! | least request | of two drawn by chance, the one with fewer calls |
+//! | round robin | each in turn |
+//! | random | one drawn by chance |
+//! | ring hash, Maglev | the one that the call's key belongs to |
+//!
+//! Weights count in all of them. Endpoints that cannot be used are passed over, unless so few can that the rest would be
+//! overrun: see [`Balancing::panic_threshold`]. Loads and times are those of one worker: two draws need no more than that.
+
+mod hash;
+mod latency;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use hash::hash;
+use hash::{Maglev, Ring};
+use latency::Latency;
+pub use standing::{Changes, Fault, Standing};
+
+use crate::config::balancing::{Algorithm, Balancing};
+
+/// What the balancer knows of one endpoint.
+#[derive(Debug)]
+pub struct Member {
+    weight: u32,
+    zone: Option<Arc<str>>,
+    standing: Arc<Standing>,
+    active: Cell<u32>,
+    latency: Latency,
+}
+
+impl Member {
+    /// An endpoint without calls; its weight is at least one.
+    pub fn new(weight: u32, zone: Option<Arc<str>>, standing: Arc<Standing>) -> Self {
+        Self { weight: weight.max(1), zone, standing, active: Cell::new(0), latency: Latency::default() }
+    }
+
+    /// Whether it has that weight and is in that zone.
+    pub fn is_at(&self, weight: u32, zone: Option<&Arc<str>>) -> bool {
+        self.weight == weight.max(1) && self.zone.as_ref() == zone
+    }
+
+    /// Its standing in the whole process.
+    pub fn standing(&self) -> &Arc<Standing> {
+        &self.standing
+    }
+
+    /// A call begins.
+    pub fn begin(&self) {
+        self.active.set(self.active.get() + 1);
+    }
+
+    /// A call ended.
+    pub fn end(&self) {
+        self.active.set(self.active.get().saturating_sub(1));
+    }
+
+    /// It answered, or failed to, after so long.
+    pub fn observe(&self, took: Duration, now: Instant) {
+        self.latency.observe(took, now);
+    }
+
+    /// What one more call costs it.
+    fn load(&self) -> f64 {
+        f64::from(self.active.get() + 1) / f64::from(self.weight)
+    }
+
+    /// The same in seconds. Of one that has not answered yet, the first answer is worth the risk and others wait for it.
+    fn cost(&self, now: Instant) -> f64 {
+        match self.latency.seconds(now) {
+            Some(seconds) => seconds * self.load(),
+            None if self.active.get() == 0 => 0.0,
+            None => f64::MAX,
+        }
+    }
+}
+
+/// Picks endpoints of one upstream for one worker.
+#[derive(Debug)]
+pub struct Balancer {
+    settings: Balancing,
+    table: Table,
+    next: Cell<u64>,
+    usable: RefCell<Usable>,
+}
+
+/// For policies that give a key its endpoint.
+#[derive(Debug)]
+enum Table {
+    None,
+    Ring(Ring),
+    Maglev(Maglev),
+}
+
+/// The endpoints that may be called, as of some count of [`Changes`].
+#[derive(Debug, Default)]
+struct Usable {
+    seen: Option<u64>,
+    indices: Vec<u32>,
+    /// Sums of weights up to each; empty when all weigh the same.
+    sums: Vec<u64>,
+    /// By index: whether it is among them.
+    flags: Vec<bool>,
+}
+
+impl Balancer {
+    /// A balancer over endpoints with these addresses, in the order of the members that [`Self::pick`] will be given.
+    pub fn new<'a>(settings: &Balancing, endpoints: impl ExactSizeIterator<Item = (&'a str, u32)> + Clone) -> Self {
+        let table = match settings.algorithm {
+            Algorithm::RingHash => Table::Ring(Ring::new(&endpoints)),
+            Algorithm::Maglev => Table::Maglev(Maglev::new(endpoints)),
+            Algorithm::PeakEwma | Algorithm::LeastRequest | Algorithm::RoundRobin | Algorithm::Random => Table::None,
+        };
+        // Workers and gateways do not begin with the same one.
+        let next = Cell::new(fastrand::u64(..) >> 32);
+        Self { settings: settings.clone(), table, next, usable: RefCell::default() }
+    }
+
+    /// The endpoint for a call, by its index; `None` when none can be used. `key` is what the call hashes to, where the
+    /// policy has a use for it; endpoints that were `tried` already are taken only if there is no other.
+    pub fn pick<M: AsRef<Member>>(
+        &self,
+        members: &[M],
+        changes: &Changes,
+        key: Option<u64>,
+        tried: &[usize],
+        now: Instant,
+    ) -> Option<usize> {
+        let usable = &mut *self.usable.borrow_mut();
+        let seen = changes.count();
+        if usable.seen != Some(seen) || usable.flags.len() != members.len() {
+            usable.find(&self.settings, members);
+            usable.seen = Some(seen);
+        }
+        let fresh = |index: &usize| !tried.contains(index);
+        if usable.indices.len() <= 1 || usable.indices.iter().all(|index| tried.contains(&(*index as usize))) {
+            return usable.indices.first().map(|index| *index as usize);
+        }
+        let candidate = |index: &usize| usable.flags.get(*index).is_some_and(|usable| *usable) && fresh(index);
+        // Enough to meet every endpoint of a table, or to find by chance one that was not tried.
+        let found = match (&self.table, key) {
+            (Table::Ring(ring), Some(key)) => ring.walk(key).find(candidate),
+            (Table::Maglev(table), Some(key)) => table.walk(key).take(WALK).find(candidate),
+            _ => {
+                let draw = || (0..WALK).map(|_| self.draw(usable, members, now)).find(fresh);
+                let better = |cost: &dyn Fn(&Member) -> f64| {
+                    let first = draw()?;
+                    let second = usable.other_than(first, self.draw(usable, members, now)).filter(fresh);
+                    let cost = |index: usize| cost(members[index].as_ref());
+                    second.filter(|second| cost(*second) < cost(first)).or(Some(first))
+                };
+                match self.settings.algorithm {
+                    // Further attempts of a call do not disturb the turn of others.
+                    Algorithm::RoundRobin if tried.is_empty() => Some(self.in_turn(usable, members, now)),
+                    Algorithm::LeastRequest => better(&|member| member.load()),
+                    Algorithm::PeakEwma => better(&|member| member.cost(now)),
+                    Algorithm::RoundRobin | Algorithm::Random | Algorithm::RingHash | Algorithm::Maglev => draw(),
+                }
+            }
+        };
+        found.or_else(|| usable.indices.iter().map(|index| *index as usize).find(fresh))
+    }
+
+    /// One by chance, by weight.
+    fn draw<M: AsRef<Member>>(&self, usable: &Usable, members: &[M], now: Instant) -> usize {
+        let mut index = usable.draw();
+        for _ in 0..SLOW_DRAWS {
+            if fastrand::f64() < self.warmth(members[index].as_ref(), now) {
+                break;
+            }
+            index = usable.draw();
+        }
+        index
+    }
+
+    /// The next in turn. Each is passed over in as many rounds as it is lighter than the heaviest: the static stride
+    /// scheduler of [gRFC A58](https://github.com/grpc/proposal/blob/master/A58-client-side-weighted-round-robin-lb-policy.md).
+    fn in_turn<M: AsRef<Member>>(&self, usable: &Usable, members: &[M], now: Instant) -> usize {
+        let count = usable.indices.len() as u64;
+        let heaviest = usable.indices.iter().map(|index| members[*index as usize].as_ref().weight).max();
+        let heaviest = u64::from(heaviest.unwrap_or(1));
+        for _ in 0..count * TURNS {
+            let turn = self.next.get();
+            self.next.set(turn.wrapping_add(1));
+            let (place, round) = (turn % count, turn / count);
+            let index = usable.indices[usize::try_from(place).unwrap_or(0)] as usize;
+            let member = members[index].as_ref();
+            // Lighter ones begin at different rounds, so that they do not come together.
+            let reached = u64::from(member.weight) * round.wrapping_add(place);
+            let due = usable.sums.is_empty() || reached % heaviest < u64::from(member.weight);
+            if due && fastrand::f64() < self.warmth(member, now) {
+                return index;
+            }
+        }
+        usable.draw()
+    }
+
+    /// Which part of its share an endpoint gets that has not been usable for long.
+    fn warmth(&self, member: &Member, now: Instant) -> f64 {
+        match self.settings.slow_start {
+            None => 1.0,
+            Some(window) => {
+                let passed = member.standing.usable_for(now).as_secs_f64() / window.as_secs_f64();
+                passed.clamp(COLD, 1.0)
+            }
+        }
+    }
+}
+
+impl Usable {
+    fn find<M: AsRef<Member>>(&mut self, settings: &Balancing, members: &[M]) {
+        let usable = |member: &M| member.as_ref().standing.is_usable();
+        let near = |member: &M| settings.zone.is_some() && member.as_ref().zone == settings.zone;
+        let count = members.iter().filter(|member| usable(member)).count();
+        // None at all is said at once; a few would be overrun by the calls of the rest, of which some may work.
+        let panics = count > 0 && count * 100 < usize::from(settings.panic_threshold) * members.len();
+        let (here, usable_here) = members
+            .iter()
+            .filter(|member| near(member))
+            .fold((0_usize, 0_usize), |(all, good), member| (all + 1, good + usize::from(usable(member))));
+        let stays = !panics && usable_here > 0 && usable_here * 100 >= NEAR_ENOUGH * here;
+        self.flags = members.iter().map(|member| (panics || usable(member)) && (!stays || near(member))).collect();
+        self.indices = (0..).zip(&self.flags).filter_map(|(index, usable)| usable.then_some(index)).collect();
+        let weights = self.indices.iter().map(|index| members[*index as usize].as_ref().weight);
+        self.sums = weights
+            .scan(0, |sum, weight| {
+                *sum += u64::from(weight);
+                Some(*sum)
+            })
+            .collect();
+        if self.sums.last().copied().unwrap_or(0) == self.sums.len() as u64 * self.sums.first().copied().unwrap_or(0)
+            && self.sums.windows(2).all(|pair| pair[1] - pair[0] == self.sums[0])
+        {
+            self.sums = Vec::new();
+        }
+    }
+
+    /// A drawn endpoint if it is not the first one, else any other.
+    fn other_than(&self, first: usize, drawn: usize) -> Option<usize> {
+        if drawn != first {
+            return Some(drawn);
+        }
+        let place = self.indices.iter().position(|index| *index as usize == first)?;
+        let others = self.indices.len().checked_sub(1).filter(|others| *others > 0)?;
+        let index = self.indices.get((place + 1 + fastrand::usize(..others)) % self.indices.len())?;
+        Some(*index as usize)
+    }
+
+    fn draw(&self) -> usize {
+        let place = match self.sums.last() {
+            None => fastrand::usize(..self.indices.len().max(1)),
+            Some(total) => {
+                let point = fastrand::u64(..*total);
+                self.sums.partition_point(|sum| *sum <= point)
+            }
+        };
+        self.indices.get(place).map_or(0, |index| *index as usize)
+    }
+}
+
+/// Steps to find an endpoint by before all are looked at.
+const WALK: usize = 64;
+/// Draws that slow start may refuse.
+const SLOW_DRAWS: usize = 4;
+/// Rounds in which round robin finds an endpoint whatever the weights; then chance decides.
+const TURNS: u64 = 128;
+/// The least part of its share that an endpoint in slow start gets.
+const COLD: f64 = 0.1;
+/// The part of a zone's endpoints that must be usable for calls to stay in it, in percent.
+const NEAR_ENOUGH: usize = 70;

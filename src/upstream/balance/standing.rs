@@ -1,0 +1,85 @@
+//! Whether an endpoint may be called, as the whole process knows it.
+//!
+//! Health checks and outlier detection write it, every worker's balancer reads it. It changes seldom and is read on each
+//! call, so that what is read is one counter per upstream: [`Changes`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Counts what happened to the standings of one upstream.
+#[derive(Debug, Default)]
+pub struct Changes(AtomicU64);
+
+impl Changes {
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// One more.
+    pub fn note(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// What is known of one endpoint.
+#[derive(Debug)]
+pub struct Standing {
+    changes: Arc<Changes>,
+    state: AtomicU8,
+    born: Instant,
+    /// When it became usable, in milliseconds after it was born.
+    usable_since: AtomicU64,
+}
+
+/// Reasons for which an endpoint is not called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fault {
+    /// Its health check fails, or has not passed yet.
+    Unhealthy = 1,
+    /// Its calls fail.
+    Ejected = 2,
+}
+
+impl Standing {
+    /// An endpoint without faults, new at `now`.
+    pub fn new(changes: Arc<Changes>, now: Instant) -> Self {
+        Self { changes, state: AtomicU8::new(0), born: now, usable_since: AtomicU64::new(0) }
+    }
+
+    /// Whether it may be called.
+    pub fn is_usable(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether it has this fault.
+    pub fn has(&self, fault: Fault) -> bool {
+        self.state.load(Ordering::Relaxed) & fault as u8 != 0
+    }
+
+    /// Notes that it has a fault, or has it no more. Returns whether that is news.
+    pub fn set(&self, fault: Fault, has: bool, now: Instant) -> bool {
+        let bit = fault as u8;
+        let before =
+            if has { self.state.fetch_or(bit, Ordering::AcqRel) } else { self.state.fetch_and(!bit, Ordering::AcqRel) };
+        let news = (before & bit != 0) != has;
+        if news && !has && before == bit {
+            let since = now.saturating_duration_since(self.born).as_millis();
+            self.usable_since.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        if news {
+            self.changes.note();
+        }
+        news
+    }
+
+    /// For how long it has been usable without a break.
+    pub fn usable_for(&self, now: Instant) -> Duration {
+        let since = self.born + Duration::from_millis(self.usable_since.load(Ordering::Relaxed));
+        now.saturating_duration_since(since)
+    }
+}

@@ -1,0 +1,152 @@
+//! Endpoints that are found: in a file that changes, in DNS, and by what a call hashes to.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr as _;
+use std::sync::{Arc, Mutex};
+
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::rdata::{A, SRV};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use tokio::net::UdpSocket;
+
+use crate::support::backend::pb::SayRequest;
+use crate::support::backend::{self, Backend};
+use crate::support::gateway::TestGateway;
+use crate::support::grpc::{Raw, SAY, framed, soon};
+
+/// A gateway with one worker over an upstream that is found as `keys` say.
+async fn found_by(keys: &str) -> (TestGateway, Raw) {
+    let set = concat!(env!("OUT_DIR"), "/test/echo.binpb");
+    let yaml =
+        format!("workers: 1\nupstreams: [ {{ name: echo, {keys}, schema: {{ descriptor_set: \"{set}\" }} }} ]\n");
+    let gateway = TestGateway::start(&yaml).await;
+    let client = Raw::connect(gateway.address).await;
+    (gateway, client)
+}
+
+async fn code(client: &mut Raw, headers: &[(&'static str, &str)]) -> u32 {
+    soon(client.call(SAY, headers, framed(&SayRequest::default()))).await.code()
+}
+
+/// Calls until the backend had one of them.
+async fn call_until_reached(client: &mut Raw, backend: &Backend) {
+    let before = backend.tally.counts().started;
+    soon(async {
+        while backend.tally.counts().started == before {
+            code(client, &[]).await;
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// A name server with these services and addresses, each for one second.
+async fn name_server(records: Arc<Mutex<Vec<(RecordType, RData)>>>) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = socket.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 4096];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
+            let question = Message::from_vec(&buffer[..length]).expect("a question");
+            let query = question.queries.first().cloned().expect("it asks for something");
+            let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+            answer.add_query(query.clone());
+            let records = records.lock().expect("nobody panicked").clone();
+            if records.is_empty() {
+                answer.metadata.response_code = ResponseCode::ServFail;
+            }
+            for (_, data) in records.into_iter().filter(|(kind, _)| *kind == query.query_type()) {
+                answer.add_answer(Record::from_rdata(query.name().clone(), 1, data));
+            }
+            socket.send_to(&answer.to_vec().expect("an answer"), client).await.ok();
+        }
+    });
+    address
+}
+
+fn service(backend: &Backend, priority: u16) -> (RecordType, RData) {
+    let target = Name::from_str("localhost.").expect("a name");
+    (RecordType::SRV, RData::SRV(SRV::new(priority, 1, backend.address.port(), target)))
+}
+
+#[tokio::test]
+async fn endpoints_in_a_file_are_followed_and_what_was_there_stays_when_it_is_wrong() {
+    let (first, second) = (backend::start().await, backend::start().await);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let mut write = |text: &str| {
+        file.as_file_mut().set_len(0).unwrap();
+        std::io::Seek::rewind(file.as_file_mut()).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file.path().to_owned()
+    };
+    let path = write(&format!("endpoints: [\"{}\"]", first.address));
+    let (_gateway, mut client) = found_by(&format!("endpoints_file: {}", path.display())).await;
+
+    assert_eq!(code(&mut client, &[]).await, 0);
+    assert_eq!(first.tally.counts().started, 1);
+    write("endpoints: [nonsense");
+    assert_eq!(code(&mut client, &[]).await, 0);
+    write(&format!("endpoints: [{{ address: \"{}\", weight: 3 }}]", second.address));
+    call_until_reached(&mut client, &second).await;
+    let before = first.tally.counts().started;
+    for _ in 0..10 {
+        assert_eq!(code(&mut client, &[]).await, 0);
+    }
+    assert_eq!(first.tally.counts().started, before);
+}
+
+#[tokio::test]
+async fn services_of_a_name_are_followed_and_kept_while_the_name_server_fails() {
+    let (first, second, spare) = (backend::start().await, backend::start().await, backend::start().await);
+    let records = Arc::new(Mutex::new(vec![service(&first, 1), service(&spare, 2)]));
+    let server = name_server(Arc::clone(&records)).await;
+    let (_gateway, mut client) = found_by(&format!("srv: _grpc._tcp.test, resolvers: [\"{server}\"]")).await;
+
+    call_until_reached(&mut client, &first).await;
+    *records.lock().unwrap() = vec![service(&second, 1), service(&spare, 2)];
+    call_until_reached(&mut client, &second).await;
+    records.lock().unwrap().clear();
+    for _ in 0..10 {
+        assert_eq!(code(&mut client, &[]).await, 0);
+    }
+    assert_eq!(spare.tally.counts().started, 0);
+}
+
+#[tokio::test]
+async fn addresses_of_a_name_are_endpoints_and_a_name_without_any_says_so() {
+    let backend = backend::start().await;
+    let IpAddr::V4(ip) = backend.address.ip() else { panic!("backends listen on IPv4") };
+    let records = Arc::new(Mutex::new(Vec::new()));
+    let server = name_server(Arc::clone(&records)).await;
+    let keys = format!("dns: \"backend.test:{}\", resolvers: [\"{server}\"]", backend.address.port());
+    let (_gateway, mut client) = found_by(&keys).await;
+
+    let answer = soon(client.call(SAY, &[], framed(&SayRequest::default()))).await;
+    assert_eq!(answer.code(), 14);
+    *records.lock().unwrap() = vec![(RecordType::A, RData::A(A(ip)))];
+    call_until_reached(&mut client, &backend).await;
+}
+
+#[tokio::test]
+async fn calls_with_the_same_key_go_to_the_same_endpoint() {
+    let backends = [backend::start().await, backend::start().await, backend::start().await];
+    let list = backends.each_ref().map(|backend| format!("\"{}\"", backend.address)).join(", ");
+    for policy in ["ring_hash", "maglev"] {
+        let keys = format!("endpoints: [{list}], load_balancing: {{ policy: {policy}, hash_on: \"header:x-user\" }}");
+        let (_gateway, mut client) = found_by(&keys).await;
+        let mut owners = HashSet::new();
+        for user in ["ada", "bo", "cy", "di", "eve", "flo", "gus", "hal", "ida", "jo", "kim", "lou"] {
+            let before = backends.each_ref().map(|backend| backend.tally.counts().started);
+            for _ in 0..3 {
+                assert_eq!(code(&mut client, &[("x-user", user)]).await, 0);
+            }
+            let calls: Vec<_> =
+                backends.iter().zip(before).map(|(backend, before)| backend.tally.counts().started - before).collect();
+            let owner = calls.iter().position(|calls| *calls == 3);
+            owners.insert(owner.unwrap_or_else(|| panic!("{policy} {user} {calls:?}")));
+        }
+        assert!(owners.len() > 1, "{policy}: twelve users share one endpoint");
+    }
+}
