@@ -76,7 +76,7 @@ section! {
         endpoints_file: String,
         resolvers: List<String>,
         load_balancing: LoadBalancing,
-        schema: Schema,
+        schema: Clearable<Schema>,
         services: List<String>,
         authority: String,
         connections: Connections,
@@ -125,7 +125,7 @@ section! {
 }
 
 section! {
-    /// Where descriptors come from; exactly one of `reflection`, `descriptor_set` and `proto`.
+    /// Where descriptors come from; `none`, or exactly one of `reflection`, `descriptor_set` and `proto`.
     Schema {
         reflection: Marker,
         descriptor_set: String,

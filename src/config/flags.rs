@@ -50,7 +50,7 @@ impl Config {
             }
         }
         match schema {
-            SchemaSource::Reflection => {}
+            SchemaSource::Reflection | SchemaSource::None => {}
             SchemaSource::DescriptorSet(file) => {
                 no_file(file).into_iter().for_each(|message| problem("--descriptor-set", message));
             }

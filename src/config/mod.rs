@@ -201,6 +201,8 @@ pub enum SchemaSource {
         /// Import folders, in order; never empty, see [`SchemaSource::proto`].
         include: Vec<PathBuf>,
     },
+    /// Nowhere: it serves no calls, the gateway asks it on its own account.
+    None,
 }
 
 /// `pkg.Service`, `pkg.*` (everything below the package) or `*`.
@@ -210,6 +212,13 @@ pub enum ServicePattern {
     Exact(Box<str>),
     /// Every service whose full name starts with this prefix, which ends in a dot; empty for `*`.
     Prefix(Box<str>),
+}
+
+impl Upstream {
+    /// Whether clients may call it; others are only asked by the gateway itself.
+    pub fn serves(&self) -> bool {
+        self.schema != SchemaSource::None
+    }
 }
 
 impl SchemaSource {

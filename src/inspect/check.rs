@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::cli::Exit;
-use crate::config::{Loaded, MethodPattern, SchemaSource, ServicePattern};
+use crate::config::{self, Loaded, MethodPattern, SchemaSource, ServicePattern};
 use crate::schema::http_rule::Rules;
 use crate::snapshot::{Notice, NoticeKind, SchemaState, Snapshot, Upstream};
 
@@ -59,8 +59,13 @@ pub(super) fn notice_line(notice: &Notice) -> String {
 }
 
 fn upstream_line(snapshot: &Snapshot, index: usize, upstream: &Upstream) -> String {
+    if !upstream.config.serves() {
+        let config::Upstream { name, endpoints, .. } = &upstream.config;
+        return format!("upstream {name} at {endpoints}: no schema, asked by the gateway alone\n");
+    }
     let source = match &upstream.config.schema {
         SchemaSource::Reflection => "reflection".to_owned(),
+        SchemaSource::None => "nowhere".to_owned(),
         SchemaSource::DescriptorSet(path) => path.display().to_string(),
         SchemaSource::Proto { files, include: _ } => {
             files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")

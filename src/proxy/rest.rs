@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
+use h2::RecvStream;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
@@ -13,7 +14,7 @@ use super::body::ReplyBody;
 use super::call::{Call, Trailers};
 use super::exchange::{reply_frame_error, several_replies};
 use super::forward::{self, Incoming, Outgoing};
-use super::pump::Source;
+use super::pump::{Pump, Source};
 use super::reply;
 use super::timer::Timer;
 use super::{coding, compression};
@@ -233,11 +234,35 @@ pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<O
         return Err(no_message(upstream));
     }
     let limit = call.settings().max_response_message;
+    let read = read_one(upstream, limit, &mut body, &mut pump, &mut timer).await;
+    call.trail.request_bytes = pump.bytes().unwrap_or(call.trail.request_bytes);
+    let (message, trailers) = read?;
+    drop(lease);
+    call.replied();
+    let upstream = call.upstream_name();
+    forward::trailers_status(upstream, &trailers, &timer)
+        .map_err(|error| error.with_initial_metadata(&head.headers))?;
+    let message = message?.ok_or_else(|| no_message(upstream))?;
+    Ok(One { initial: head.headers, message, trailers })
+}
+
+/// Reads a reply to its end, while what is left of the request goes out. Whether its message is whole counts only when its
+/// trailers say OK.
+///
+/// # Errors
+/// It broke off, has several messages, or took too long.
+pub(super) async fn read_one(
+    upstream: &str,
+    limit: usize,
+    body: &mut RecvStream,
+    pump: &mut Pump,
+    timer: &mut Timer,
+) -> Result<(Result<Option<Message>, Error>, HeaderMap), Error> {
     let mut messages = Messages::new(limit);
     let mut only = None;
     let trailers = poll_fn(|cx| {
         // A reply may begin before the whole request was sent.
-        if let Poll::Ready(Err(error)) = pump.poll_touching(&mut timer, cx) {
+        if let Poll::Ready(Err(error)) = pump.poll_touching(timer, cx) {
             return Poll::Ready(Err(error));
         }
         loop {
@@ -251,27 +276,18 @@ pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<O
                         }
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(forward::broken(upstream, &error, &timer))),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(forward::broken(upstream, &error, timer))),
                 Poll::Ready(None) => match body.poll_trailers(cx) {
                     Poll::Ready(Ok(trailers)) => return Poll::Ready(Ok(trailers.unwrap_or_default())),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(forward::broken(upstream, &error, &timer))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(forward::broken(upstream, &error, timer))),
                     Poll::Pending => return timer.poll(cx).map(Err),
                 },
                 Poll::Pending => return timer.poll(cx).map(Err),
             }
         }
-    })
-    .await;
-    call.trail.request_bytes = pump.bytes().unwrap_or(call.trail.request_bytes);
-    let trailers = trailers?;
-    drop(lease);
-    call.replied();
-    let upstream = call.upstream_name();
-    forward::trailers_status(upstream, &trailers, &timer)
-        .map_err(|error| error.with_initial_metadata(&head.headers))?;
-    messages.finish().map_err(reply_frame_error)?;
-    let message = only.ok_or_else(|| no_message(upstream))?;
-    Ok(One { initial: head.headers, message, trailers })
+    });
+    let trailers = trailers.await?;
+    Ok((messages.finish().map(|()| only).map_err(reply_frame_error), trailers))
 }
 
 /// Whether a reply of that status has a body: RFC 9110 §15.3.5, §15.3.6 and §15.4.5.
@@ -286,7 +302,7 @@ pub(super) fn compressed(upstream: &str) -> Error {
     )
 }
 
-fn no_message(upstream: &str) -> Error {
+pub(super) fn no_message(upstream: &str) -> Error {
     Error::new(Reason::UpstreamProtocol, format!("upstream {upstream} answered OK without a reply message"))
 }
 

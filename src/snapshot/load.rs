@@ -38,6 +38,7 @@ pub fn from_files(config: &Config) -> Result<Vec<SchemaState>, Vec<String>> {
                 schemas.push(SchemaState::Missing("its reflection has not answered yet".into()));
                 continue;
             }
+            SchemaSource::None => Ok(Schema::from_files(Vec::new())),
             SchemaSource::DescriptorSet(path) => source::load_descriptor_set(path),
             SchemaSource::Proto { files, include } => source::compile(files, include),
         };
@@ -157,7 +158,7 @@ pub fn report(snapshot: &Snapshot, upstream: Option<usize>) {
     for (index, upstream) in
         snapshot.upstreams.iter().enumerate().filter(|(index, _)| upstream.is_none_or(|only| only == *index))
     {
-        if upstream.schema.schema().is_some() {
+        if upstream.schema.schema().is_some() && upstream.config.serves() {
             let methods = snapshot.methods.iter().filter(|method| method.upstream == index).count();
             tracing::info!(upstream = %upstream.config.name, methods, "schema loaded");
         }

@@ -169,10 +169,12 @@ impl Snapshot {
         }
         let Some(service) = service_of(path) else { return Known::Nobody };
         let named = |upstream: &Upstream| upstream.config.services.iter().any(|pattern| pattern.matches(service));
-        let mut meant = self.upstreams.iter().enumerate().filter(|(_, upstream)| named(upstream));
-        match (meant.next(), meant.next(), &*self.upstreams) {
-            (Some((index, _)), None, _) => Known::Upstream(index),
-            (None, _, [only]) if only.config.services.is_empty() => Known::Upstream(0),
+        let serving = || self.upstreams.iter().enumerate().filter(|(_, upstream)| upstream.config.serves());
+        let mut meant = serving().filter(|(_, upstream)| named(upstream));
+        let mut all = serving();
+        match (meant.next(), meant.next(), all.next(), all.next()) {
+            (Some((index, _)), None, ..) => Known::Upstream(index),
+            (None, _, Some((index, only)), None) if only.config.services.is_empty() => Known::Upstream(index),
             _ => Known::Nobody,
         }
     }

@@ -17,7 +17,7 @@ use crate::config::file::{
 };
 use crate::config::pattern;
 use crate::config::problem::Place;
-use crate::config::read::{List, Located, Report};
+use crate::config::read::{Clearable, List, Located, Report};
 use crate::config::units::{Size, Span};
 use crate::config::{Connections, SchemaSource, Upstream};
 
@@ -66,6 +66,9 @@ fn upstream(raw: Located<RawUpstream>, base: &Path, report: &mut Report<'_>) -> 
     let endpoints = found.resolve(base, &raw.at, report);
     let balancing = balancing(value(load_balancing), report);
     let schema = schema.map_or(Some(SchemaSource::Reflection), |schema| self::schema(schema, base, report));
+    if let Some(services) = services.as_ref().filter(|_| schema == Some(SchemaSource::None)) {
+        report.problem(&services.at, "an upstream with `schema: none` serves no calls");
+    }
     let services = each(services, report, |text| text.parse());
     let authority = authority.and_then(|authority| authority.parse(report, |text| pattern::authority(text)));
     let connections = self::connections(value(connections), report);
@@ -178,8 +181,11 @@ fn hash_on(text: &str) -> Result<HashOn, String> {
     }
 }
 
-fn schema(raw: Located<Schema>, base: &Path, report: &mut Report<'_>) -> Option<SchemaSource> {
-    let Schema { reflection, descriptor_set, proto, include } = raw.value;
+fn schema(raw: Located<Clearable<Schema>>, base: &Path, report: &mut Report<'_>) -> Option<SchemaSource> {
+    let Schema { reflection, descriptor_set, proto, include } = match raw.value {
+        Clearable::None => return Some(SchemaSource::None),
+        Clearable::Some(schema) => schema,
+    };
     if proto.is_none()
         && let Some(include) = &include
     {

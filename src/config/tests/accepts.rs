@@ -117,6 +117,8 @@ fn schema_sources_are_found_beside_the_file() {
     let file = folder.join("inventory.proto");
 
     assert_eq!(source("reflection: {}"), SchemaSource::Reflection);
+    let text = "upstreams: [{ name: a, endpoints: [\"a:1\"], schema: none }]";
+    assert!(!load(text).expect("a right configuration").config.upstreams[0].serves());
     assert_eq!(source("descriptor_set: inventory.proto"), SchemaSource::DescriptorSet(file.clone()));
     assert_eq!(
         source("proto: [inventory.proto]"),

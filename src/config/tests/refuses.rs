@@ -117,6 +117,10 @@ fn limits_out_of_range() {
             "1:54: policies[0].limits.response_message: 2GiB is out of range; allowed are 1B to 1GiB",
         ),
     ]);
+    assert_upstream_refused(&[(
+        "schema: none\n    services: [\"a.*\"]",
+        "5:15: upstreams[0].services: an upstream with `schema: none` serves no calls",
+    )]);
     assert_upstream_refused(&[
         (
             "connections: { max_per_endpoint: 0 }",
