@@ -48,7 +48,7 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
     let serving = control.spawn(demo::start(listener, async move {
         ended.await.ok();
     }));
-    let mut config = Config::from_flags(&[service.to_string()], &SchemaSource::Reflection)
+    let mut config = Config::from_flags(&[service.to_string()], &SchemaSource::Reflection, None)
         .map_err(|errors| Exit::Wrong(errors.to_string()))?;
     config.apply(&demo.overrides).map_err(|message| Exit::Usage(format!("error: {message}")))?;
     // An address that somebody asked for is that one or none.

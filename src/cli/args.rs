@@ -58,9 +58,13 @@ pub(super) struct Source {
     /// Configuration file
     #[arg(long, value_name = "FILE", group = "services")]
     pub(super) config: Option<PathBuf>,
-    /// A gRPC server in clear text; it is asked for its schema by reflection unless one is given (repeatable)
+    /// A gRPC server, with TLS as https://HOST:PORT; it is asked for its schema by reflection unless one is given
+    /// (repeatable)
     #[arg(long, value_name = "HOST:PORT", value_parser = upstream, group = "services", conflicts_with = "config")]
     pub(super) upstream: Vec<String>,
+    /// Certificate authorities (PEM) of servers with TLS, in place of those of the system
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    pub(super) upstream_ca: Option<PathBuf>,
     /// Schema: an encoded FileDescriptorSet, as `protoc --include_imports -o` or `buf build -o` write it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "proto"])]
     pub(super) descriptor_set: Option<PathBuf>,
@@ -133,7 +137,7 @@ pub(super) enum Level {
 }
 
 fn upstream(text: &str) -> Result<String, String> {
-    pattern::host_port(text).map(|_| text.to_owned())
+    pattern::upstream_target(text).map(|_| text.to_owned())
 }
 
 fn admin(text: &str) -> Result<Admin, String> {
@@ -185,6 +189,7 @@ Examples:
   portico run --upstream localhost:50051 --descriptor-set api.binpb
   portico run --upstream localhost:50051 --proto api.proto --include protos --listen 0.0.0.0:8080
   portico run --upstream orders:50051 --upstream users:50051
+  portico run --upstream https://orders.example.com
   portico run --config portico.yaml --log-format json";
 
 const EXPLAIN_EXAMPLES: &str = "\

@@ -152,7 +152,8 @@ impl Source {
             let message = "error: --descriptor-set and --proto describe one --upstream; several take a --config file";
             return Err(Exit::Usage(message.to_owned()));
         }
-        let config = Config::from_flags(&self.upstream, &schema).map_err(|errors| Exit::Wrong(errors.to_string()))?;
+        let config = Config::from_flags(&self.upstream, &schema, self.upstream_ca.as_deref())
+            .map_err(|errors| Exit::Wrong(errors.to_string()))?;
         Ok(Loaded { config, warnings: Vec::new() })
     }
 }

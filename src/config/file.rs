@@ -79,7 +79,18 @@ section! {
         schema: Clearable<Schema>,
         services: List<String>,
         authority: String,
+        tls: UpstreamTls,
         connections: Connections,
+    }
+}
+
+section! {
+    /// TLS towards an upstream.
+    UpstreamTls {
+        ca: String,
+        server_name: String,
+        certificate: String,
+        key: String,
     }
 }
 

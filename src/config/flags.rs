@@ -1,12 +1,14 @@
 //! A configuration without a file: what the command line can say.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::balancing::Balancing;
 use super::endpoints::{Endpoint, Endpoints};
 use super::problem::{Errors, Place, Problem};
 use super::resolve::no_file;
+use super::tls::{ClientFiles, ClientTls};
 use super::{
     AccessLog, Config, Connections, DEFAULT_ADMIN, DEFAULT_LISTEN, Listener, LogFormat, MethodSettings, SchemaSource,
     Serve, Telemetry, Upstream, pattern,
@@ -26,12 +28,14 @@ pub struct Overrides {
 }
 
 impl Config {
-    /// One upstream per `HOST:PORT`, each named after it, all with the same source of descriptors; everything else
-    /// at its default.
+    /// One upstream per `HOST:PORT` or `https://HOST:PORT`, each named after its address, all with the same source of
+    /// descriptors; everything else at its default. `ca` holds the authorities of those that speak TLS, in place of the
+    /// system's.
     ///
     /// # Errors
-    /// No upstream, one that is not `HOST:PORT` or given twice, or a file or folder of the schema that does not exist.
-    pub fn from_flags(upstreams: &[String], schema: &SchemaSource) -> Result<Self, Errors> {
+    /// No upstream, one that is no address or given twice, a file or folder of the schema that does not exist, or
+    /// authorities that cannot be used.
+    pub fn from_flags(upstreams: &[String], schema: &SchemaSource, ca: Option<&Path>) -> Result<Self, Errors> {
         let mut problems = Vec::new();
         let mut problem = |flag: &str, message: String| {
             problems.push(Problem::new(Place { path: flag.to_owned(), position: None }, message));
@@ -41,13 +45,22 @@ impl Config {
             problem("--upstream", "at least one is needed".to_owned());
         }
         for text in upstreams {
-            match pattern::host_port(text) {
-                Ok(endpoint) if resolved.iter().any(|upstream| upstream.name == endpoint) => {
+            match pattern::upstream_target(text) {
+                Ok((endpoint, _)) if resolved.iter().any(|upstream| upstream.name == endpoint) => {
                     problem("--upstream", format!("{text:?} is given twice"));
                 }
-                Ok(endpoint) => resolved.push(Upstream::at(endpoint, schema.clone())),
+                Ok((endpoint, false)) => resolved.push(Upstream::at(endpoint, schema.clone())),
+                Ok((endpoint, true)) => match ClientTls::read(ClientFiles { ca, ..ClientFiles::default() }) {
+                    Ok((tls, _)) => {
+                        resolved.push(Upstream { tls: Some(tls), ..Upstream::at(endpoint, schema.clone()) })
+                    }
+                    Err(bad) => problem("--upstream-ca", bad.message().to_owned()),
+                },
                 Err(message) => problem("--upstream", message),
             }
+        }
+        if ca.is_some() && !upstreams.iter().any(|text| text.starts_with("https://")) {
+            problem("--upstream-ca", "goes with an --upstream that begins with https://".to_owned());
         }
         match schema {
             SchemaSource::Reflection | SchemaSource::None => {}
@@ -149,6 +162,7 @@ impl Upstream {
             schema,
             services: Vec::new(),
             authority: None,
+            tls: None,
             connections: Connections::default(),
         }
     }

@@ -33,7 +33,7 @@ use self::cors::Cors;
 use self::endpoints::Endpoints;
 use self::problem::{Errors, Place, Problem};
 use self::read::{Read, Report};
-use self::tls::Tls;
+use self::tls::{ClientTls, Tls};
 use crate::encoding::Encoding;
 
 /// A configuration that was read without an error.
@@ -181,8 +181,10 @@ pub struct Upstream {
     pub schema: SchemaSource,
     /// Services it owns; empty means all that its schema declares.
     pub services: Vec<ServicePattern>,
-    /// `:authority` sent to it; by default that of the endpoint.
+    /// `:authority` sent to it; see [`Upstream::authority_of`].
     pub authority: Option<Arc<str>>,
+    /// Clear text without it.
+    pub tls: Option<ClientTls>,
     /// Bounds on its connections.
     pub connections: Connections,
 }
@@ -499,6 +501,17 @@ impl Listener {
     /// What a URL of the listener begins with.
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
+impl Upstream {
+    /// `:authority` of calls to an endpoint: as configured, else the name that was looked up, else its address.
+    pub fn authority_of(&self, endpoint: &Arc<str>) -> Arc<str> {
+        match (&self.authority, &self.endpoints) {
+            (Some(authority), _) => Arc::clone(authority),
+            (None, Endpoints::Dns { host, port, .. }) => format!("{host}:{port}").into(),
+            (None, Endpoints::Fixed(_) | Endpoints::Srv { .. } | Endpoints::File(_)) => Arc::clone(endpoint),
+        }
     }
 }
 

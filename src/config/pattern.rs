@@ -90,6 +90,19 @@ pub(crate) fn host_port(text: &str) -> Result<Arc<str>, String> {
     }
 }
 
+/// A server on the command line: `HOST:PORT`, or the same as a URL, of which `https` stands for TLS and has a port of its own.
+/// Returns the address and whether it is TLS.
+pub(crate) fn upstream_target(text: &str) -> Result<(Arc<str>, bool), String> {
+    let Some(rest) = text.strip_prefix("https://") else {
+        let rest = text.strip_prefix("http://").map_or(text, |rest| rest.trim_end_matches('/'));
+        return host_port(rest).map(|address| (address, false));
+    };
+    let rest = rest.trim_end_matches('/');
+    let has_port = rest.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+    let address = if has_port { host_port(rest) } else { host_port(&format!("{rest}:443")) };
+    address.map(|address| (address, true))
+}
+
 /// What to send as `:authority`: a host, with or without a port.
 pub(crate) fn authority(text: &str) -> Result<Arc<str>, String> {
     match text.parse::<Authority>() {
@@ -192,6 +205,23 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(host_port(text), Err(expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn servers_on_the_command_line_may_be_urls() {
+        for (text, address, tls) in [
+            ("localhost:50051", "localhost:50051", false),
+            ("http://localhost:50051/", "localhost:50051", false),
+            ("https://api.example.com:8443", "api.example.com:8443", true),
+            ("https://api.example.com/", "api.example.com:443", true),
+            ("https://[::1]", "[::1]:443", true),
+            ("https://[::1]:1", "[::1]:1", true),
+        ] {
+            assert_eq!(upstream_target(text), Ok((address.into(), tls)), "{text}");
+        }
+        for text in ["https://", "https://a:0", "ftp://a:1", "http://a", "https://a/b"] {
+            assert!(upstream_target(text).is_err(), "{text}");
         }
     }
 

@@ -7,6 +7,7 @@ mod cors;
 mod listener;
 mod method;
 mod rule;
+mod tls;
 pub(super) mod upstream;
 
 use std::fmt::Display;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use h2::{Reason as H2Reason, RecvStream};
 use http::header::CONTENT_TYPE;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
 
 use super::pump::{Pump, Source};
@@ -20,7 +20,7 @@ use crate::error::{Error, Reason};
 use crate::grpc;
 use crate::grpc::status::{self, Code};
 use crate::grpc::timeout;
-use crate::upstream::{Cluster, Lease, Pick};
+use crate::upstream::{Cluster, Endpoint, Lease, Pick};
 
 /// Attempts of one call, the first included.
 const ATTEMPTS: u32 = 3;
@@ -74,7 +74,7 @@ pub(crate) async fn send(
         let lease = within(&mut timer, cluster.acquire(&mut pick))
             .await?
             .map_err(|unreachable| Error::new(Reason::UpstreamUnreachable, unreachable.to_string()))?;
-        let request = head(&path, lease.endpoint().authority(), &headers, timer.left()?);
+        let request = head(&path, lease.endpoint(), &headers, timer.left()?);
         let (reply, stream) = match lease.send(request, false) {
             Ok(opened) => opened,
             Err(_) if !attempts.is_empty() => continue,
@@ -119,10 +119,10 @@ async fn within<T>(timer: &mut Timer, future: impl Future<Output = T>) -> Result
     .await
 }
 
-fn head(path: &PathAndQuery, authority: &Authority, headers: &HeaderMap, left: Option<Duration>) -> Request<()> {
+fn head(path: &PathAndQuery, endpoint: &Endpoint, headers: &HeaderMap, left: Option<Duration>) -> Request<()> {
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
-    uri.authority = Some(authority.clone());
+    uri.scheme = Some(endpoint.scheme());
+    uri.authority = Some(endpoint.authority().clone());
     uri.path_and_query = Some(path.clone());
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;

@@ -16,6 +16,7 @@ use crate::config::{self, Config, SchemaSource};
 use crate::schema::{Schema, source};
 use crate::telemetry::readiness::Readiness;
 use crate::transcode::Plans;
+use crate::upstream::Security;
 use crate::upstream::discovery;
 use crate::upstream::reflection::{self, Target};
 
@@ -60,7 +61,8 @@ pub async fn by_reflection(upstream: &config::Upstream) -> Result<Schema, String
     for Endpoint { address, .. } in &found.endpoints {
         let target = Target {
             address: address.to_string(),
-            authority: upstream.authority.as_ref().unwrap_or(address).to_string(),
+            authority: upstream.authority_of(address).to_string(),
+            security: Security::of(upstream),
             connect_timeout: upstream.connections.connect_timeout,
             timeout: REFLECTION_TIMEOUT,
         };

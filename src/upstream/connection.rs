@@ -13,11 +13,10 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::Request;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::endpoint::Endpoint;
+use super::transport::{ConnectError, Security};
 use crate::config;
 use crate::io::Batch;
 use crate::telemetry::metrics::UpstreamStream;
@@ -136,7 +135,7 @@ impl Drop for Lease {
 #[derive(Debug)]
 pub(super) enum OpenError {
     Timeout,
-    Connect(io::Error),
+    Connect(ConnectError),
     Handshake(End),
 }
 
@@ -179,17 +178,11 @@ impl fmt::Display for End {
 /// Open is what has sent its SETTINGS: before, nobody knows whether it is a server, speaks HTTP/2 or takes a stream.
 pub(super) async fn open(
     address: &str,
+    security: &Security,
     settings: &config::Connections,
 ) -> Result<(Rc<Connection>, impl Future<Output = End> + 'static), OpenError> {
     let opening = async {
-        let stream = TcpStream::connect(address).await.map_err(OpenError::Connect)?;
-        stream.set_nodelay(true).map_err(OpenError::Connect)?;
-        let socket = SockRef::from(&stream);
-        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
-        socket.set_tcp_keepalive(&keepalive).map_err(OpenError::Connect)?;
-        // What was sent and is not acknowledged keeps the system from probing; this bounds that case.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        socket.set_tcp_user_timeout(Some(KEEPALIVE * 2)).map_err(OpenError::Connect)?;
+        let stream = security.connect(address).await.map_err(OpenError::Connect)?;
         let batch = Batch::new(stream);
         let (sender, mut connection) = Builder::new()
             .initial_window_size(settings.stream_window)
@@ -239,10 +232,6 @@ pub(super) async fn open(
 
 /// The part of a connection's window, as a divisor, that a call may hold whatever the others hold.
 const SMALL_SHARES: usize = 2048;
-
-/// Silence after which the system asks whether the peer is still there, so that one that vanished without a word is found
-/// out within a minute.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Metadata that one reply may carry, names and values with 32 bytes each.
 const MAX_HEADER_BYTES: u32 = 64 << 10;

@@ -18,13 +18,14 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::balance::Member;
 use super::connection::{self, Connection, End, Lease};
 use super::fleet::Known;
+use super::transport::Security;
 use crate::config;
 use crate::runtime;
 use crate::telemetry::metrics::{EndpointMetrics, WorkerMetrics};
@@ -35,6 +36,7 @@ pub struct Endpoint {
     upstream: Arc<str>,
     address: Arc<str>,
     authority: Authority,
+    security: Security,
     settings: config::Connections,
     max_connections: usize,
     connections: RefCell<Vec<Rc<Connection>>>,
@@ -76,10 +78,11 @@ impl std::error::Error for Unreachable {}
 impl Endpoint {
     pub(super) fn new(config: &config::Upstream, known: &Known, workers: usize, metrics: &WorkerMetrics) -> Rc<Self> {
         let config::endpoints::Endpoint { address, weight, zone } = known.endpoint.clone();
-        let authority = config.authority.as_ref().unwrap_or(&address);
+        let authority = config.authority_of(&address);
         Rc::new(Self {
             upstream: Arc::clone(&config.name),
             authority: authority.parse().unwrap_or_else(|_| Authority::from_static("upstream")),
+            security: Security::of(config),
             settings: config.connections,
             max_connections: (config.connections.max_per_endpoint / workers.max(1)).max(1),
             connections: RefCell::default(),
@@ -115,6 +118,11 @@ impl Endpoint {
     /// `:authority` of requests to it.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// `:scheme` of requests to it.
+    pub fn scheme(&self) -> Scheme {
+        self.security.scheme()
     }
 
     pub(super) fn metrics(&self) -> &Arc<EndpointMetrics> {
@@ -199,7 +207,7 @@ impl Endpoint {
     }
 
     async fn dial(self: Rc<Self>) {
-        let opened = connection::open(&self.address, &self.settings).await;
+        let opened = connection::open(&self.address, &self.security, &self.settings).await;
         *self.dial.borrow_mut() = match opened {
             Ok((connection, driver)) => {
                 self.failures.set(0);

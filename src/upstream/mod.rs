@@ -10,8 +10,10 @@ pub mod discovery;
 pub mod endpoint;
 pub mod fleet;
 pub mod reflection;
+pub mod transport;
 
 pub use cluster::{Cluster, Pick};
 pub use connection::Lease;
 pub use endpoint::{Endpoint, Unreachable};
 pub use fleet::{Fleet, Fleets};
+pub use transport::{Security, Transport};

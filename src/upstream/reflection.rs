@@ -21,11 +21,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use hashbrown::{HashMap, HashSet};
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use self::exchange::Exchange;
+use super::transport::{ConnectError, Security};
 use crate::grpc;
 use crate::pb::grpc::reflection::v1::server_reflection_request::MessageRequest;
 use crate::pb::grpc::reflection::v1::server_reflection_response::MessageResponse;
@@ -52,6 +52,8 @@ pub struct Target {
     pub address: String,
     /// `:authority` of the requests.
     pub authority: String,
+    /// In clear text or over TLS.
+    pub security: Security,
     /// Time for the connection to be established.
     pub connect_timeout: Duration,
     /// Time for everything, connecting included.
@@ -78,8 +80,8 @@ pub enum Error {
     Connect {
         /// `host:port`.
         address: String,
-        /// What the system says.
-        source: io::Error,
+        /// What the system or the server says.
+        source: ConnectError,
     },
     /// It took too long.
     #[error("no complete answer within {} ms", .0.as_millis())]
@@ -88,7 +90,7 @@ pub enum Error {
     #[error("authority {0:?} is not valid")]
     Authority(String),
     /// HTTP/2 failed, or the server does not speak it.
-    #[error("the HTTP/2 connection failed (is it a gRPC server in clear text, without TLS?)")]
+    #[error("the HTTP/2 connection failed (is it a gRPC server, and does `tls` say what it speaks?)")]
     Http2(#[from] h2::Error),
     /// The answer is no gRPC.
     #[error("the server answers HTTP status {0}, which is not gRPC")]
@@ -125,14 +127,13 @@ pub enum Error {
 /// Dropping the future closes the connection.
 pub async fn fetch(target: &Target) -> Result<Fetched, Error> {
     let connected = async {
-        let connect = TcpStream::connect(&target.address);
+        let connect = target.security.connect(&target.address);
         let failed = |source| Error::Connect { address: target.address.clone(), source };
         let stream = match tokio::time::timeout(target.connect_timeout, connect).await {
             Ok(connected) => connected.map_err(failed)?,
-            Err(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
+            Err(_) => return Err(failed(ConnectError::Tcp(io::ErrorKind::TimedOut.into()))),
         };
-        stream.set_nodelay(true).map_err(failed)?;
-        fetch_over(stream, &target.authority).await
+        fetch_over(stream, target.security.scheme(), &target.authority).await
     };
     tokio::time::timeout(target.timeout, connected).await.unwrap_or(Err(Error::Timeout(target.timeout)))
 }
@@ -141,7 +142,7 @@ pub async fn fetch(target: &Target) -> Result<Fetched, Error> {
 ///
 /// # Errors
 /// As [`fetch`].
-pub async fn fetch_over<T>(stream: T, authority: &str) -> Result<Fetched, Error>
+pub async fn fetch_over<T>(stream: T, scheme: Scheme, authority: &str) -> Result<Fetched, Error>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -153,7 +154,8 @@ where
         .max_header_list_size(16 << 10)
         .handshake::<_, Bytes>(stream)
         .await?;
-    let mut conversation = pin!(converse(sender, &authority));
+    let origin = Origin { scheme, authority };
+    let mut conversation = pin!(converse(sender, &origin));
     tokio::select! {
         fetched = &mut conversation => fetched,
         // What came before the connection ended is still to be read; how it ended, the stream tells as well.
@@ -161,16 +163,22 @@ where
     }
 }
 
-async fn converse(sender: SendRequest<Bytes>, authority: &Authority) -> Result<Fetched, Error> {
+/// What the requests are addressed to.
+struct Origin {
+    scheme: Scheme,
+    authority: Authority,
+}
+
+async fn converse(sender: SendRequest<Bytes>, origin: &Origin) -> Result<Fetched, Error> {
     for path in PATHS {
-        let mut exchange = Exchange::open(sender.clone(), authority, path).await?;
+        let mut exchange = Exchange::open(sender.clone(), origin, path).await?;
         exchange.ask(MessageRequest::ListServices(String::new()));
         let services = match exchange.answer().await {
             Ok(answer) => services_of(answer)?,
             Err(Error::Unimplemented) => continue,
             Err(error) => return Err(error),
         };
-        let collector = Collector { sender, authority, path, exchange: Some(exchange), found: Found::default() };
+        let collector = Collector { sender, origin, path, exchange: Some(exchange), found: Found::default() };
         return collector.collect(services).await;
     }
     Err(Error::Unimplemented)
@@ -207,7 +215,7 @@ enum Question {
 /// Asks until nothing is missing.
 struct Collector<'a> {
     sender: SendRequest<Bytes>,
-    authority: &'a Authority,
+    origin: &'a Origin,
     path: &'static str,
     /// The stream, until no other one can be opened.
     exchange: Option<Exchange>,
@@ -263,7 +271,7 @@ impl Collector<'_> {
                         self.found.refuse(question, &error.to_string());
                     }
                     waiting.drain(..).rev().for_each(|question| questions.push_front(question));
-                    self.exchange = Exchange::open(self.sender.clone(), self.authority, self.path).await.ok();
+                    self.exchange = Exchange::open(self.sender.clone(), self.origin, self.path).await.ok();
                 }
             }
         }

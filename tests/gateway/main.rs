@@ -31,6 +31,7 @@ mod streams;
 mod support;
 mod tls;
 mod uploads;
+mod upstream_tls;
 mod upstreams;
 mod web;
 mod websocket;

@@ -1,18 +1,16 @@
-//! Listeners, their TLS and the bounds on their clients.
+//! Listeners and the bounds on their clients.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use super::{each, existing_file, limit, require, to_u32, to_usize, value};
-use crate::config::file::{Limits as RawLimits, Listener as RawListener, Tls as RawTls};
+use super::{each, limit, require, to_u32, to_usize, value};
+use crate::config::file::{Limits as RawLimits, Listener as RawListener};
 use crate::config::pattern;
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report};
-use crate::config::tls::{BadFile, Files, Tls};
 use crate::config::units::{Size, Span};
-use crate::config::validity::Validity;
 use crate::config::{DEFAULT_LISTEN, Limits, Listener};
 
 /// The listeners of a file, one on the default address when the key is absent.
@@ -55,44 +53,12 @@ fn listener(raw: Located<RawListener>, base: &Path, report: &mut Report<'_>) -> 
         report.warn(&at, "every client may say what its own address is");
     }
     let limits = self::limits(value(limits), report);
-    let tls = tls.and_then(|tls| self::tls(tls, base, report));
+    let tls = tls.and_then(|tls| super::tls::listener(tls, base, report));
     let mut listener = Listener::on(address?);
     listener.limits = limits;
     listener.trusted_proxies = trusted_proxies.into();
     listener.tls = tls;
     Some(Located { value: listener, at: raw.at })
-}
-
-/// Reads the files, once all that are named are there.
-fn tls(raw: Located<RawTls>, base: &Path, report: &mut Report<'_>) -> Option<Tls> {
-    let RawTls { certificate, key, client_ca } = raw.value;
-    require(certificate.is_some(), "certificate", &raw.at, report);
-    require(key.is_some(), "key", &raw.at, report);
-    let before = report.problems.len();
-    let mut file = |path: &Option<Located<String>>| path.as_ref().map(|path| existing_file(path, base, report));
-    let (certificate_file, key_file, client_ca_file) = (file(&certificate), file(&key), file(&client_ca));
-    let (certificate, key) = (certificate?, key?);
-    if report.problems.len() > before {
-        return None;
-    }
-    let files = Files { certificate: &certificate_file?, key: &key_file?, client_ca: client_ca_file.as_deref() };
-    match Tls::read(files) {
-        Ok((tls, own)) => {
-            if let Some(complaint) = Validity::of(&own).and_then(|validity| validity.complaint(SystemTime::now())) {
-                report.warn(&certificate.at, format!("the certificate in {} {complaint}", files.certificate.display()));
-            }
-            Some(tls)
-        }
-        Err(bad) => {
-            let at = match &bad {
-                BadFile::Certificate(_) => &certificate.at,
-                BadFile::Key(_) => &key.at,
-                BadFile::ClientCa(_) => client_ca.as_ref().map_or(&raw.at, |file| &file.at),
-            };
-            report.problem(at, bad.message());
-            None
-        }
-    }
 }
 
 fn limits(raw: RawLimits, report: &mut Report<'_>) -> Limits {

@@ -58,6 +58,7 @@ fn upstream(raw: Located<RawUpstream>, base: &Path, report: &mut Report<'_>) -> 
         schema,
         services,
         authority,
+        tls,
         connections,
     } = raw.value;
     require(name.is_some(), "name", &raw.at, report);
@@ -71,8 +72,21 @@ fn upstream(raw: Located<RawUpstream>, base: &Path, report: &mut Report<'_>) -> 
     }
     let services = each(services, report, |text| text.parse());
     let authority = authority.and_then(|authority| authority.parse(report, |text| pattern::authority(text)));
+    let tls = match tls {
+        None => None,
+        Some(tls) => Some(super::tls::upstream(tls, base, report)?),
+    };
     let connections = self::connections(value(connections), report);
-    Some(Upstream { name: name?, endpoints: endpoints?, balancing, schema: schema?, services, authority, connections })
+    Some(Upstream {
+        name: name?,
+        endpoints: endpoints?,
+        balancing,
+        schema: schema?,
+        services,
+        authority,
+        tls,
+        connections,
+    })
 }
 
 /// The keys that say where endpoints are found, of which there must be one.

@@ -24,7 +24,7 @@ fn blocks(document: &str) -> Vec<(&str, &str)> {
 #[test]
 fn every_key_is_in_the_reference() {
     let reference = document("docs/configuration.md");
-    let sections: [(&str, &str, &[&str]); 23] = [
+    let sections: [(&str, &str, &[&str]); 24] = [
         ("## `listeners`", "", file::Listener::KEYS),
         ("### `listeners[].tls`", "", file::Tls::KEYS),
         ("### `listeners[].limits`", "", file::Limits::KEYS),
@@ -33,6 +33,7 @@ fn every_key_is_in_the_reference() {
         ("### `upstreams[].load_balancing`", "", file::EndpointSection::KEYS),
         ("### `upstreams[].load_balancing`", "", file::LoadBalancing::KEYS),
         ("### `upstreams[].schema`", "", file::Schema::KEYS),
+        ("### `upstreams[].tls`", "", file::UpstreamTls::KEYS),
         ("### `upstreams[].connections`", "", file::Connections::KEYS),
         ("## `http_rules`", "", file::HttpRule::KEYS),
         ("## `http_rules`", "", file::CustomPattern::KEYS),

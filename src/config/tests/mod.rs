@@ -15,13 +15,17 @@ fn load(text: &str) -> Result<Loaded, Errors> {
     from_str_with(text, "portico.yaml", &folder, &|name| (name == "HOST").then(|| "example.com".to_owned()))
 }
 
-/// Puts a certificate that is its own authority into a folder: `server.pem`, `server.key` and `clients.pem`.
+/// Puts a certificate that is its own authority into a folder: `server.pem`, `server.key` and `clients.pem`, and the same
+/// for the gateway towards upstreams.
 fn identity(folder: &Path) -> rcgen::CertifiedKey<rcgen::KeyPair> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     for (name, text) in [
         ("server.pem", made.cert.pem()),
         ("server.key", made.signing_key.serialize_pem()),
         ("clients.pem", made.cert.pem()),
+        ("internal.pem", made.cert.pem()),
+        ("gateway.pem", made.cert.pem()),
+        ("gateway.key", made.signing_key.serialize_pem()),
     ] {
         std::fs::write(folder.join(name), text).expect("a file");
     }

@@ -353,8 +353,8 @@ fn unknown_keys_name_the_nearest() {
         ("workers: 1\nworkers: 2", "2:1: workers: the key is given twice"),
     ]);
     assert_upstream_refused(&[(
-        "tls: {}",
-        "4:5: upstreams[0].tls: unknown key; known here: name, endpoints, dns, srv, endpoints_file, resolvers, load_balancing, schema, services, authority, connections",
+        "wibble: {}",
+        "4:5: upstreams[0].wibble: unknown key; known here: name, endpoints, dns, srv, endpoints_file, resolvers, load_balancing, schema, services, authority, tls, connections",
     )]);
 }
 

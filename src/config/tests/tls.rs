@@ -132,3 +132,55 @@ fn an_expired_certificate_is_taken_with_a_warning() {
         assert!(warning.message.ends_with(&format!("server.pem {words}")), "{warning}");
     }
 }
+
+/// Loads an upstream with this `tls` section.
+fn load_upstream(folder: &Path, tls: &str) -> Result<Loaded, String> {
+    let text = format!("upstreams: [{{ name: a, endpoints: [\"a:1\"], tls: {{ {tls} }} }}]");
+    from_str(&text, "portico.yaml", folder).map_err(|errors| {
+        let first = errors.problems().first().map(ToString::to_string).unwrap_or_default();
+        first.lines().next().unwrap_or_default().replace(&folder.display().to_string(), "DIR")
+    })
+}
+
+#[test]
+fn an_upstream_is_another_when_its_certificates_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    identity(folder.path());
+    let tls = "ca: internal.pem, certificate: gateway.pem, key: gateway.key";
+    let load = |tls| load_upstream(folder.path(), tls).expect("a right configuration").config.upstreams.remove(0);
+
+    let first = load(tls);
+
+    assert_eq!(first, load(tls));
+    assert_ne!(first, load("ca: internal.pem"));
+    assert_ne!(load("ca: internal.pem"), load("ca: internal.pem, server_name: b"));
+    identity(folder.path());
+    assert_ne!(first, load(tls));
+}
+
+#[test]
+fn what_is_wrong_with_the_tls_of_an_upstream_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    identity(folder.path());
+    fs::write(folder.path().join("other.key"), rcgen::KeyPair::generate().expect("a key").serialize_pem())
+        .expect("a file");
+    for (tls, expected) in [
+        ("key: gateway.key", "1:49: upstreams[0].tls: `certificate` is missing"),
+        ("certificate: gateway.pem", "1:49: upstreams[0].tls: `key` is missing"),
+        ("ca: no.pem", "1:55: upstreams[0].tls.ca: the file DIR/no.pem does not exist"),
+        (
+            "ca: gateway.key",
+            "1:55: upstreams[0].tls.ca: DIR/gateway.key holds no certificate (BEGIN CERTIFICATE), but a key; are the two files swapped?",
+        ),
+        (
+            "ca: internal.pem, server_name: a b",
+            "1:82: upstreams[0].tls.server_name: \"a b\" is not a host name or an IP address",
+        ),
+        (
+            "ca: internal.pem, certificate: gateway.pem, key: other.key",
+            "1:100: upstreams[0].tls.key: DIR/other.key is not the key of the first certificate in DIR/gateway.pem",
+        ),
+    ] {
+        assert_eq!(load_upstream(folder.path(), tls).expect_err(tls), format!("portico.yaml:{expected}"), "{tls}");
+    }
+}

@@ -5,11 +5,10 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
-use http::uri::Authority;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, header};
 use prost::Message as _;
 
-use super::{Error, printable};
+use super::{Error, Origin, printable};
 use crate::pb::grpc::reflection::v1::server_reflection_request::MessageRequest;
 use crate::pb::grpc::reflection::v1::server_reflection_response::MessageResponse;
 use crate::pb::grpc::reflection::v1::{ServerReflectionRequest, ServerReflectionResponse};
@@ -32,12 +31,9 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) async fn open(
-        sender: SendRequest<Bytes>,
-        authority: &Authority,
-        path: &'static str,
-    ) -> Result<Self, Error> {
-        let uri = Uri::builder().scheme("http").authority(authority.clone()).path_and_query(path).build();
+    pub(super) async fn open(sender: SendRequest<Bytes>, origin: &Origin, path: &'static str) -> Result<Self, Error> {
+        let Origin { scheme, authority } = origin;
+        let uri = Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query(path).build();
         let request = Request::builder()
             .method(Method::POST)
             .uri(uri.unwrap_or_default())

@@ -86,7 +86,8 @@ fn unimplemented() -> Response<()> {
 async fn fetch_from(served: &'static str, refusal: fn() -> Response<()>, script: Script) -> Result<Fetched, Error> {
     let (client, server) = tokio::io::duplex(1 << 16);
     let serving = tokio::spawn(serve(server, served, refusal, script));
-    let fetched = tokio::time::timeout(Duration::from_secs(20), fetch_over(client, "upstream.test")).await.unwrap();
+    let fetched =
+        tokio::time::timeout(Duration::from_secs(20), fetch_over(client, Scheme::HTTP, "upstream.test")).await.unwrap();
     serving.abort();
     fetched
 }
@@ -230,7 +231,8 @@ async fn several_questions_are_under_way_at_once() {
     let (client, server) = tokio::io::duplex(1 << 16);
     tokio::spawn(serve(server, PATHS[0], not_found, script(turn)));
 
-    let fetched = tokio::time::timeout(Duration::from_millis(300), fetch_over(client, "upstream.test")).await;
+    let fetched =
+        tokio::time::timeout(Duration::from_millis(300), fetch_over(client, Scheme::HTTP, "upstream.test")).await;
 
     assert!(fetched.is_err());
     assert_eq!(*asked.lock().unwrap(), PIPELINE);
@@ -296,6 +298,7 @@ async fn silent_and_absent_servers_run_into_the_timeout_or_are_refused() {
     let mut target = Target {
         address: listener.local_addr().unwrap().to_string(),
         authority: "upstream.test".into(),
+        security: Security::default(),
         connect_timeout: Duration::from_secs(5),
         timeout: Duration::from_millis(50),
     };

@@ -50,7 +50,8 @@ impl Demo {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let service = listener.local_addr().expect("a bound listener");
         runtime.spawn(portico::demo::start(listener, std::future::pending()));
-        let mut config = Config::from_flags(&[service.to_string()], &SchemaSource::Reflection).expect("good flags");
+        let mut config =
+            Config::from_flags(&[service.to_string()], &SchemaSource::Reflection, None).expect("good flags");
         let any = "127.0.0.1:0".parse().expect("an address");
         config
             .apply(&Overrides { listen: Some(any), admin: Some(None), workers: Some(1), log_format: None })

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// Who issues certificates.
 pub(crate) struct Authority {
@@ -91,4 +93,52 @@ pub(crate) async fn connect(address: SocketAddr, config: ClientConfig) -> std::i
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from("localhost").expect("a name");
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+impl Authority {
+    /// A server in TLS before `backend`, with a certificate for `localhost`; it agrees to these protocols, and with
+    /// `clients` asks for a certificate of this authority. Returns where it listens. It ends with the test.
+    pub(crate) async fn front(&self, backend: SocketAddr, protocols: &[&str], clients: bool) -> SocketAddr {
+        self.front_as(&self.issue(VALID), backend, protocols, clients).await
+    }
+
+    /// The same with another certificate.
+    pub(crate) async fn front_as(
+        &self,
+        identity: &Identity,
+        backend: SocketAddr,
+        protocols: &[&str],
+        clients: bool,
+    ) -> SocketAddr {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(rustls::DEFAULT_VERSIONS)
+            .expect("versions");
+        let builder = if clients {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("PEM")).expect("an authority");
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.expect("a verifier"))
+        } else {
+            builder.with_no_client_auth()
+        };
+        let chain = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).expect("PEM")];
+        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("PEM");
+        let mut config = builder.with_single_cert(chain, key).expect("they belong together");
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound listener");
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(mut client) = acceptor.accept(socket).await else { return };
+                    let Ok(mut server) = TcpStream::connect(backend).await else { return };
+                    copy_bidirectional(&mut client, &mut server).await.ok();
+                });
+            }
+        });
+        address
+    }
 }
