@@ -5,7 +5,7 @@
 
 use super::node::{Node, Value};
 use super::problem::Place;
-use super::read::{Clearable, Entries, List, Located, Marker, Read, Report, Switch, Table, section};
+use super::read::{Clearable, Entries, List, Located, Marker, Named, Read, Report, Switch, Table, section};
 use super::units::{OptionalSpan, Percent, Size, Span};
 
 section! {
@@ -19,6 +19,7 @@ section! {
         serve: Serve,
         errors: Errors,
         policies: List<Policy>,
+        rate_limiting: RateLimiting,
         telemetry: Telemetry,
         workers: u64,
     }
@@ -212,6 +213,7 @@ section! {
         request_headers: Table,
         reply_headers: Table,
         cors: Clearable<Cors>,
+        rate_limits: Clearable<List<RateLimit>>,
     }
 }
 
@@ -239,6 +241,61 @@ section! {
         expose_headers: List<String>,
         allow_credentials: bool,
         max_age: Span,
+    }
+}
+
+section! {
+    /// What holds for all limits.
+    RateLimiting {
+        memory: Size,
+        headers: String,
+    }
+}
+
+section! {
+    /// How often a method may be called, or how many calls may be open.
+    RateLimit {
+        name: String,
+        key: List<String>,
+        quota: String,
+        burst: u64,
+        cost: u64,
+        count: String,
+        max_open: u64,
+        tiers: Tiers,
+        missing: String,
+        store: String,
+        shadow: bool,
+    }
+}
+
+section! {
+    /// Quotas by a claim.
+    Tiers {
+        claim: String,
+        quotas: Named<Tier>,
+    }
+}
+
+section! {
+    /// A quota with its burst.
+    TierSection {
+        quota: String,
+        burst: u64,
+    }
+}
+
+/// A quota, or a section.
+#[derive(Debug)]
+pub(crate) struct Tier(pub(crate) TierSection);
+
+impl Read for Tier {
+    fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
+        if matches!(node.value, Value::Map(_)) {
+            return TierSection::read(node, at, report).map(Self);
+        }
+        let quota = Located { value: String::read(node, at, report)?, at: at.clone() };
+        Some(Self(TierSection { quota: Some(quota), ..TierSection::default() }))
     }
 }
 

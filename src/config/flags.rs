@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::balancing::Balancing;
 use super::endpoints::{Endpoint, Endpoints};
 use super::problem::{Errors, Place, Problem};
+use super::rate_limit::RateLimiting;
 use super::resolve::no_file;
 use super::tls::{ClientFiles, ClientTls};
 use super::{
@@ -91,6 +92,7 @@ impl Config {
             error_details: true,
             defaults: MethodSettings::default(),
             policies: Vec::new(),
+            rate_limiting: RateLimiting::default(),
             telemetry: Telemetry { access_log: AccessLog::Stdout(LogFormat::Text) },
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         }

@@ -13,6 +13,7 @@ pub mod flags;
 mod node;
 pub(crate) mod pattern;
 pub mod problem;
+pub mod rate_limit;
 mod read;
 mod resolve;
 pub(crate) mod spelling;
@@ -32,6 +33,7 @@ use self::balancing::Balancing;
 use self::cors::Cors;
 use self::endpoints::Endpoints;
 use self::problem::{Errors, Place, Problem};
+use self::rate_limit::{RateLimit, RateLimiting};
 use self::read::{Read, Report};
 use self::tls::{ClientTls, Tls};
 use crate::encoding::Encoding;
@@ -113,6 +115,8 @@ pub struct Config {
     pub defaults: MethodSettings,
     /// In file order; the most specific match wins key by key.
     pub policies: Vec<Policy>,
+    /// What holds for all limits on how often methods are called.
+    pub rate_limiting: RateLimiting,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// Data-plane threads; one per core unless set.
@@ -272,6 +276,8 @@ pub struct Policy {
     pub settings: PartialSettings,
     /// Which pages of other origins may call them.
     pub cors: Change<Arc<Cors>>,
+    /// How often they may be called, beside what less specific policies say.
+    pub rate_limits: Change<Arc<[Arc<RateLimit>]>>,
 }
 
 /// What a policy says of something that a less specific policy may have said already.
@@ -438,6 +444,22 @@ impl Config {
             settings.apply(&policy.settings);
         }
         settings
+    }
+
+    /// How often `pkg.Service/Method` may be called: the limits of all matching policies, from the least specific on, but
+    /// none from before one that takes them back.
+    pub fn rate_limits(&self, method: &str) -> Vec<Arc<RateLimit>> {
+        let mut matching: Vec<&Policy> = self.policies.iter().filter(|policy| policy.matches.matches(method)).collect();
+        matching.sort_by_key(|policy| policy.matches.specificity());
+        let mut limits = Vec::new();
+        for policy in matching {
+            match &policy.rate_limits {
+                Change::Inherited => {}
+                Change::Cleared => limits.clear(),
+                Change::To(added) => limits.extend(added.iter().cloned()),
+            }
+        }
+        limits
     }
 
     /// Which pages of other origins may call `pkg.Service/Method`: what the most specific policy says that says

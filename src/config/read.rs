@@ -41,6 +41,12 @@ pub(crate) struct Table {
     pub(crate) entries: Vec<(Located<String>, Located<String>)>,
 }
 
+/// A map whose keys are the operator's own.
+#[derive(Debug)]
+pub(crate) struct Named<T> {
+    pub(crate) entries: Vec<(Located<String>, Located<T>)>,
+}
+
 /// The value of a key that only has to be there: `{}` or nothing.
 #[derive(Debug)]
 pub(crate) struct Marker;
@@ -61,6 +67,9 @@ pub(crate) enum Clearable<T> {
 
 /// What can be read from a node.
 pub(crate) trait Read: Sized {
+    /// What it looks like, for messages.
+    const SHAPE: &str = "map";
+
     /// Reads the node, or reports why not and returns `None`.
     fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self>;
 }
@@ -136,6 +145,12 @@ impl<T> Located<T> {
     }
 }
 
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self { entries: Vec::new() }
+    }
+}
+
 impl<T> Default for List<T> {
     fn default() -> Self {
         Self { items: Vec::new(), written: 0 }
@@ -185,6 +200,8 @@ impl<'n> Entries<'n> {
 // === What a key can hold ===
 
 impl<T: Read> Read for List<T> {
+    const SHAPE: &str = "list";
+
     fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
         let Value::List(nodes) = &node.value else {
             report.problem(at, format!("expected a list; found {}", node.value.describe()));
@@ -203,11 +220,17 @@ impl<T: Read> Read for List<T> {
 
 impl Read for Table {
     fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
+        Named::read(node, at, report).map(|Named { entries }| Self { entries })
+    }
+}
+
+impl<T: Read> Read for Named<T> {
+    fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
         let Value::Map(map) = &node.value else {
             report.problem(at, format!("expected a map; found {}", node.value.describe()));
             return None;
         };
-        let mut entries: Vec<(Located<String>, Located<String>)> = Vec::with_capacity(map.len());
+        let mut entries: Vec<(Located<String>, Located<T>)> = Vec::with_capacity(map.len());
         for (key, node) in map {
             let place = Place { path: at.path_of(&key.name), position: Some(key.position) };
             if entries.iter().any(|(seen, _)| seen.value == key.name) {
@@ -215,7 +238,7 @@ impl Read for Table {
                 continue;
             }
             let at = Place { position: Some(node.position), ..place.clone() };
-            if let Some(value) = String::read(node, &at, report) {
+            if let Some(value) = T::read(node, &at, report) {
                 entries.push((Located { value: key.name.clone(), at: place }, Located { value, at }));
             }
         }
@@ -239,11 +262,11 @@ impl<T: Read> Read for Clearable<T> {
 fn section_or<T: Read>(word: &str, node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Option<T>> {
     match &node.value {
         Value::Text(text) if text == word => Some(None),
-        Value::Null | Value::Bool(_) | Value::Unsigned(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
-            report.problem(at, format!("expected a map or `{word}`; found {}", node.value.describe()));
+        Value::Null | Value::Bool(_) | Value::Unsigned(_) | Value::Number(_) | Value::Text(_) => {
+            report.problem(at, format!("expected a {} or `{word}`; found {}", T::SHAPE, node.value.describe()));
             None
         }
-        Value::Map(_) => T::read(node, at, report).map(Some),
+        Value::Map(_) | Value::List(_) => T::read(node, at, report).map(Some),
     }
 }
 

@@ -6,6 +6,7 @@
 mod cors;
 mod listener;
 mod method;
+mod rate_limit;
 mod rule;
 mod tls;
 pub(super) mod upstream;
@@ -41,6 +42,7 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
         error_details: value(file.errors).details.is_none_or(|details| details.value),
         defaults,
         policies,
+        rate_limiting: rate_limit::limiting(file.rate_limiting, report),
         telemetry: telemetry(file.telemetry, base, report),
         workers: workers(file.workers, report),
     };

@@ -6,4 +6,5 @@
 pub mod client;
 pub mod cors;
 pub mod headers;
+pub mod rate_limit;
 pub mod websocket;

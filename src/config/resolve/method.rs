@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderName;
 use http::header::DATE;
 
-use super::{bounded, choose, cors, each, limit, require, to_usize, value};
+use super::{bounded, choose, cors, each, limit, rate_limit, require, to_usize, value};
 use crate::config::file::{Compression as RawCompression, Json, Policy as RawPolicy};
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report, Switch, Table};
@@ -19,9 +19,10 @@ use crate::grpc::metadata;
 pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Report<'_>) -> Vec<Policy> {
     let mut policies = Vec::new();
     let mut seen: Vec<(MethodPattern, Place)> = Vec::new();
+    let mut all_limits = rate_limit::Limits::default();
     for raw in value(list).items {
-        let RawPolicy { r#match, timeout, json, limits, compression, reply, request_headers, reply_headers, cors } =
-            raw.value;
+        let RawPolicy { r#match, timeout, json, limits, compression, reply, request_headers, .. } = raw.value;
+        let RawPolicy { reply_headers, cors, rate_limits, .. } = raw.value;
         let reply = value(reply);
         require(r#match.is_some(), "match", &raw.at, report);
         let (timeout, limits) = (value(timeout), value(limits));
@@ -46,6 +47,8 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
             ..self::json(json, report)
         };
         let cors = cors::cors(cors, report);
+        let pattern = r#match.as_ref().map_or("", |pattern| pattern.value.as_str());
+        let rate_limits = all_limits.of(rate_limits, pattern, report);
         let Some(pattern) = r#match else { continue };
         let at = pattern.at.clone();
         let Some(matches) = pattern.parse(report, |text| text.parse::<MethodPattern>()) else { continue };
@@ -53,7 +56,7 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
             Some((_, first)) => report.problem(&at, format!("the pattern is already that of {}", first.path)),
             None => seen.push((matches.clone(), at)),
         }
-        policies.push(Policy { matches, settings, cors });
+        policies.push(Policy { matches, settings, cors, rate_limits });
     }
     policies
 }

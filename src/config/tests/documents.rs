@@ -24,7 +24,7 @@ fn blocks(document: &str) -> Vec<(&str, &str)> {
 #[test]
 fn every_key_is_in_the_reference() {
     let reference = document("docs/configuration.md");
-    let sections: [(&str, &str, &[&str]); 24] = [
+    let sections: &[(&str, &str, &[&str])] = &[
         ("## `listeners`", "", file::Listener::KEYS),
         ("### `listeners[].tls`", "", file::Tls::KEYS),
         ("### `listeners[].limits`", "", file::Limits::KEYS),
@@ -46,6 +46,10 @@ fn every_key_is_in_the_reference() {
         ("## `policies`", "compression.", file::Compression::KEYS),
         ("## `policies`", "reply.", file::Reply::KEYS),
         ("### `policies[].cors`", "", file::Cors::KEYS),
+        ("### `policies[].rate_limits`", "", file::RateLimit::KEYS),
+        ("### `policies[].rate_limits`", "tiers.", file::Tiers::KEYS),
+        ("### `policies[].rate_limits`", "", file::TierSection::KEYS),
+        ("## `rate_limiting`", "", file::RateLimiting::KEYS),
         ("## `telemetry`", "", file::Telemetry::KEYS),
         ("## `telemetry`", "access_log.", file::AccessLog::KEYS),
         ("## `workers`", "", &[]),
@@ -54,7 +58,7 @@ fn every_key_is_in_the_reference() {
     for key in file::File::KEYS {
         assert!(sections.iter().any(|(heading, ..)| *heading == format!("## `{key}`")), "{key} has no section");
     }
-    for (heading, prefix, keys) in sections {
+    for &(heading, prefix, keys) in sections {
         let (_, section) = reference.split_once(&format!("\n{heading}\n")).expect("a heading");
         let section = section.split("\n##").next().unwrap_or_default();
         for key in keys {

@@ -1,0 +1,226 @@
+//! How often methods may be called.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use super::{bounded, choose, each, require, to_u32, to_usize, value, value_or};
+use crate::config::Change;
+use crate::config::file::{RateLimit as RawLimit, RateLimiting as RawLimiting, TierSection, Tiers as RawTiers};
+use crate::config::problem::Place;
+use crate::config::rate_limit::{
+    Counted, KeyPart, Missing, Quota, Rate, RateLimit, RateLimiting, ReplyFields, Rule, Store, Tiers,
+};
+use crate::config::read::{Clearable, List, Located, Report};
+use crate::config::units::Size;
+
+/// What holds for all limits.
+pub(super) fn limiting(raw: Option<Located<RawLimiting>>, report: &mut Report<'_>) -> RateLimiting {
+    let RawLimiting { memory, headers } = value(raw);
+    let default = RateLimiting::default();
+    let words = [
+        ("standard", ReplyFields::Standard),
+        ("legacy", ReplyFields::Legacy),
+        ("both", ReplyFields::Both),
+        ("off", ReplyFields::Off),
+    ];
+    RateLimiting {
+        memory: memory.map_or(default.memory, |memory| to_usize(bounded(&memory, MEMORY, report).0)),
+        headers: headers.and_then(|word| choose(word, &words, report)).unwrap_or_default(),
+    }
+}
+
+/// The limits of a file, as they are read one policy after the other.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    /// Names that are taken, with the place of those that were given.
+    names: Vec<(Arc<str>, Option<Place>)>,
+}
+
+impl Limits {
+    /// The limits that the policy of a pattern adds.
+    pub(super) fn of(
+        &mut self,
+        raw: Option<Located<Clearable<List<RawLimit>>>>,
+        pattern: &str,
+        report: &mut Report<'_>,
+    ) -> Change<Arc<[Arc<RateLimit>]>> {
+        let Some(Located { value: raw, at }) = raw else { return Change::Inherited };
+        let list = match raw {
+            Clearable::None => return Change::Cleared,
+            Clearable::Some(list) => list,
+        };
+        if list.written == 0 {
+            report.problem(&at, "at least one limit is needed; `rate_limits: none` takes back what was inherited");
+        }
+        let limits: Vec<_> =
+            list.items.into_iter().filter_map(|raw| self.limit(raw, pattern, report)).map(Arc::new).collect();
+        Change::To(limits.into())
+    }
+
+    fn limit(&mut self, raw: Located<RawLimit>, pattern: &str, report: &mut Report<'_>) -> Option<RateLimit> {
+        let Located { value: raw, at } = raw;
+        let written = raw.key.as_ref().map_or(0, |list| list.value.written);
+        if written > MAX_PARTS {
+            report.problem(&at, format!("a key of {written} parts is too long; {MAX_PARTS} are allowed"));
+        }
+        let key = each(raw.key, report, |text| text.parse::<KeyPart>());
+        if key.len() < written.min(MAX_PARTS) {
+            return None;
+        }
+        let name = raw.name.and_then(|name| {
+            let place = name.at.clone();
+            Some((name.parse(report, |text| limit_name(text))?, place))
+        });
+        let (id, name) = self.name(name, &key, pattern, report);
+        let rule = match (raw.quota, raw.max_open) {
+            (Some(quota), None) => {
+                let rate = RawRate { quota, burst: raw.burst, cost: raw.cost, count: raw.count, tiers: raw.tiers };
+                Rule::Rate(self::rate(rate, report)?)
+            }
+            (None, Some(open)) => {
+                for (key, given) in [
+                    ("burst", raw.burst.map(|key| key.at)),
+                    ("cost", raw.cost.map(|key| key.at)),
+                    ("count", raw.count.map(|key| key.at)),
+                    ("tiers", raw.tiers.map(|key| key.at)),
+                ] {
+                    if let Some(at) = given {
+                        report.problem(&at, format!("`{key}` belongs to a `quota`; `max_open` has none"));
+                    }
+                }
+                Rule::Open(to_u32(bounded(&open, NUMBER, report)))
+            }
+            (Some(_), Some(open)) => {
+                report.problem(&open.at, "`max_open` and `quota` are two limits; write each for itself");
+                return None;
+            }
+            (None, None) => {
+                require(false, "quota", &at, report);
+                return None;
+            }
+        };
+        if key.iter().any(KeyPart::needs_message) && rule_is_open(&rule) {
+            report.problem(&at, "`max_open` counts calls before their messages; `field` cannot be a part of its key");
+        }
+        let missing = raw.missing.and_then(|word| choose(word, &MISSING, report)).unwrap_or_default();
+        let store = raw.store.and_then(|word| choose(word, &["local"].map(|name| (name, ())), report));
+        let store = store.map_or_else(Store::default, |()| Store::Local);
+        Some(RateLimit { id, name, key, missing, rule, store, shadow: value_or(raw.shadow, false) })
+    }
+
+    /// The identifier and the name of a limit. One without a name is called by its key, and found again by its policy.
+    fn name(
+        &mut self,
+        given: Option<(Arc<str>, Place)>,
+        key: &[KeyPart],
+        pattern: &str,
+        report: &mut Report<'_>,
+    ) -> (Arc<str>, Arc<str>) {
+        if let Some((name, at)) = given {
+            match self.names.iter_mut().find(|(taken, _)| *taken == name) {
+                Some((_, Some(first))) => {
+                    report.problem(&at, format!("{name:?} is already the name of {}", first.path));
+                }
+                Some((_, made)) => *made = Some(at),
+                None => self.names.push((Arc::clone(&name), Some(at))),
+            }
+            return (Arc::clone(&name), name);
+        }
+        let parts: Vec<String> = key.iter().map(KeyPart::to_string).collect();
+        let base: String = parts.join("+").chars().map(|c| if is_plain(c) { c } else { '_' }).take(MAX_NAME).collect();
+        let base = if base.is_empty() { "all".to_owned() } else { base };
+        let numbered = |number: usize| if number == 1 { base.clone() } else { format!("{base}-{number}") };
+        let free = |name: &str| !self.names.iter().any(|(taken, _)| **taken == *name);
+        let name: Arc<str> = (1..).map(numbered).find(|name| free(name)).unwrap_or_default().into();
+        // Counted within its policy, so that limits of other policies come and go without a change here.
+        let own = |number: usize| format!("{pattern} {}", numbered(number));
+        let id = (1..).map(own).find(|id| free(id)).unwrap_or_default();
+        self.names.push((id.as_str().into(), None));
+        self.names.push((Arc::clone(&name), None));
+        (id.into(), name)
+    }
+}
+
+/// The keys of a limit that has a quota.
+struct RawRate {
+    quota: Located<String>,
+    burst: Option<Located<u64>>,
+    cost: Option<Located<u64>>,
+    count: Option<Located<String>>,
+    tiers: Option<Located<RawTiers>>,
+}
+
+fn rate(raw: RawRate, report: &mut Report<'_>) -> Option<Rate> {
+    let cost = raw.cost.as_ref().map_or(1, |cost| to_u32(bounded(cost, NUMBER, report)));
+    let at = raw.cost.map(|cost| cost.at);
+    let counts = [("calls", Counted::Calls), ("messages", Counted::Messages)];
+    let counts = raw.count.and_then(|word| choose(word, &counts, report)).unwrap_or_default();
+    let quota = quota(raw.quota, raw.burst, cost, at.as_ref(), report);
+    let tiers = raw.tiers.and_then(|tiers| self::tiers(tiers, cost, at.as_ref(), report));
+    Some(Rate { quota: quota?, cost, counts, tiers })
+}
+
+fn tiers(raw: Located<RawTiers>, cost: u32, cost_at: Option<&Place>, report: &mut Report<'_>) -> Option<Tiers> {
+    let Located { value: RawTiers { claim, quotas }, at } = raw;
+    require(claim.is_some(), "claim", &at, report);
+    require(quotas.is_some(), "quotas", &at, report);
+    let mut found: Vec<(Box<str>, Quota)> = Vec::new();
+    for (name, tier) in value(quotas).entries {
+        let TierSection { quota, burst } = tier.value.0;
+        require(quota.is_some(), "quota", &tier.at, report);
+        let Some(quota) = quota else { continue };
+        let Some(quota) = self::quota(quota, burst, cost, cost_at, report) else { continue };
+        found.push((name.value.into(), quota));
+    }
+    if found.is_empty() && report.problems.is_empty() {
+        report.problem(&at, "at least one tier is needed in `quotas`");
+    }
+    Some(Tiers { claim: claim?.value.into(), quotas: found })
+}
+
+fn quota(
+    quota: Located<String>,
+    burst: Option<Located<u64>>,
+    cost: u32,
+    cost_at: Option<&Place>,
+    report: &mut Report<'_>,
+) -> Option<Quota> {
+    let at = quota.at.clone();
+    let quota = quota.parse(report, |text| text.parse::<Quota>())?;
+    let burst = burst.map(|burst| to_u32(bounded(&burst, NUMBER, report)));
+    let quota = match Quota::new(quota.count, quota.unit, burst) {
+        Ok(quota) => quota,
+        Err(problem) => {
+            report.problem(&at, problem);
+            return None;
+        }
+    };
+    if cost > quota.burst {
+        let problem = format!("a cost of {cost} is more than the burst of {}, so that nothing would pass", quota.burst);
+        report.problem(cost_at.unwrap_or(&at), problem);
+    }
+    Some(quota)
+}
+
+fn rule_is_open(rule: &Rule) -> bool {
+    matches!(rule, Rule::Open(_))
+}
+
+fn limit_name(text: &str) -> Result<Arc<str>, String> {
+    if (1..=MAX_NAME).contains(&text.len()) && text.chars().all(is_plain) {
+        return Ok(text.into());
+    }
+    Err(format!("{text:?} is not a name; names have 1 to {MAX_NAME} letters, digits and `-_.:+`"))
+}
+
+/// What may stand in a name, which is shown in a header and in labels.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '+')
+}
+
+const MISSING: [(&str, Missing); 2] = [("share", Missing::Share), ("skip", Missing::Skip)];
+const NUMBER: RangeInclusive<u64> = 1..=1_000_000_000;
+const MEMORY: RangeInclusive<Size> = Size(1 << 20)..=Size(64 << 30);
+/// A key has a handful of parts.
+const MAX_PARTS: usize = 8;
+const MAX_NAME: usize = 60;
