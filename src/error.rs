@@ -23,6 +23,8 @@ struct Inner {
     message: Cow<'static, str>,
     violations: Vec<Violation>,
     allow: Option<HeaderValue>,
+    challenge: Option<HeaderValue>,
+    note: Option<Box<str>>,
     upstream: Option<UpstreamStatus>,
 }
 
@@ -65,6 +67,15 @@ pub enum Reason {
     MethodUnsupported,
     /// A page of that origin may not call the method.
     OriginNotAllowed,
+    /// The method asks for credentials, and there are none.
+    CredentialsMissing,
+    /// The credentials are not valid, and it is not said why: `invalid_token` of
+    /// [RFC 6750 §3.1](https://www.rfc-editor.org/rfc/rfc6750#section-3.1).
+    InvalidToken,
+    /// The caller may not do that: `insufficient_scope` of the same.
+    InsufficientScope,
+    /// Whoever knows whether the credentials are valid does not answer.
+    AuthenticationUnavailable,
     /// The body's content type is not one that the method takes.
     UnsupportedMediaType,
     /// A body, or messages, are compressed in a way that the gateway cannot inflate.
@@ -118,6 +129,10 @@ impl Reason {
             Self::ServiceUnknown => "SERVICE_UNKNOWN",
             Self::MethodUnsupported => "METHOD_UNSUPPORTED",
             Self::OriginNotAllowed => "ORIGIN_NOT_ALLOWED",
+            Self::CredentialsMissing => "CREDENTIALS_MISSING",
+            Self::InvalidToken => "INVALID_TOKEN",
+            Self::InsufficientScope => "INSUFFICIENT_SCOPE",
+            Self::AuthenticationUnavailable => "AUTHENTICATION_UNAVAILABLE",
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::UnsupportedEncoding => "UNSUPPORTED_ENCODING",
             Self::InvalidHeader => "INVALID_HEADER",
@@ -152,7 +167,9 @@ impl Reason {
             Self::MethodNotAllowed => (Code::Unimplemented, StatusCode::METHOD_NOT_ALLOWED, Client),
             Self::MethodUnknown => (Code::Unimplemented, StatusCode::NOT_FOUND, Client),
             Self::MethodUnsupported => (Code::Unimplemented, StatusCode::NOT_IMPLEMENTED, Client),
-            Self::OriginNotAllowed => (Code::PermissionDenied, StatusCode::FORBIDDEN, Client),
+            Self::CredentialsMissing | Self::InvalidToken => (Code::Unauthenticated, StatusCode::UNAUTHORIZED, Client),
+            Self::AuthenticationUnavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway),
+            Self::OriginNotAllowed | Self::InsufficientScope => (Code::PermissionDenied, StatusCode::FORBIDDEN, Client),
             Self::UnsupportedMediaType => (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
             Self::UnsupportedEncoding => (Code::Unimplemented, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
             // The code that gRPC servers answer with when they cannot read a frame.
@@ -196,7 +213,15 @@ impl Error {
         if let Cow::Owned(text) = &mut message {
             cut(text);
         }
-        Self(Box::new(Inner { reason, message, violations: Vec::new(), allow: None, upstream: None }))
+        Self(Box::new(Inner {
+            reason,
+            message,
+            violations: Vec::new(),
+            allow: None,
+            challenge: None,
+            note: None,
+            upstream: None,
+        }))
     }
 
     /// A request that does not fit its message.
@@ -250,6 +275,20 @@ impl Error {
     #[must_use]
     pub fn with_allow(mut self, allow: HeaderValue) -> Self {
         self.0.allow = Some(allow);
+        self
+    }
+
+    /// The same error with what a caller has to show: `WWW-Authenticate`.
+    #[must_use]
+    pub fn with_challenge(mut self, challenge: HeaderValue) -> Self {
+        self.0.challenge = Some(challenge);
+        self
+    }
+
+    /// The same error with words for the access log, which the caller never sees.
+    #[must_use]
+    pub fn with_note(mut self, note: impl Into<Box<str>>) -> Self {
+        self.0.note = Some(note.into());
         self
     }
 
@@ -314,6 +353,16 @@ impl Error {
     /// `Allow` of a 405.
     pub fn allow(&self) -> Option<&HeaderValue> {
         self.0.allow.as_ref()
+    }
+
+    /// `WWW-Authenticate` of a 401, and of a 403 for want of rights.
+    pub fn challenge(&self) -> Option<&HeaderValue> {
+        self.0.challenge.as_ref()
+    }
+
+    /// Words for the access log alone.
+    pub fn note(&self) -> Option<&str> {
+        self.0.note.as_deref()
     }
 
     /// What the upstream sent beside its number and message; none for errors of the gateway's own.

@@ -14,8 +14,9 @@ use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::config::{self, Config};
+use crate::credentials::Credentials;
 use crate::proxy::Proxy;
-use crate::proxy::worker::Worker;
+use crate::proxy::worker::{Shared, Worker};
 use crate::runtime::Workers;
 use crate::server;
 use crate::server::drain::Shutdown;
@@ -116,9 +117,14 @@ impl Gateway {
         // Whatever may fail comes before the first connection is accepted.
         let (admin, admin_alive) = start_admin(&config, control, &registry, &readiness)?;
         let shutdown = Shutdown::new();
-        let fleets = Fleets::new(control.clone());
-        let workers = start_workers(&config, &source, &fleets, &readiness, &registry, &access_log, &shutdown)
-            .map_err(StartError::Workers)?;
+        let shared = Shared {
+            fleets: Fleets::new(control.clone()),
+            credentials: Credentials::new(control.clone()),
+            readiness: Arc::clone(&readiness),
+        };
+        shared.credentials.keep(&config.authentication);
+        let workers =
+            start_workers(&config, &source, &shared, &registry, &access_log, &shutdown).map_err(StartError::Workers)?;
         let serving = listeners
             .into_iter()
             .map(|listener| {
@@ -212,27 +218,18 @@ impl Gateway {
 fn start_workers(
     config: &Config,
     source: &Arc<Source>,
-    fleets: &Arc<Fleets>,
-    readiness: &Arc<Readiness>,
+    shared: &Shared,
     registry: &Arc<Registry>,
     access_log: &AccessLog,
     shutdown: &Shutdown,
 ) -> io::Result<Arc<Workers<Accepted>>> {
     let count = config.workers.max(1);
     let logs: Vec<_> = (0..count).map(|_| access_log.worker()).collect();
-    let (source, fleets) = (Arc::clone(source), Arc::clone(fleets));
-    let (readiness, registry) = (Arc::clone(readiness), Arc::clone(registry));
+    let (source, shared, registry) = (Arc::clone(source), shared.clone(), Arc::clone(registry));
     let shutdown = shutdown.clone();
     let workers = Workers::start(count, move |index| {
         let metrics = registry.worker();
-        let worker = Worker::new(
-            Arc::clone(&source),
-            Arc::clone(&fleets),
-            count,
-            Arc::clone(&readiness),
-            metrics.clone(),
-            logs[index].clone(),
-        );
+        let worker = Worker::new(Arc::clone(&source), shared.clone(), count, metrics.clone(), logs[index].clone());
         server::worker(Proxy::new(worker), shutdown.clone(), metrics)
     })?;
     Ok(Arc::new(workers))

@@ -9,7 +9,7 @@
 //! | 6 | [`cli`], [`gateway`], [`serve`], [`inspect`], [`demo`] |
 //! | 5 | [`server`], [`admin`] |
 //! | 4 | [`proxy`] |
-//! | 3 | [`snapshot`], [`error`] |
+//! | 3 | [`snapshot`], [`credentials`], [`error`] |
 //! | 2 | [`route`], [`transcode`], [`policy`], [`upstream`] |
 //! | 1 | [`schema`], [`body`] |
 //! | 0 | [`config`], [`encoding`], [`grpc`], [`telemetry`], [`pb`], [`runtime`], [`io`] |
@@ -44,6 +44,7 @@ pub mod admin;
 pub mod body;
 pub mod cli;
 pub mod config;
+pub mod credentials;
 pub mod demo;
 pub mod encoding;
 pub mod error;

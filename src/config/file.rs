@@ -3,6 +3,9 @@
 //! Nothing here is checked beyond its type; [`super::resolve`] turns it into [`super::Config`]. The keys of these
 //! structs are the reference that `docs/configuration.md` is tested against.
 
+pub(crate) mod authentication;
+
+use self::authentication::{Authentication, Demand};
 use super::node::{Node, Value};
 use super::problem::Place;
 use super::read::{Clearable, Entries, List, Located, Marker, Named, Read, Report, Switch, Table, section};
@@ -18,6 +21,7 @@ section! {
         json: Json,
         serve: Serve,
         errors: Errors,
+        authentication: Authentication,
         policies: List<Policy>,
         rate_limiting: RateLimiting,
         telemetry: Telemetry,
@@ -214,6 +218,7 @@ section! {
         reply_headers: Table,
         cors: Clearable<Cors>,
         rate_limits: Clearable<List<RateLimit>>,
+        authenticate: Demand,
     }
 }
 

@@ -90,6 +90,7 @@ impl Config {
             http_rules: Vec::new(),
             serve: Serve { reflection: true, health: true },
             error_details: true,
+            authentication: Vec::new(),
             defaults: MethodSettings::default(),
             policies: Vec::new(),
             rate_limiting: RateLimiting::default(),

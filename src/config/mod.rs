@@ -4,7 +4,10 @@
 //! [`from_str`] go from text to tree (`node.rs`) to typed sections (`read.rs`, `file.rs`) to this (`resolve.rs`);
 //! [`Config::from_flags`] does without a file.
 
+pub mod accounts;
+pub mod authentication;
 pub mod balancing;
+pub mod claim;
 pub mod cors;
 pub mod endpoints;
 mod environment;
@@ -29,6 +32,7 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+use self::authentication::{Provider, Requirement};
 use self::balancing::Balancing;
 use self::cors::Cors;
 use self::endpoints::Endpoints;
@@ -111,6 +115,8 @@ pub struct Config {
     pub serve: Serve,
     /// Whether the gateway's own errors carry `details`, such as `ErrorInfo`.
     pub error_details: bool,
+    /// The ways in which callers may prove who they are; names are unique.
+    pub authentication: Vec<Arc<Provider>>,
     /// Settings of every method, see [`Config::method`].
     pub defaults: MethodSettings,
     /// In file order; the most specific match wins key by key.
@@ -301,6 +307,17 @@ pub struct MethodPattern {
     pub open: bool,
 }
 
+impl<T: Clone> Change<T> {
+    /// Changes what a less specific policy said.
+    fn apply(&self, target: &mut Option<T>) {
+        match self {
+            Self::Inherited => {}
+            Self::Cleared => *target = None,
+            Self::To(value) => *target = Some(value.clone()),
+        }
+    }
+}
+
 impl MethodPattern {
     /// Whether the pattern names `pkg.Service/Method`.
     pub fn matches(&self, method: &str) -> bool {
@@ -334,6 +351,8 @@ pub struct MethodSettings {
     pub request_headers: BoundHeaders,
     /// Headers of REST replies that are set by fields of the message.
     pub reply_headers: BoundHeaders,
+    /// What callers have to prove. Default nothing.
+    pub authenticate: Option<Arc<Requirement>>,
 }
 
 /// Headers, each with the field that it is bound to.
@@ -378,6 +397,7 @@ pub struct PartialSettings {
     pub reply_metadata: Option<Arc<[HeaderName]>>,
     pub request_headers: Option<BoundHeaders>,
     pub reply_headers: Option<BoundHeaders>,
+    pub authenticate: Change<Arc<Requirement>>,
 }
 
 /// What a policy says of compression.
@@ -462,6 +482,19 @@ impl Config {
         limits
     }
 
+    /// What holds for a method that the gateway answers itself and that no schema lists.
+    ///
+    /// Health says nothing of anybody and is asked by machines that have no credentials, so that it is open unless a
+    /// policy names it by more than `*`.
+    pub fn local_method(&self, method: &str, is_health: bool) -> MethodSettings {
+        let mut settings = self.method(method);
+        let named = |policy: &Policy| !policy.matches.prefix.is_empty() && policy.matches.matches(method);
+        if is_health && !self.policies.iter().any(named) {
+            settings.authenticate = None;
+        }
+        settings
+    }
+
     /// Which pages of other origins may call `pkg.Service/Method`: what the most specific policy says that says
     /// anything of it. For calls that mean no method there is the empty name, which only `*` matches.
     pub fn cors(&self, method: &str) -> Option<&Arc<Cors>> {
@@ -499,6 +532,7 @@ impl MethodSettings {
         if let Some(bound) = &partial.reply_headers {
             self.reply_headers = Arc::clone(bound);
         }
+        partial.authenticate.apply(&mut self.authenticate);
         match &partial.compression {
             None => {}
             Some(PartialCompression::Off) => self.compression.enabled = false,
@@ -578,6 +612,7 @@ impl Default for MethodSettings {
             reply: Reply::default(),
             request_headers: Arc::new([]),
             reply_headers: Arc::new([]),
+            authenticate: None,
         }
     }
 }

@@ -91,13 +91,13 @@ macro_rules! section {
 
         impl $name {
             /// Every key that the section has.
-            pub(crate) const KEYS: &[&str] = &[$(super::read::key(stringify!($key))),+];
+            pub(crate) const KEYS: &[&str] = &[$(crate::config::read::key(stringify!($key))),+];
         }
 
         impl Read for $name {
             fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
                 let entries = Entries::open(node, at, Self::KEYS, report)?;
-                Some(Self { $($key: entries.take(super::read::key(stringify!($key)), report),)+ })
+                Some(Self { $($key: entries.take(crate::config::read::key(stringify!($key)), report),)+ })
             }
         }
     };

@@ -3,6 +3,7 @@
 //! Every part reports what is wrong with it and goes on, so that one run shows everything. Only [`config`] decides
 //! whether the result counts: with a single problem there is no configuration.
 
+mod authentication;
 mod cors;
 mod listener;
 mod method;
@@ -31,7 +32,10 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
     let http_rules = rule::rules(file.http_rules, report);
     let mut defaults = MethodSettings::default();
     defaults.apply(&method::json(file.json, report));
-    let policies = method::policies(file.policies, report);
+    let at = file.authentication.as_ref().map(|section| section.at.clone());
+    let authentication = authentication::providers(file.authentication, base, report);
+    let policies = method::policies(file.policies, &authentication, report);
+    authentication::unused(&authentication, &policies, at.as_ref(), report);
     let config = Config {
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         admin,
@@ -40,6 +44,7 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
         http_rules,
         serve: serve(file.serve),
         error_details: value(file.errors).details.is_none_or(|details| details.value),
+        authentication,
         defaults,
         policies,
         rate_limiting: rate_limit::limiting(file.rate_limiting, report),

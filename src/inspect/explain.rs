@@ -19,7 +19,7 @@ use crate::grpc::status::Code;
 use crate::grpc::timeout;
 use crate::proxy::coding;
 use crate::proxy::rehearsal::{Matched, Rehearsal, Sent, Verdict};
-use crate::proxy::worker::Worker;
+use crate::proxy::worker::{Shared, Worker};
 use crate::proxy::{Peer, Proxy};
 use crate::schema::MessageId;
 use crate::schema::http_rule::BodyRule;
@@ -27,7 +27,6 @@ use crate::snapshot::{Binding, Method, SchemaState, Snapshot, Source, Transcodin
 use crate::telemetry::Protocol;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Registry;
-use crate::telemetry::readiness::Readiness;
 use crate::telemetry::trace::{RequestId, TraceParent};
 use crate::transcode::{Input, Plans, ReplyPlan};
 
@@ -82,11 +81,10 @@ fn request(asked: &Asked, target: &str) -> Result<Request<Bytes>, http::Error> {
 
 /// A pipeline whose calls nobody hears of.
 fn proxy(source: Arc<Source>) -> Result<Rc<Proxy>, Exit> {
-    let readiness = Arc::new(Readiness::default());
-    let registry = Registry::new(Arc::clone(&readiness));
+    let registry = Registry::new(Arc::default());
     let log = AccessLog::start(&AccessLogTo::Off, registry.dropped_log_lines())
         .map_err(|error| Exit::Wrong(format!("error: {error}")))?;
-    Ok(Proxy::new(Worker::new(source, Arc::default(), 1, readiness, registry.worker(), log.worker())))
+    Ok(Proxy::new(Worker::new(source, Shared::default(), 1, registry.worker(), log.worker())))
 }
 
 /// A client on the same machine, at the first listener.

@@ -15,6 +15,7 @@ use super::Peer;
 use super::compression::Accepted;
 use super::forward::Trail;
 use super::protocol::Dialect;
+use super::timer::Timer;
 use super::worker::{Prepared, Worker};
 use crate::body::RequestBody;
 use crate::config::MethodSettings;
@@ -22,6 +23,7 @@ use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
 use crate::grpc::status::Code;
 use crate::policy::headers::Caller;
+use crate::policy::identity::Identities;
 use crate::snapshot::{self, Method};
 use crate::telemetry::line::{Entry, Failure};
 use crate::telemetry::trace::{RequestId, TraceParent};
@@ -49,6 +51,8 @@ pub(crate) struct Call {
     target: Target,
     /// What holds for a method that no schema knows.
     unknown: Option<Box<MethodSettings>>,
+    /// Who it comes from, once that is known.
+    pub(crate) identity: Identities,
     pub(crate) trail: Trail,
     forwarded: Option<Instant>,
     upstream_duration: Option<Duration>,
@@ -102,6 +106,7 @@ impl Trailers {
 struct Outcome {
     code: u32,
     failure: Option<(Origin, Cow<'static, str>)>,
+    note: Option<Box<str>>,
 }
 
 impl Call {
@@ -131,12 +136,13 @@ impl Call {
             user_agent: headers.get(http::header::USER_AGENT).cloned(),
             target: Target::Unknown,
             unknown: None,
+            identity: Identities::default(),
             trail: Trail::default(),
             forwarded: None,
             upstream_duration: None,
             response_bytes: 0,
             http_status: StatusCode::OK,
-            outcome: Outcome { code: 0, failure: None },
+            outcome: Outcome { code: 0, failure: None, note: None },
             complete: false,
         })
     }
@@ -147,6 +153,12 @@ impl Call {
             self.unknown = Some(Box::new(self.prepared.snapshot.config.method(method)));
         }
         self.target = target;
+    }
+
+    /// The gateway answers the call itself, at a method that no schema lists.
+    pub(crate) fn set_local(&mut self, is_health: bool) {
+        let method = self.uri.path().trim_start_matches('/');
+        self.unknown = Some(Box::new(self.prepared.snapshot.config.local_method(method, is_health)));
     }
 
     pub(crate) fn target(&self) -> Target {
@@ -221,6 +233,14 @@ impl Call {
         Ok([client, connect, method].into_iter().flatten().min().and_then(|left| self.started.checked_add(left)))
     }
 
+    /// The clock of a call that goes upstream.
+    ///
+    /// # Errors
+    /// A deadline that cannot be read.
+    pub(crate) fn timer(&self, parts: &request::Parts) -> Result<Timer, Error> {
+        Ok(Timer::new(self.started, self.deadline(parts)?, self.idle()))
+    }
+
     /// How long the call may stand still; unary calls have a deadline instead.
     pub(crate) fn idle(&self) -> Option<Duration> {
         let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
@@ -240,8 +260,11 @@ impl Call {
     /// The call failed. The first failure counts.
     pub(crate) fn failed(&mut self, error: &Error) {
         if self.outcome.failure.is_none() {
-            self.outcome =
-                Outcome { code: error.number(), failure: Some((error.origin(), error.reason().name().into())) };
+            self.outcome = Outcome {
+                code: error.number(),
+                failure: Some((error.origin(), error.reason().name().into())),
+                note: error.note().map(Into::into),
+            };
         }
     }
 
@@ -255,7 +278,8 @@ impl Drop for Call {
     fn drop(&mut self) {
         if !self.complete && self.outcome.failure.is_none() {
             let reason = Reason::ClientGone.name();
-            self.outcome = Outcome { code: Code::Cancelled.number(), failure: Some((Origin::Client, reason.into())) };
+            self.outcome =
+                Outcome { code: Code::Cancelled.number(), failure: Some((Origin::Client, reason.into())), note: None };
         }
         let elapsed = self.started.elapsed();
         let origin = self.outcome.failure.as_ref().map(|(origin, _)| *origin);
@@ -283,7 +307,11 @@ impl Drop for Call {
             endpoint: self.trail.endpoint.as_deref(),
             http_status: self.http_status.as_u16(),
             code: self.outcome.code,
-            failure: self.outcome.failure.as_ref().map(|(origin, reason)| Failure { origin: *origin, reason }),
+            failure: self.outcome.failure.as_ref().map(|(origin, reason)| Failure {
+                origin: *origin,
+                reason,
+                note: self.outcome.note.as_deref(),
+            }),
             duration: elapsed,
             upstream_duration: self.upstream_duration.or_else(|| Some(self.forwarded?.elapsed())),
             request_bytes: self.trail.request_bytes,

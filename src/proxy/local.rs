@@ -47,6 +47,11 @@ pub(crate) enum Service {
 }
 
 impl Service {
+    /// Whether it tells of health.
+    pub(crate) fn is_health(self) -> bool {
+        matches!(self, Self::HealthCheck | Self::HealthWatch)
+    }
+
     /// The method at that path, if it is served.
     pub(crate) fn at(path: &str, serve: Serve) -> Option<Self> {
         match path {
@@ -61,18 +66,17 @@ impl Service {
     }
 }
 
-/// Starts the reply of a local service to a client that waits until `deadline`.
+/// Starts the reply of a local service.
 pub(crate) fn answer(
     call: Box<Call>,
     service: Service,
     body: RequestBody,
-    deadline: Option<Instant>,
+    timer: Timer,
     worker: &Rc<Worker>,
 ) -> Response<ReplyBody> {
     let mut headers = HeaderMap::with_capacity(3);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     reply::echo_identifiers(&mut headers, &call);
-    let timer = clock(&call, service, deadline);
     let body = LocalBody {
         call,
         service,
@@ -89,8 +93,8 @@ pub(crate) fn answer(
 }
 
 /// The policies hold for these methods as for any other, though no schema lists them.
-fn clock(call: &Call, service: Service, deadline: Option<Instant>) -> Timer {
-    let settings = call.prepared.snapshot.config.method(call.uri.path().trim_start_matches('/'));
+pub(crate) fn clock(call: &Call, service: Service, deadline: Option<Instant>) -> Timer {
+    let settings = call.settings();
     match service {
         Service::HealthCheck => {
             let own = settings.unary_timeout.and_then(|whole| call.started.checked_add(whole));

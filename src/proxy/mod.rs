@@ -7,8 +7,10 @@
 //!
 //! **Invariant**: a [`call::Call`] is counted and logged exactly once, when its reply ends or is dropped.
 
+mod admit;
 #[allow(dead_code, reason = "whoever asks comes next")]
 mod ask;
+mod authenticate;
 pub mod body;
 mod call;
 pub(crate) mod coding;
@@ -110,14 +112,14 @@ impl Proxy {
         let prepared = self.worker.prepared();
         let snapshot = &prepared.snapshot;
         let mut call = Call::begin(&self.worker, Rc::clone(&prepared), peer, &request);
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         // A browser asks whether a page may call before the call, and without its credentials: nothing comes before this.
         if let Some(verdict) = cors::preflight(snapshot, &parts) {
             return cors::answer(call, verdict);
         }
         if policy::websocket::is_wanted(&parts.method, parts.version, &parts.headers, &parts.extensions) {
             call.protocol = Protocol::WebSocket;
-            return websocket::answer(call, parts, body, &self.worker);
+            return websocket::answer(call, parts, body, &self.worker).await;
         }
         let uri = parts.uri.clone();
         let resolved = resolve::resolve(snapshot, &mut call, &parts, uri.path());
@@ -131,8 +133,8 @@ impl Proxy {
         let streams = is_rest && call.method().is_some_and(|method| method.server_streaming);
         let form = streams.then(|| Form::wanted(&parts.headers));
         grant.give(match route {
-            Route::Local(service) => match call.deadline(&parts) {
-                Ok(deadline) => local::answer(call, service, body, deadline, &self.worker),
+            Route::Local(service) => match self.admit_local(&mut call, service, &mut parts).await {
+                Ok(timer) => local::answer(call, service, body, timer, &self.worker),
                 Err(error) => reply::error(call, &error),
             },
             Route::Options(allow) => reply::options(call, allow),
@@ -155,27 +157,42 @@ impl Proxy {
         &self,
         call: &mut Call,
         route: Route<'s, '_>,
-        parts: request::Parts,
+        mut parts: request::Parts,
         body: RequestBody,
     ) -> Result<(Way<'s>, Incoming), Error> {
         let cluster = call.upstream_index().map(|index| Rc::clone(call.prepared.cluster(index)));
         let cluster = cluster.ok_or_else(|| Error::new(Reason::MethodUnknown, "no upstream serves this method"))?;
+        let mut timer = call.timer(&parts)?;
+        admit::admit(call, &mut parts, &mut timer).await?;
         let pick = spread::pick(&cluster, call, &parts);
-        let Adapted { outgoing, way, timer } = self.adapt_in(call, route, parts, body).await?;
+        let Adapted { outgoing, way, timer } = self.adapt_in(call, route, parts, body, timer).await?;
         call.forwarded();
         let incoming = forward::send(&cluster, outgoing, pick, timer, &mut call.trail).await?;
         Ok((way, incoming))
     }
 
-    /// Everything between the route and the upstream.
+    /// Admits a call that is answered here; gives the clock that it has.
+    async fn admit_local(
+        &self,
+        call: &mut Call,
+        service: local::Service,
+        parts: &mut request::Parts,
+    ) -> Result<Timer, Error> {
+        call.set_local(service.is_health());
+        let mut timer = local::clock(call, service, call.deadline(parts)?);
+        admit::admit(call, parts, &mut timer).await?;
+        Ok(timer)
+    }
+
+    /// Everything between admission and the upstream.
     async fn adapt_in<'s>(
         &self,
         call: &mut Call,
         route: Route<'s, '_>,
         parts: request::Parts,
         body: RequestBody,
+        mut timer: Timer,
     ) -> Result<Adapted<'s>, Error> {
-        let mut timer = Timer::new(call.started, call.deadline(&parts)?, call.idle());
         let path = match call.target() {
             Target::Method(index) => call.prepared.path(index, &self.worker),
             Target::Upstream(_) | Target::Unknown => parts
@@ -184,7 +201,6 @@ impl Proxy {
                 .parse()
                 .map_err(|_| Error::new(Reason::InvalidPath, "the path cannot be sent upstream"))?,
         };
-        // Authentication, authorization, limits and admission are asked here, before any of the body is read.
         let (outgoing, way) = match route {
             Route::Rest { binding: _, plan, captures }
                 if plan.request.takes_body() && call.method().is_some_and(|method| method.client_streaming) =>

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request, request};
 
 use super::call::{Call, Target};
 use super::pump::Source;
 use super::resolve::{self, Route};
-use super::{Adapted, Peer, Proxy, cors};
+use super::{Adapted, Peer, Proxy, admit, cors};
 use crate::body::RequestBody;
 use crate::error::Error;
 use crate::grpc::frame::PREFIX;
@@ -77,21 +77,22 @@ impl Proxy {
         let prepared = self.worker.prepared();
         let request = request.map(RequestBody::Whole);
         let mut call = Call::begin(&self.worker, Rc::clone(&prepared), peer, &request);
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let uri = parts.uri.clone();
         let mut matched = None;
         let outcome = match cors::preflight(&prepared.snapshot, &parts) {
             Some(verdict) => verdict.map(Verdict::Preflight),
             None => match resolve::resolve(&prepared.snapshot, &mut call, &parts, uri.path()) {
-                Ok(Route::Local(_)) => Ok(Verdict::Local),
+                Ok(Route::Local(service)) => {
+                    self.admit_local(&mut call, service, &mut parts).await.map(|_| Verdict::Local)
+                }
                 Ok(Route::Options(allow)) => Ok(Verdict::Options(allow)),
                 Ok(route) => {
                     if let Route::Rest { binding, captures, plan: _ } = &route {
                         let captures = captures.iter().cloned().map(Cow::into_owned).collect();
                         matched = Some(Matched { binding: *binding, captures });
                     }
-                    let adapted = self.adapt_in(&mut call, route, parts, body).await;
-                    adapted.map(|adapted| Verdict::Sent(sent(&call, adapted)))
+                    self.prepare(&mut call, route, parts, body).await.map(|adapted| Verdict::Sent(sent(&call, adapted)))
                 }
                 Err(error) => Err(error),
             },
@@ -107,6 +108,19 @@ impl Proxy {
             matched,
             verdict: outcome.unwrap_or_else(Verdict::Refused),
         }
+    }
+
+    /// Admits the call and adapts it.
+    async fn prepare<'s>(
+        &self,
+        call: &mut Call,
+        route: Route<'s, '_>,
+        mut parts: request::Parts,
+        body: RequestBody,
+    ) -> Result<Adapted<'s>, Error> {
+        let mut timer = call.timer(&parts)?;
+        admit::admit(call, &mut parts, &mut timer).await?;
+        self.adapt_in(call, route, parts, body, timer).await
     }
 }
 

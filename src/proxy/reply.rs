@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use prost::Message as _;
 
@@ -108,12 +108,19 @@ fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     if error.reason() == Reason::UnsupportedEncoding {
         headers.insert(grpc::ACCEPT_ENCODING, TAKEN);
     }
+    put_challenge(error, &mut headers);
     put_status(&call, error, &mut headers);
     echo_identifiers(&mut headers, &call);
     call.http_status = StatusCode::OK;
     let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, Some(call)));
     *response.headers_mut() = headers;
     response
+}
+
+fn put_challenge(error: &Error, headers: &mut HeaderMap) {
+    if let Some(challenge) = error.challenge() {
+        headers.insert(WWW_AUTHENTICATE, challenge.clone());
+    }
 }
 
 fn put_status(call: &Call, error: &Error, headers: &mut HeaderMap) {
@@ -150,6 +157,7 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
     }
+    put_challenge(error, &mut headers);
     if error.reason() == Reason::WebSocketVersion {
         websocket::other_version(call.version, &mut headers);
     }
@@ -186,6 +194,7 @@ fn connect_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
     }
+    put_challenge(error, &mut headers);
     echo_identifiers(&mut headers, &call);
     let mut response = Response::new(ReplyBody::whole(content, None, None));
     *response.status_mut() = status;

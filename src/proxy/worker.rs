@@ -7,6 +7,8 @@ use std::sync::Arc;
 use http::uri::PathAndQuery;
 
 use crate::config;
+use crate::config::authentication::Provider;
+use crate::credentials::{Authenticator, Credentials};
 use crate::snapshot::{Snapshot, Source};
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::metrics::{MethodMetrics, UNKNOWN_METHOD, WorkerMetrics};
@@ -17,14 +19,24 @@ use crate::upstream::{Cluster, Fleets};
 #[derive(Debug)]
 pub struct Worker {
     source: Arc<Source>,
-    fleets: Arc<Fleets>,
+    shared: Shared,
     workers: usize,
-    readiness: Arc<Readiness>,
     metrics: WorkerMetrics,
     pub(crate) unknown: Arc<MethodMetrics>,
     pub(crate) log: WorkerLog,
     generation: Cell<u64>,
     prepared: RefCell<Option<Rc<Prepared>>>,
+}
+
+/// What all workers get their own things from.
+#[derive(Debug, Clone, Default)]
+pub struct Shared {
+    /// Endpoints.
+    pub fleets: Arc<Fleets>,
+    /// What callers' credentials are checked against.
+    pub credentials: Arc<Credentials>,
+    /// Whether the gateway is about to stop.
+    pub readiness: Arc<Readiness>,
 }
 
 /// A snapshot with what this worker needs beside it. Whatever is cloned per call is this worker's own copy, so that
@@ -33,6 +45,8 @@ pub struct Worker {
 pub(crate) struct Prepared {
     pub(crate) snapshot: Arc<Snapshot>,
     clusters: Vec<Rc<Cluster>>,
+    /// In the order of the configuration's providers.
+    authenticators: Vec<Rc<Authenticator>>,
     methods: Vec<OnceCell<PreparedMethod>>,
     /// By upstream, for calls of methods that no schema knows.
     unknown_methods: Vec<OnceCell<Arc<MethodMetrics>>>,
@@ -48,17 +62,15 @@ impl Worker {
     /// One of `workers`, which share each endpoint's connections evenly.
     pub fn new(
         source: Arc<Source>,
-        fleets: Arc<Fleets>,
+        shared: Shared,
         workers: usize,
-        readiness: Arc<Readiness>,
         metrics: WorkerMetrics,
         log: WorkerLog,
     ) -> Rc<Self> {
         Rc::new(Self {
             source,
-            fleets,
+            shared,
             workers,
-            readiness,
             unknown: metrics.unknown(),
             metrics,
             log,
@@ -69,7 +81,7 @@ impl Worker {
 
     /// Whether the gateway is about to stop.
     pub(crate) fn is_draining(&self) -> bool {
-        self.readiness.is_draining()
+        self.shared.readiness.is_draining()
     }
 
     /// The current snapshot, prepared.
@@ -94,12 +106,23 @@ impl Worker {
             .iter()
             .map(|upstream| {
                 let known = before.and_then(|before| before.cluster_of(&upstream.config));
-                known.unwrap_or_else(|| Cluster::new(self.fleets.get(&upstream.config), self.workers, &self.metrics))
+                known.unwrap_or_else(|| {
+                    Cluster::new(self.shared.fleets.get(&upstream.config), self.workers, &self.metrics)
+                })
+            })
+            .collect();
+        let authenticators = snapshot
+            .config
+            .authentication
+            .iter()
+            .map(|provider| {
+                let known = before.and_then(|before| before.authenticator_of(provider));
+                known.unwrap_or_else(|| Rc::new(Authenticator::new(self.shared.credentials.get(provider))))
             })
             .collect();
         let methods = std::iter::repeat_with(OnceCell::new).take(snapshot.methods.len()).collect();
         let unknown_methods = std::iter::repeat_with(OnceCell::new).take(snapshot.upstreams.len()).collect();
-        Prepared { snapshot, clusters, methods, unknown_methods }
+        Prepared { snapshot, clusters, authenticators, methods, unknown_methods }
     }
 }
 
@@ -111,6 +134,16 @@ impl Prepared {
     fn cluster_of(&self, config: &config::Upstream) -> Option<Rc<Cluster>> {
         let index = self.snapshot.upstreams.iter().position(|upstream| upstream.config == *config)?;
         Some(Rc::clone(&self.clusters[index]))
+    }
+
+    /// Of the provider with that index in the configuration.
+    pub(crate) fn authenticator(&self, provider: usize) -> &Rc<Authenticator> {
+        &self.authenticators[provider]
+    }
+
+    /// What it remembers of callers lives on with it.
+    fn authenticator_of(&self, provider: &Arc<Provider>) -> Option<Rc<Authenticator>> {
+        self.authenticators.iter().find(|known| known.provider() == provider).cloned()
     }
 
     /// `:path` of a method of the schema.

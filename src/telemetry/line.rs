@@ -61,6 +61,8 @@ pub struct Failure<'a> {
     pub origin: Origin,
     /// A word or a sentence.
     pub reason: &'a str,
+    /// What the caller is not told.
+    pub note: Option<&'a str>,
 }
 
 impl Entry<'_> {
@@ -109,6 +111,10 @@ impl Entry<'_> {
             text(out, b" origin=", failure.origin.name(), SHORT);
             out.extend_from_slice(b" reason=");
             escape::quoted(out, escape::cut(failure.reason.as_bytes(), REASON));
+            if let Some(note) = failure.note {
+                out.extend_from_slice(b" note=");
+                escape::quoted(out, escape::cut(note.as_bytes(), REASON));
+            }
         }
         self.write_peer(out, b" peer=");
         text(out, b" request_id=", self.request_id, SHORT);
@@ -136,6 +142,7 @@ impl Entry<'_> {
         out.push(b'"');
         json(out, b",\"origin\":", self.failure.map(|failure| failure.origin.name()), SHORT);
         json(out, b",\"reason\":", self.failure.map(|failure| failure.reason), REASON);
+        json(out, b",\"note\":", self.failure.and_then(|failure| failure.note), REASON);
         millis(out, b",\"duration_ms\":", self.duration);
         if let Some(duration) = self.upstream_duration {
             millis(out, b",\"upstream_duration_ms\":", duration);
@@ -287,7 +294,7 @@ pub(crate) mod tests {
             upstream: None,
             endpoint: None,
             code: 14,
-            failure: Some(Failure { origin: Origin::Gateway, reason: "no endpoint answers" }),
+            failure: Some(Failure { origin: Origin::Gateway, reason: "no endpoint answers", note: None }),
             duration: Duration::from_micros(1_000_001),
             upstream_duration: None,
             attempts: 0,
@@ -339,7 +346,7 @@ pub(crate) mod tests {
     fn has_only_fields_that_the_documentation_lists() {
         let documentation = include_str!("../../docs/operations.md");
         let (_, section) = documentation.split_once("\n## Access log\n").unwrap();
-        let entry = Entry { failure: Some(Failure { origin: Origin::Client, reason: "" }), ..entry() };
+        let entry = Entry { failure: Some(Failure { origin: Origin::Client, reason: "", note: None }), ..entry() };
 
         let line = written(&entry, LogFormat::Json);
 
@@ -356,7 +363,7 @@ pub(crate) mod tests {
         let entry = Entry {
             path: Some(&long),
             method: Some(&long),
-            failure: Some(Failure { origin: Origin::Client, reason: &long }),
+            failure: Some(Failure { origin: Origin::Client, reason: &long, note: None }),
             user_agent: Some(long.as_bytes()),
             ..entry()
         };

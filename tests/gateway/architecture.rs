@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["telemetry"],
     &["body", "schema"],
     &["policy", "route", "transcode", "upstream"],
-    &["error", "snapshot"],
+    &["credentials", "error", "snapshot"],
     &["proxy"],
     &["admin", "server"],
     &["cli", "demo", "gateway"],

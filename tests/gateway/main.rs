@@ -3,6 +3,7 @@
 mod admin;
 mod architecture;
 mod attacks;
+mod authentication;
 mod backend_smoke;
 mod client_streams;
 mod compression;

@@ -1,12 +1,14 @@
 //! Settings per method: policies and JSON.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 use http::header::DATE;
 
-use super::{bounded, choose, cors, each, limit, rate_limit, require, to_usize, value};
+use super::{authentication, bounded, choose, cors, each, limit, rate_limit, require, to_usize, value};
+use crate::config::authentication::Provider;
 use crate::config::file::{Compression as RawCompression, Json, Policy as RawPolicy};
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report, Switch, Table};
@@ -16,13 +18,17 @@ use crate::encoding::Encoding;
 use crate::grpc::metadata;
 
 /// The policies of a file, in its order.
-pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Report<'_>) -> Vec<Policy> {
+pub(super) fn policies(
+    list: Option<Located<List<RawPolicy>>>,
+    providers: &[Arc<Provider>],
+    report: &mut Report<'_>,
+) -> Vec<Policy> {
     let mut policies = Vec::new();
     let mut seen: Vec<(MethodPattern, Place)> = Vec::new();
     let mut all_limits = rate_limit::Limits::default();
     for raw in value(list).items {
         let RawPolicy { r#match, timeout, json, limits, compression, reply, request_headers, .. } = raw.value;
-        let RawPolicy { reply_headers, cors, rate_limits, .. } = raw.value;
+        let RawPolicy { reply_headers, cors, rate_limits, authenticate, .. } = raw.value;
         let reply = value(reply);
         require(r#match.is_some(), "match", &raw.at, report);
         let (timeout, limits) = (value(timeout), value(limits));
@@ -44,6 +50,7 @@ pub(super) fn policies(list: Option<Located<List<RawPolicy>>>, report: &mut Repo
             reply_metadata: reply.headers.map(|list| each(Some(list), report, |name| reply_header(name)).into()),
             request_headers: request_headers.map(|table| bound(table, request_header, report)),
             reply_headers: reply_headers.map(|table| bound(table, reply_header, report)),
+            authenticate: authentication::requirement(authenticate, providers, report),
             ..self::json(json, report)
         };
         let cors = cors::cors(cors, report);

@@ -5,6 +5,7 @@ use std::fs;
 
 use super::*;
 use crate::config::file;
+use crate::config::file::authentication;
 use crate::config::from_str;
 
 fn repository(path: &str) -> std::path::PathBuf {
@@ -40,6 +41,11 @@ fn every_key_is_in_the_reference() {
         ("## `json`", "", file::Json::KEYS),
         ("## `serve`", "", file::Serve::KEYS),
         ("## `errors`", "", file::Errors::KEYS),
+        ("## `authentication`", "", authentication::Authentication::KEYS),
+        ("### `authentication.api_keys[]`", "", authentication::ApiKeys::KEYS),
+        ("### `authentication.api_keys[]`", "", authentication::KeyFile::KEYS),
+        ("### `authentication.api_keys[]`", "", authentication::KeyEntry::KEYS),
+        ("### `policies[].authenticate`", "", authentication::Requirement::KEYS),
         ("## `policies`", "", file::Policy::KEYS),
         ("## `policies`", "timeout.", file::Timeout::KEYS),
         ("## `policies`", "limits.", file::MessageLimits::KEYS),
@@ -75,6 +81,7 @@ fn every_block_of_the_reference_loads() {
     for file in ["inventory.proto", "library.binpb"] {
         fs::write(folder.path().join(file), "").expect("a file");
     }
+    fs::copy(repository("examples/credentials/partners.yaml"), folder.path().join("partners.yaml")).expect("a copy");
     identity(folder.path());
     let reference = document("docs/configuration.md");
 
@@ -95,9 +102,14 @@ fn every_example_loads() {
     // Beside them stands what they name and the repository must not hold: a private key.
     let folder = tempfile::tempdir().expect("a folder");
     identity(folder.path());
-    for entry in fs::read_dir(repository("examples")).expect("the examples") {
-        let example = entry.expect("an example");
-        fs::copy(example.path(), folder.path().join(example.file_name())).expect("a copy");
+    fs::create_dir(folder.path().join("credentials")).expect("a folder");
+    for inside in ["", "credentials"] {
+        for entry in fs::read_dir(repository("examples").join(inside)).expect("the examples") {
+            let example = entry.expect("an example");
+            if example.path().is_file() {
+                fs::copy(example.path(), folder.path().join(inside).join(example.file_name())).expect("a copy");
+            }
+        }
     }
     let mut loaded = 0;
     for entry in fs::read_dir(folder.path()).expect("the copies") {

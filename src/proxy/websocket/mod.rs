@@ -16,13 +16,13 @@ use std::rc::Rc;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Response, StatusCode, Version, request as http_request};
 
+use super::admit::admit;
 use super::body::ReplyBody;
 use super::call::{Call, Target};
 use super::forward::{self, Outgoing};
 use super::pump::Source;
 use super::resolve::{self, Captures};
 use super::rest::{self, too_large};
-use super::timer::Timer;
 use super::worker::Worker;
 use super::{cors, date, reply as replies, spread};
 use crate::body::RequestBody;
@@ -40,13 +40,13 @@ pub(crate) use reply::SocketBody;
 pub(crate) use request::MessageFrames;
 
 /// Answers a request for a WebSocket.
-pub(crate) fn answer(
+pub(crate) async fn answer(
     mut call: Box<Call>,
     parts: http_request::Parts,
     body: RequestBody,
     worker: &Worker,
 ) -> Response<ReplyBody> {
-    match open(&mut call, parts, body, worker) {
+    match open(&mut call, parts, body, worker).await {
         Ok(opened) => {
             call.http_status = match call.version {
                 // RFC 8441 §5: over HTTP/2 a tunnel is a success, not another protocol.
@@ -75,7 +75,12 @@ struct Opened {
     plan: ReplyPlan,
 }
 
-fn open(call: &mut Call, mut parts: http_request::Parts, body: RequestBody, worker: &Worker) -> Result<Opened, Error> {
+async fn open(
+    call: &mut Call,
+    mut parts: http_request::Parts,
+    body: RequestBody,
+    worker: &Worker,
+) -> Result<Opened, Error> {
     let prepared = Rc::clone(&call.prepared);
     let path = parts.uri.path().to_owned();
     let found = find(&prepared.snapshot, call, &path)?;
@@ -91,12 +96,11 @@ fn open(call: &mut Call, mut parts: http_request::Parts, body: RequestBody, work
     if let Some(authorization) = authorization {
         parts.headers.insert(AUTHORIZATION, authorization);
     }
-    let deadline = call.deadline(&parts)?;
-    let timer = Timer::new(call.started, deadline, call.idle());
+    let mut timer = call.timer(&parts)?;
+    admit(call, &mut parts, &mut timer).await?;
     let headers = rest::metadata(call, &parts)?;
     let limit = call.settings().max_request_message;
     let socket = Rc::new(RefCell::new(Socket::new(body, limit)));
-    // Authentication, authorization, limits and admission are asked here, before the handshake is answered.
     let body = source(call, method, &found, &parts, &socket)?;
     let outgoing = Outgoing { path: prepared.path(found.method, worker), headers, body };
     let cluster = Rc::clone(prepared.cluster(method.upstream));

@@ -1,6 +1,7 @@
 //! What the tests have in common: backends, the gateway between, and clients of every version of HTTP.
 
 pub(crate) mod backend;
+pub(crate) mod callers;
 pub(crate) mod client;
 pub(crate) mod frames;
 pub(crate) mod gateway;

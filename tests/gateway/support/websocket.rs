@@ -63,9 +63,10 @@ impl Socket {
             Version::Http1 => UPGRADE,
             Version::Http2 => &UPGRADE[3..],
         };
-        for (name, value) in usual.iter().chain(headers) {
+        for (name, value) in usual.iter().filter(|(name, _)| !headers.iter().any(|(own, _)| own == name)).chain(headers)
+        {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
-            all.insert(name, HeaderValue::from_str(value).expect("a value"));
+            all.append(name, HeaderValue::from_str(value).expect("a value"));
         }
         let (io, headers, early) = match version {
             Version::Http1 => over_http1(address, path, &all).await?,

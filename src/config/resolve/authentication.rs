@@ -1,0 +1,194 @@
+//! Who may prove what in which way, and what methods ask for.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::{require, value};
+use crate::config::authentication::{ApiKeys, Kind, Places, Provider, Requirement, Rule};
+use crate::config::file::authentication::{
+    ApiKeys as RawApiKeys, Authentication, Demand, Requirement as RawRequirement,
+};
+use crate::config::problem::Place;
+use crate::config::read::{List, Located, Report};
+use crate::config::spelling::nearest;
+use crate::config::{Change, Policy, accounts};
+use crate::grpc::metadata;
+
+/// Every provider of the file, in its order.
+pub(super) fn providers(
+    raw: Option<Located<Authentication>>,
+    base: &Path,
+    report: &mut Report<'_>,
+) -> Vec<Arc<Provider>> {
+    let Authentication { api_keys } = value(raw);
+    let mut providers: Vec<Arc<Provider>> = Vec::new();
+    for Located { value: raw, at } in value(api_keys).items {
+        let RawApiKeys { name, header, cookie, query, file } = raw;
+        let name = provider_name(name, &at, &providers, report);
+        require(file.is_some(), "file", &at, report);
+        let from = places(header, HeaderName::from_static("x-api-key"), cookie, query, report);
+        let (Some(name), Some(file), Some(from)) = (name, file, from) else { continue };
+        let path = base.join(&file.value);
+        if let Err(problem) = accounts::read_keys(&path) {
+            report.problem(&file.at, problem);
+        }
+        providers.push(Arc::new(Provider { name, kind: Kind::ApiKeys(ApiKeys { from, file: path }) }));
+    }
+    providers
+}
+
+/// A name that no other provider has.
+fn provider_name(
+    name: Option<Located<String>>,
+    section: &Place,
+    providers: &[Arc<Provider>],
+    report: &mut Report<'_>,
+) -> Option<Arc<str>> {
+    require(name.is_some(), "name", section, report);
+    name?.parse(report, |name| {
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(word) {
+            return Err(format!("{name:?} is not a name; use letters, digits, `-`, `_` and `.`"));
+        }
+        if name == NONE {
+            return Err("`none` is the word for no authentication; choose another name".to_owned());
+        }
+        if providers.iter().any(|provider| *provider.name == **name) {
+            return Err(format!("another way to authenticate has the name {name} already"));
+        }
+        Ok(Arc::from(&**name))
+    })
+}
+
+/// Where a credential stands.
+fn places(
+    header: Option<Located<String>>,
+    default: HeaderName,
+    cookie: Option<Located<String>>,
+    query: Option<Located<String>>,
+    report: &mut Report<'_>,
+) -> Option<Places> {
+    let header = match header {
+        None => default,
+        Some(header) => header.parse(report, |text| credential_header(text))?,
+    };
+    if let Some(query) = &query {
+        report.warn(&query.at, "a credential in a query is seen by every proxy and kept in histories");
+    }
+    let word = |text: Option<Located<String>>, report: &mut Report<'_>| match text {
+        None => Some(None),
+        Some(text) => text.parse(report, |text| token(text)).map(Some),
+    };
+    Some(Places { header, cookie: word(cookie, report)?, query: word(query, report)? })
+}
+
+fn credential_header(text: &str) -> Result<HeaderName, String> {
+    let name: HeaderName = text.parse().map_err(|_| format!("{text:?} is not the name of a header"))?;
+    let taken = metadata::is_hop_by_hop(&name)
+        || metadata::is_reserved(&name)
+        || metadata::is_binary(&name)
+        || ["cookie", "host", "content-type", "content-length"].contains(&name.as_str());
+    if taken { Err(format!("{text:?} has another meaning")) } else { Ok(name) }
+}
+
+/// A token of HTTP ([RFC 9110 §5.6.2](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2)), as the names of cookies are.
+fn token(text: &str) -> Result<Box<str>, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if text.is_empty() || !text.bytes().all(fits) {
+        return Err(format!("{text:?} is not a name; use letters, digits and some of !#$%&'*+-.^_`|~"));
+    }
+    Ok(text.into())
+}
+
+/// What a policy asks of callers.
+pub(super) fn requirement(
+    raw: Option<Located<Demand>>,
+    providers: &[Arc<Provider>],
+    report: &mut Report<'_>,
+) -> Change<Arc<Requirement>> {
+    let Some(Located { value: demand, at }) = raw else { return Change::Inherited };
+    let (demand, optional) = match demand {
+        Demand::Name(name) if name == NONE => return Change::Cleared,
+        Demand::Section(section) if section.optional.is_some() => {
+            let RawRequirement { any_of, all_of, optional } = *section;
+            if any_of.is_some() || all_of.is_some() {
+                report.problem(&at, "`optional` stands alone; write the others inside it");
+            }
+            match optional {
+                Some(inner) => (inner.value, true),
+                None => return Change::Inherited,
+            }
+        }
+        demand => (demand, false),
+    };
+    match rule(demand, &at, providers, report) {
+        Some(rule) => Change::To(Arc::new(Requirement::new(rule, optional, providers))),
+        // Reported, so that there will be no configuration.
+        None => Change::Inherited,
+    }
+}
+
+fn rule(demand: Demand, at: &Place, providers: &[Arc<Provider>], report: &mut Report<'_>) -> Option<Rule> {
+    match demand {
+        Demand::Name(name) => {
+            let found = providers.iter().position(|provider| *provider.name == *name).map(Rule::Provider);
+            if found.is_none() {
+                report.problem(at, unknown(&name, providers));
+            }
+            found
+        }
+        Demand::Any(list) => rules(list, at, providers, report).map(Rule::Any),
+        Demand::Section(section) => match *section {
+            RawRequirement { any_of: Some(list), all_of: None, optional: None } => {
+                rules(list.value, &list.at, providers, report).map(Rule::Any)
+            }
+            RawRequirement { any_of: None, all_of: Some(list), optional: None } => {
+                rules(list.value, &list.at, providers, report).map(Rule::All)
+            }
+            _ => {
+                report.problem(at, "exactly one of `any_of` and `all_of` says which of them are needed");
+                None
+            }
+        },
+    }
+}
+
+fn rules(list: List<Demand>, at: &Place, providers: &[Arc<Provider>], report: &mut Report<'_>) -> Option<Vec<Rule>> {
+    if list.written == 0 {
+        report.problem(at, "at least one name is needed; `authenticate: none` is for none");
+    }
+    let rules: Vec<_> = list.items.into_iter().map(|item| rule(item.value, &item.at, providers, report)).collect();
+    rules.into_iter().collect()
+}
+
+fn unknown(name: &str, providers: &[Arc<Provider>]) -> String {
+    let known: Vec<&str> = providers.iter().map(|provider| &*provider.name).collect();
+    match nearest(name, &known) {
+        Some(near) => format!("nothing below `authentication` has the name {name:?}; did you mean {near:?}?"),
+        None if known.is_empty() => format!("nothing below `authentication` has the name {name:?}"),
+        None => format!("nothing below `authentication` has the name {name:?}; known are {}", known.join(", ")),
+    }
+}
+
+/// Warns of providers that no policy names.
+pub(super) fn unused(
+    providers: &[Arc<Provider>],
+    policies: &[Policy],
+    section: Option<&Place>,
+    report: &mut Report<'_>,
+) {
+    let asked = policies.iter().filter_map(|policy| match &policy.settings.authenticate {
+        Change::To(requirement) => Some(requirement.rule.providers()),
+        Change::Inherited | Change::Cleared => None,
+    });
+    let used: Vec<usize> = asked.flatten().collect();
+    for (index, provider) in providers.iter().enumerate() {
+        if let Some(at) = section.filter(|_| !used.contains(&index)) {
+            report.warn(at, format!("no policy asks for {}: it keeps nobody out", provider.name));
+        }
+    }
+}
+
+const NONE: &str = "none";

@@ -1,0 +1,91 @@
+//! A file that is read again when it changes; what it said before stays while it is wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+/// The contents of a file.
+#[derive(Debug)]
+pub(crate) struct File<T> {
+    path: PathBuf,
+    read: fn(&Path) -> Result<T, String>,
+    contents: ArcSwap<T>,
+    /// Counts contents.
+    generation: AtomicU64,
+}
+
+/// What tells that a file is another.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl<T: Default + Send + Sync + 'static> File<T> {
+    /// Reads the file. One that is wrong by now is as good as empty until it is right: it was right when the configuration
+    /// was checked.
+    pub(crate) fn open(path: &Path, read: fn(&Path) -> Result<T, String>) -> Arc<Self> {
+        let contents = read(path).unwrap_or_else(|problem| {
+            tracing::error!(%problem, "file of credentials is wrong, nobody is let in by it");
+            T::default()
+        });
+        let (contents, generation) = (ArcSwap::from_pointee(contents), AtomicU64::new(0));
+        Arc::new(Self { path: path.to_owned(), read, contents, generation })
+    }
+
+    /// What the file said when it was last right.
+    pub(crate) fn contents(&self) -> Arc<T> {
+        self.contents.load_full()
+    }
+
+    /// Counts up with each change; whoever sees a number finds at least those contents.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn refresh(&self) {
+        match (self.read)(&self.path) {
+            Ok(contents) => {
+                self.contents.store(Arc::new(contents));
+                self.generation.fetch_add(1, Ordering::Release);
+                tracing::info!(file = %self.path.display(), "credentials read again");
+            }
+            Err(problem) => tracing::warn!(%problem, "file of credentials is wrong, the old one stays"),
+        }
+    }
+}
+
+/// Watches a file for as long as somebody else has it.
+pub(crate) fn follow<T: Default + Send + Sync + 'static>(file: &Arc<File<T>>, control: &Handle) {
+    let path = file.path.clone();
+    let file = Arc::downgrade(file);
+    control.spawn(async move {
+        // What changed since the file was opened is read once more than needed.
+        let mut seen: Stamp = None;
+        let mut first = true;
+        loop {
+            sleep(INTERVAL).await;
+            let Some(file) = file.upgrade() else { return };
+            let path = path.clone();
+            let looked = tokio::task::spawn_blocking(move || {
+                let found = stamp(&path);
+                if found != seen || first {
+                    file.refresh();
+                }
+                found
+            });
+            seen = looked.await.unwrap_or(seen);
+            first = false;
+        }
+    });
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let found = fs::metadata(path).ok()?;
+    Some((found.modified().ok()?, found.len()))
+}
+
+/// Between looks.
+const INTERVAL: Duration = Duration::from_secs(1);

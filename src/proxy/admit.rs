@@ -1,0 +1,23 @@
+//! Whether a call may go on: every policy that can refuse it, in the one order in which they are asked.
+//!
+//! Called once for each call, whichever way it came in: when its method is known and before any of its body is read.
+//! A method without a policy pays for a branch each.
+
+use http::request;
+
+use super::authenticate::authenticate;
+use super::call::Call;
+use super::timer::Timer;
+use crate::error::Error;
+
+/// Lets a call go on.
+///
+/// # Errors
+/// The first policy that refuses it.
+pub(super) async fn admit(call: &mut Call, parts: &mut request::Parts, timer: &mut Timer) -> Result<(), Error> {
+    // Who is it?
+    if call.settings().authenticate.is_some() {
+        authenticate(call, parts, timer).await?;
+    }
+    Ok(())
+}
