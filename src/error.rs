@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -25,6 +26,8 @@ struct Inner {
     allow: Option<HeaderValue>,
     challenge: Option<HeaderValue>,
     note: Option<Box<str>>,
+    retry_after: Option<Duration>,
+    quotas: Vec<Quota>,
     upstream: Option<UpstreamStatus>,
 }
 
@@ -47,6 +50,15 @@ pub struct Violation {
     /// Path of the field, such as `book.authors[0].birth_year`; empty for the whole body.
     pub field: String,
     /// What was expected and what stood there.
+    pub description: String,
+}
+
+/// A limit that the call is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    /// The limit's name.
+    pub name: String,
+    /// How much is allowed.
     pub description: String,
 }
 
@@ -76,6 +88,8 @@ pub enum Reason {
     InsufficientScope,
     /// Whoever knows whether the credentials are valid does not answer.
     AuthenticationUnavailable,
+    /// The caller is over a limit on how often it may call, or on how many calls it may have open.
+    RateLimited,
     /// The body's content type is not one that the method takes.
     UnsupportedMediaType,
     /// A body, or messages, are compressed in a way that the gateway cannot inflate.
@@ -133,6 +147,7 @@ impl Reason {
             Self::InvalidToken => "INVALID_TOKEN",
             Self::InsufficientScope => "INSUFFICIENT_SCOPE",
             Self::AuthenticationUnavailable => "AUTHENTICATION_UNAVAILABLE",
+            Self::RateLimited => "RATE_LIMITED",
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::UnsupportedEncoding => "UNSUPPORTED_ENCODING",
             Self::InvalidHeader => "INVALID_HEADER",
@@ -170,6 +185,7 @@ impl Reason {
             Self::CredentialsMissing | Self::InvalidToken => (Code::Unauthenticated, StatusCode::UNAUTHORIZED, Client),
             Self::AuthenticationUnavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway),
             Self::OriginNotAllowed | Self::InsufficientScope => (Code::PermissionDenied, StatusCode::FORBIDDEN, Client),
+            Self::RateLimited => (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, Client),
             Self::UnsupportedMediaType => (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
             Self::UnsupportedEncoding => (Code::Unimplemented, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
             // The code that gRPC servers answer with when they cannot read a frame.
@@ -220,6 +236,8 @@ impl Error {
             allow: None,
             challenge: None,
             note: None,
+            retry_after: None,
+            quotas: Vec::new(),
             upstream: None,
         }))
     }
@@ -292,6 +310,20 @@ impl Error {
         self
     }
 
+    /// The same error with when to come back: `Retry-After`, `RetryInfo` and the pushback of gRPC. `Duration::MAX` is never.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// The same error with the limits that it is over.
+    #[must_use]
+    pub fn with_quotas(mut self, quotas: Vec<Quota>) -> Self {
+        self.0.quotas = quotas;
+        self
+    }
+
     /// What went wrong.
     pub fn reason(&self) -> Reason {
         self.0.reason
@@ -358,6 +390,16 @@ impl Error {
     /// `WWW-Authenticate` of a 401, and of a 403 for want of rights.
     pub fn challenge(&self) -> Option<&HeaderValue> {
         self.0.challenge.as_ref()
+    }
+
+    /// When the same call may be made again; `Duration::MAX` for never.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The limits that the call is over.
+    pub fn quotas(&self) -> &[Quota] {
+        &self.0.quotas
     }
 
     /// Words for the access log alone.

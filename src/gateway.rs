@@ -11,10 +11,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::admin;
 use crate::config::{self, Config};
 use crate::credentials::Credentials;
+use crate::policy::rate_limit::LocalStore;
 use crate::proxy::Proxy;
 use crate::proxy::worker::{Shared, Worker};
 use crate::runtime::Workers;
@@ -120,8 +122,11 @@ impl Gateway {
         let shared = Shared {
             fleets: Fleets::new(control.clone()),
             credentials: Credentials::new(control.clone()),
+            limits: Arc::new(LocalStore::new(config.rate_limiting.memory)),
             readiness: Arc::clone(&readiness),
         };
+        let limits = Arc::clone(&shared.limits);
+        registry.set_limiter(move || limits.size(limits.clock(Instant::now())));
         shared.credentials.keep(&config.authentication);
         let workers =
             start_workers(&config, &source, &shared, &registry, &access_log, &shutdown).map_err(StartError::Workers)?;

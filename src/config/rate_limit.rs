@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::claim::ClaimPath;
+
 /// What holds for all limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimiting {
@@ -91,7 +93,7 @@ pub enum Counted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tiers {
     /// Path of the claim.
-    pub claim: Box<str>,
+    pub claim: ClaimPath,
     /// Value and quota, in file order.
     pub quotas: Vec<(Box<str>, Quota)>,
 }
@@ -130,7 +132,7 @@ pub enum KeyPart {
     /// `pkg.Service`; the same.
     Service,
     /// A claim of the caller's identity, by its path.
-    Claim(Box<str>),
+    Claim(ClaimPath),
     /// The name of the caller's API key.
     ApiKey,
     /// A header's values.
@@ -299,7 +301,7 @@ impl FromStr for KeyPart {
             ("method", None) => Ok(Self::Method),
             ("service", None) => Ok(Self::Service),
             ("api_key", None) => Ok(Self::ApiKey),
-            ("claim", Some(path)) if is_path(path) => Ok(Self::Claim(path.into())),
+            ("claim", Some(path)) => path.parse().map(Self::Claim),
             ("field", Some(path)) if is_path(path) => Ok(Self::Field(path.into())),
             ("constant", Some(text)) => Ok(Self::Constant(text.into())),
             ("header", Some(name)) => HeaderName::from_bytes(name.as_bytes())

@@ -18,6 +18,9 @@ pub const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// `grpc-status-details-bin`: an encoded `google.rpc.Status` in base64.
 pub const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+/// When a client may try again, in milliseconds
+/// ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback)).
+pub const RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 /// `grpc-timeout`: what is left of the deadline.
 pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// `grpc-encoding`: how compressed messages are compressed.

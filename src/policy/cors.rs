@@ -8,14 +8,15 @@
 //! **Invariant**: no reply allows an origin that the policy does not name, and a reply that depends on the origin says so
 //! in `vary`, also when the origin is missing or not allowed; otherwise a cache could hand it to another one.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
-    HOST, ORIGIN, VARY,
+    HOST, ORIGIN, RETRY_AFTER, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
+use super::rate_limit::fields;
 use crate::config::cors::{Cors, Names, Origins, default_port};
 
 /// Request headers that clients of gRPC-Web and Connect send, and those by which calls are traced.
@@ -74,7 +75,15 @@ pub fn reply(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderMap)
     withdraw(headers);
     if let Some(origin) = origin {
         allow(cors, origin, headers);
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, names("*", REPLY_HEADERS, &cors.expose_headers));
+        let mut exposed = names("*", REPLY_HEADERS, &cors.expose_headers);
+        // When to come back, and how often: only where it is said, since few replies say it.
+        for name in fields::ALL.into_iter().chain([RETRY_AFTER]) {
+            if headers.contains_key(&name) && exposed != "*" {
+                let list = [exposed.as_bytes(), b", ", name.as_str().as_bytes()].concat();
+                exposed = HeaderValue::from_maybe_shared(Bytes::from(list)).unwrap_or(exposed);
+            }
+        }
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     if cors.origins != Origins::Any {
         vary_by_origin(headers);

@@ -7,6 +7,7 @@ use http::request;
 
 use super::authenticate::authenticate;
 use super::call::Call;
+use super::limits;
 use super::timer::Timer;
 use crate::error::Error;
 
@@ -15,9 +16,17 @@ use crate::error::Error;
 /// # Errors
 /// The first policy that refuses it.
 pub(super) async fn admit(call: &mut Call, parts: &mut request::Parts, timer: &mut Timer) -> Result<(), Error> {
+    // Does its address, or whatever else needs no proof, call too often? Before anything that costs more.
+    if call.limits().is_some() {
+        limits::peer(call, parts)?;
+    }
     // Who is it?
     if call.settings().authenticate.is_some() {
         authenticate(call, parts, timer).await?;
+    }
+    // Does whoever it is call too often?
+    if call.limits().is_some() {
+        limits::identity(call, parts)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::TE;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use super::Peer;
 use super::compression::Accepted;
 use super::forward::Trail;
+use super::limits::Limited;
 use super::protocol::Dialect;
 use super::timer::Timer;
 use super::worker::{Prepared, Worker};
@@ -24,8 +26,10 @@ use crate::error::{Error, Reason};
 use crate::grpc::status::Code;
 use crate::policy::headers::Caller;
 use crate::policy::identity::Identities;
+use crate::policy::rate_limit::{Limit, Plan};
 use crate::snapshot::{self, Method};
 use crate::telemetry::line::{Entry, Failure};
+use crate::telemetry::metrics::LimitMetrics;
 use crate::telemetry::trace::{RequestId, TraceParent};
 use crate::telemetry::{Origin, Protocol};
 
@@ -51,6 +55,10 @@ pub(crate) struct Call {
     target: Target,
     /// What holds for a method that no schema knows.
     unknown: Option<Box<MethodSettings>>,
+    /// The limits of one.
+    unknown_limits: Option<Arc<Plan>>,
+    /// What its limits said.
+    pub(crate) limited: Limited,
     /// Who it comes from, once that is known.
     pub(crate) identity: Identities,
     pub(crate) trail: Trail,
@@ -136,6 +144,8 @@ impl Call {
             user_agent: headers.get(http::header::USER_AGENT).cloned(),
             target: Target::Unknown,
             unknown: None,
+            unknown_limits: None,
+            limited: Limited::default(),
             identity: Identities::default(),
             trail: Trail::default(),
             forwarded: None,
@@ -150,7 +160,9 @@ impl Call {
     pub(crate) fn set_target(&mut self, target: Target) {
         if let Target::Upstream(_) = target {
             let method = self.uri.path().trim_start_matches('/');
-            self.unknown = Some(Box::new(self.prepared.snapshot.config.method(method)));
+            let config = &self.prepared.snapshot.config;
+            (self.unknown, self.unknown_limits) =
+                (Some(Box::new(config.method(method))), Plan::new(&config.rate_limits(method)));
         }
         self.target = target;
     }
@@ -158,7 +170,40 @@ impl Call {
     /// The gateway answers the call itself, at a method that no schema lists.
     pub(crate) fn set_local(&mut self, is_health: bool) {
         let method = self.uri.path().trim_start_matches('/');
-        self.unknown = Some(Box::new(self.prepared.snapshot.config.local_method(method, is_health)));
+        let config = &self.prepared.snapshot.config;
+        self.unknown_limits = Plan::new(&config.local_rate_limits(method, is_health));
+        self.unknown = Some(Box::new(config.local_method(method, is_health)));
+    }
+
+    /// How often its method may be called; none for as often as anybody likes.
+    pub(crate) fn limits(&self) -> Option<&Arc<Plan>> {
+        match self.method() {
+            Some(method) => method.limits.as_ref(),
+            None => self.unknown_limits.as_ref(),
+        }
+    }
+
+    /// Where a limit's decisions are counted.
+    pub(crate) fn limit_metrics(&self, limit: &Limit) -> Arc<LimitMetrics> {
+        match self.target {
+            Target::Method(method) => Arc::clone(self.prepared.limit_metrics(method, limit.index, &self.worker)),
+            Target::Upstream(_) | Target::Unknown => self.worker.limit_metrics(&limit.config.name),
+        }
+    }
+
+    /// `pkg.Service/Method`, unless only the client says that there is such a method.
+    pub(crate) fn method_name(&self) -> Option<&str> {
+        match self.target {
+            Target::Method(index) => Some(&self.prepared.snapshot.methods[index].name),
+            Target::Upstream(_) => None,
+            // One of the few that are answered here.
+            Target::Unknown => Some(self.uri.path().trim_start_matches('/')),
+        }
+    }
+
+    /// Its worker's own things.
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.worker
     }
 
     pub(crate) fn target(&self) -> Target {

@@ -23,6 +23,7 @@ mod exchange;
 mod form;
 mod forward;
 mod framed;
+mod limits;
 mod local;
 mod native;
 mod negotiate;

@@ -2,9 +2,11 @@
 //!
 //! REST callers get `google.rpc.Status` as JSON (<https://google.aip.dev/193>), gRPC callers a reply of trailers only.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRAILER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use prost::Message as _;
 
@@ -12,14 +14,16 @@ use super::body::ReplyBody;
 use super::call::Call;
 use super::coding::TAKEN;
 use super::protocol::Framing;
-use super::{compression, connect, date, negotiate};
+use super::{compression, connect, date, limits, negotiate};
 use crate::error::{Error, Reason};
 use crate::grpc;
 use crate::grpc::frame;
 use crate::grpc::status::{self, BASE64};
-use crate::pb::google::protobuf::Any;
-use crate::pb::google::rpc::{BadRequest, ErrorInfo, Status, bad_request::FieldViolation};
+use crate::pb::google::protobuf::{self as pb, Any};
+use crate::pb::google::rpc::bad_request::FieldViolation;
+use crate::pb::google::rpc::{BadRequest, ErrorInfo, QuotaFailure, RetryInfo, Status, quota_failure};
 use crate::policy::headers::{self, BadHeader};
+use crate::policy::rate_limit::fields;
 use crate::policy::websocket;
 use crate::snapshot::SchemaState;
 use crate::telemetry::Protocol;
@@ -88,11 +92,12 @@ pub(crate) fn attach(mut response: Response<ReplyBody>, mut call: Box<Call>) -> 
     response
 }
 
-/// Tells the client under which identifiers its call stands in the logs. An upstream may know more of the trace: it
+/// Tells the client under which identifiers its call stands in the logs, and of its limits. An upstream may know more of the trace: it
 /// may have begun a part of it.
 pub(crate) fn echo_identifiers(headers: &mut HeaderMap, call: &Call) {
     headers.insert(RequestId::HEADER, call.request_id.value().clone());
     headers.entry(TraceParent::HEADER).or_insert_with(|| call.traceparent.value().clone());
+    limits::tell(headers, call);
 }
 
 /// The trailers that end a gRPC reply with an error of the gateway's own.
@@ -108,7 +113,7 @@ fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     if error.reason() == Reason::UnsupportedEncoding {
         headers.insert(grpc::ACCEPT_ENCODING, TAKEN);
     }
-    put_challenge(error, &mut headers);
+    put_remedies(error, &mut headers);
     put_status(&call, error, &mut headers);
     echo_identifiers(&mut headers, &call);
     call.http_status = StatusCode::OK;
@@ -117,16 +122,30 @@ fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     response
 }
 
-fn put_challenge(error: &Error, headers: &mut HeaderMap) {
+/// What a caller can do about an error: show credentials, or come back later.
+fn put_remedies(error: &Error, headers: &mut HeaderMap) {
     if let Some(challenge) = error.challenge() {
         headers.insert(WWW_AUTHENTICATE, challenge.clone());
     }
+    if let Some(wait) = error.retry_after().filter(|wait| *wait < Duration::MAX) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(fields::seconds(wait)));
+    }
+}
+
+/// How long official clients of gRPC wait before they try again, and not at all if that is pointless
+/// ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback)).
+fn pushback(wait: Duration) -> HeaderValue {
+    let milliseconds = wait.as_nanos().div_ceil(1_000_000);
+    i32::try_from(milliseconds).map_or_else(|_| HeaderValue::from_static("-1"), HeaderValue::from)
 }
 
 fn put_status(call: &Call, error: &Error, headers: &mut HeaderMap) {
     let message = cut(error.message());
     headers.insert(grpc::STATUS, status::status_value(error.number()));
     headers.insert(grpc::MESSAGE, status::encode_message(message));
+    if let Some(wait) = error.retry_after() {
+        headers.insert(grpc::RETRY_PUSHBACK, pushback(wait));
+    }
     let details = own_details(call, error);
     if details.is_empty() {
         return;
@@ -157,7 +176,7 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
     }
-    put_challenge(error, &mut headers);
+    put_remedies(error, &mut headers);
     if error.reason() == Reason::WebSocketVersion {
         websocket::other_version(call.version, &mut headers);
     }
@@ -194,7 +213,7 @@ fn connect_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
     }
-    put_challenge(error, &mut headers);
+    put_remedies(error, &mut headers);
     echo_identifiers(&mut headers, &call);
     let mut response = Response::new(ReplyBody::whole(content, None, None));
     *response.status_mut() = status;
@@ -323,6 +342,20 @@ fn own_details(call: &Call, error: &Error) -> Vec<Any> {
             })
             .collect();
         details.push(any("google.rpc.BadRequest", &BadRequest { field_violations }));
+    }
+    if let Some(wait) = error.retry_after().filter(|wait| *wait < Duration::MAX) {
+        let seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
+        let nanos = i32::try_from(wait.subsec_nanos()).unwrap_or_default();
+        let retry_delay = Some(pb::Duration { seconds, nanos });
+        details.push(any("google.rpc.RetryInfo", &RetryInfo { retry_delay }));
+    }
+    if !error.quotas().is_empty() {
+        let violations = error.quotas().iter().map(|quota| quota_failure::Violation {
+            subject: quota.name.clone(),
+            description: quota.description.clone(),
+            ..quota_failure::Violation::default()
+        });
+        details.push(any("google.rpc.QuotaFailure", &QuotaFailure { violations: violations.collect() }));
     }
     details
 }

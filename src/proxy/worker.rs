@@ -9,9 +9,10 @@ use http::uri::PathAndQuery;
 use crate::config;
 use crate::config::authentication::Provider;
 use crate::credentials::{Authenticator, Credentials};
+use crate::policy::rate_limit::LocalStore;
 use crate::snapshot::{Snapshot, Source};
 use crate::telemetry::access_log::WorkerLog;
-use crate::telemetry::metrics::{MethodMetrics, UNKNOWN_METHOD, WorkerMetrics};
+use crate::telemetry::metrics::{LimitMetrics, MethodMetrics, UNKNOWN_METHOD, WorkerMetrics};
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::{Cluster, Fleets};
 
@@ -19,7 +20,7 @@ use crate::upstream::{Cluster, Fleets};
 #[derive(Debug)]
 pub struct Worker {
     source: Arc<Source>,
-    shared: Shared,
+    pub(crate) shared: Shared,
     workers: usize,
     metrics: WorkerMetrics,
     pub(crate) unknown: Arc<MethodMetrics>,
@@ -35,6 +36,8 @@ pub struct Shared {
     pub fleets: Arc<Fleets>,
     /// What callers' credentials are checked against.
     pub credentials: Arc<Credentials>,
+    /// How often callers have called.
+    pub limits: Arc<LocalStore>,
     /// Whether the gateway is about to stop.
     pub readiness: Arc<Readiness>,
 }
@@ -56,6 +59,8 @@ pub(crate) struct Prepared {
 struct PreparedMethod {
     path: PathAndQuery,
     metrics: Arc<MethodMetrics>,
+    /// By the index of the limit.
+    limits: Box<[Arc<LimitMetrics>]>,
 }
 
 impl Worker {
@@ -82,6 +87,11 @@ impl Worker {
     /// Whether the gateway is about to stop.
     pub(crate) fn is_draining(&self) -> bool {
         self.shared.readiness.is_draining()
+    }
+
+    /// Where a limit's decisions are counted. Locks and allocates.
+    pub(crate) fn limit_metrics(&self, name: &str) -> Arc<LimitMetrics> {
+        self.metrics.limit(name)
     }
 
     /// The current snapshot, prepared.
@@ -120,6 +130,7 @@ impl Worker {
                 known.unwrap_or_else(|| Rc::new(Authenticator::new(self.shared.credentials.get(provider))))
             })
             .collect();
+        self.shared.limits.set_memory(snapshot.config.rate_limiting.memory);
         let methods = std::iter::repeat_with(OnceCell::new).take(snapshot.methods.len()).collect();
         let unknown_methods = std::iter::repeat_with(OnceCell::new).take(snapshot.upstreams.len()).collect();
         Prepared { snapshot, clusters, authenticators, methods, unknown_methods }
@@ -155,6 +166,11 @@ impl Prepared {
         &self.method(method, worker).metrics
     }
 
+    /// Where the decisions of a limit of the method are counted.
+    pub(crate) fn limit_metrics(&self, method: usize, limit: usize, worker: &Worker) -> &Arc<LimitMetrics> {
+        &self.method(method, worker).limits[limit]
+    }
+
     pub(crate) fn unknown_method(&self, upstream: usize, worker: &Worker) -> &Arc<MethodMetrics> {
         self.unknown_methods[upstream].get_or_init(|| {
             let name = &self.snapshot.upstreams[upstream].config.name;
@@ -170,6 +186,12 @@ impl Prepared {
             PreparedMethod {
                 path: path.parse().unwrap_or_else(|_| method.path.clone()),
                 metrics: worker.metrics.method(upstream, &method.name),
+                limits: method
+                    .limits
+                    .iter()
+                    .flat_map(|plan| plan.names())
+                    .map(|name| worker.limit_metrics(name))
+                    .collect(),
             }
         })
     }

@@ -8,6 +8,7 @@ use http::uri::PathAndQuery;
 use super::{Binding, Method, Notice, NoticeKind, SchemaState, Snapshot, Transcoding, Upstream};
 use crate::config::{Config, MethodSettings};
 use crate::grpc;
+use crate::policy::rate_limit::Plan;
 use crate::route::{Builder, Router};
 use crate::schema::http_rule::{self, BodyRule, Rules};
 use crate::schema::reflect::Index;
@@ -175,6 +176,7 @@ impl<'c> Building<'c> {
             side_effect_free: method.side_effect_free,
             settings,
             cors: self.config.cors(&method.name).cloned(),
+            limits: Plan::new(&self.config.rate_limits(&method.name)),
             direct,
         });
         self.by_path.insert(path, index);

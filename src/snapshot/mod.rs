@@ -14,6 +14,7 @@ use http::uri::PathAndQuery;
 
 use crate::config::cors::Cors;
 use crate::config::{self, Config, MethodSettings};
+use crate::policy::rate_limit::Plan;
 use crate::route::Router;
 use crate::schema::Schema;
 use crate::schema::http_rule::BodyRule;
@@ -84,6 +85,8 @@ pub struct Method {
     pub settings: MethodSettings,
     /// Which pages of other origins may call it; none when there is no word of it.
     pub cors: Option<Arc<Cors>>,
+    /// How often it may be called; none for as often as anybody likes.
+    pub limits: Option<Arc<Plan>>,
     /// `POST /pkg.Service/Method` with the whole request as JSON.
     pub direct: Transcoding,
 }

@@ -15,7 +15,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 
 use super::histogram::Total;
-use super::metrics::{CODES, EndpointMetrics, ListenerMetrics, MethodMetrics, Registry, UNKNOWN_METHOD};
+use super::metrics::{
+    CODES, EndpointMetrics, LimitMetrics, Limiter, ListenerMetrics, MethodMetrics, Registry, UNKNOWN_METHOD,
+};
 use super::{ConnectionEvent, Origin, Protocol, Transport};
 use crate::grpc::status::Code;
 use crate::runtime;
@@ -41,6 +43,8 @@ struct Collected {
     methods: BTreeMap<[Arc<str>; 2], Vec<Arc<MethodMetrics>>>,
     listeners: BTreeMap<[Arc<str>; 1], Vec<Arc<ListenerMetrics>>>,
     endpoints: BTreeMap<[Arc<str>; 2], Vec<Arc<EndpointMetrics>>>,
+    limits: BTreeMap<[Arc<str>; 1], Vec<Arc<LimitMetrics>>>,
+    limiter: (usize, usize),
     schemas: Vec<(Arc<str>, bool)>,
     dropped_log_lines: u64,
     started: SystemTime,
@@ -52,6 +56,8 @@ impl From<&Registry> for Collected {
             methods: BTreeMap::new(),
             listeners: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            limiter: registry.limiter.get().map(Limiter::size).unwrap_or_default(),
             schemas: registry.readiness.schemas(),
             dropped_log_lines: registry.dropped_log_lines.value(),
             started: registry.started,
@@ -61,6 +67,7 @@ impl From<&Registry> for Collected {
             group(&mut collected.methods, worker.methods.list().into_iter().chain([unknown]));
             group(&mut collected.listeners, worker.listeners.list());
             group(&mut collected.endpoints, worker.endpoints.list());
+            group(&mut collected.limits, worker.limits.list());
         }
         collected
     }
@@ -79,6 +86,7 @@ impl Collector for Collected {
         self.bytes(&mut encoder)?;
         self.connections(&mut encoder)?;
         self.upstreams(&mut encoder)?;
+        self.limits(&mut encoder)?;
         self.process(&mut encoder)
     }
 }
@@ -180,6 +188,24 @@ impl Collected {
             sample(&mut family, &[("upstream", &**upstream)], &u64::from(*loaded))?;
         }
         Ok(())
+    }
+
+    fn limits(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = RATE_LIMIT_DECISIONS.begin(encoder)?;
+        for ([limit], handles) in &self.limits {
+            for (index, outcome) in ["allowed", "refused", "shadow_refused"].into_iter().enumerate() {
+                let count: u64 = handles.iter().map(|it| it.outcomes()[index]).sum();
+                sample(&mut family, &[("limit", &**limit), ("outcome", outcome)], &count)?;
+            }
+        }
+        let mut family = RATE_LIMIT_OVERFLOWS.begin(encoder)?;
+        for ([limit], handles) in &self.limits {
+            let count: u64 = handles.iter().map(|it| it.overflowed.value()).sum();
+            sample(&mut family, &[("limit", &**limit)], &count)?;
+        }
+        let (keys, bytes) = self.limiter;
+        RATE_LIMIT_KEYS.begin(encoder)?.encode_gauge(&(keys as u64))?;
+        RATE_LIMIT_STORE.begin(encoder)?.encode_gauge(&(bytes as u64))
     }
 
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -292,6 +318,23 @@ const SCHEMA_LOADED: Family = Family::new(
     MetricType::Gauge,
     "portico_schema_loaded",
     "Whether the schema of an upstream is loaded (1) or not (0).",
+);
+const RATE_LIMIT_DECISIONS: Family = Family::new(
+    MetricType::Counter,
+    "portico_rate_limit_decisions_total",
+    "Calls, or messages, that a limit let in or refused, or would have refused if it were not in shadow mode.",
+);
+const RATE_LIMIT_OVERFLOWS: Family = Family::new(
+    MetricType::Counter,
+    "portico_rate_limit_overflows_total",
+    "Calls that were counted with those of other callers because there was no memory for one of their own.",
+);
+const RATE_LIMIT_KEYS: Family =
+    Family::new(MetricType::Gauge, "portico_rate_limit_keys", "Callers that owe something to a limit.");
+const RATE_LIMIT_STORE: Family = Family::new(
+    MetricType::Gauge,
+    "portico_rate_limit_store_bytes",
+    "Memory that the process's own store of limits takes.",
 );
 const DROPPED_LOG_LINES: Family = Family::new(
     MetricType::Counter,

@@ -8,6 +8,7 @@
 //! has a bound.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -27,12 +28,39 @@ pub struct Registry {
     pub(super) readiness: Arc<Readiness>,
     pub(super) dropped_log_lines: Arc<Counter>,
     workers: Mutex<Vec<Arc<Worker>>>,
+    pub(super) limiter: OnceLock<Limiter>,
+}
+
+/// Asks how many callers the limits remember, and in how many bytes.
+pub(super) struct Limiter(Box<dyn Fn() -> (usize, usize) + Send + Sync>);
+
+impl Limiter {
+    pub(super) fn size(&self) -> (usize, usize) {
+        self.0()
+    }
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Limiter")
+    }
 }
 
 impl Registry {
     /// A registry without workers.
     pub fn new(readiness: Arc<Readiness>) -> Self {
-        Self { started: SystemTime::now(), readiness, dropped_log_lines: Arc::default(), workers: Mutex::default() }
+        Self {
+            started: SystemTime::now(),
+            readiness,
+            dropped_log_lines: Arc::default(),
+            workers: Mutex::default(),
+            limiter: OnceLock::new(),
+        }
+    }
+
+    /// Who tells how many callers the limits remember, and in how many bytes. The first one counts.
+    pub fn set_limiter(&self, size: impl Fn() -> (usize, usize) + Send + Sync + 'static) {
+        self.limiter.get_or_init(|| Limiter(Box::new(size)));
     }
 
     /// Adds a set of counters for one more worker. They stay for the life of the process.
@@ -69,6 +97,11 @@ impl WorkerMetrics {
     /// The counters of calls that have no upstream: no route, no such method, refused before either was known.
     pub fn unknown(&self) -> Arc<MethodMetrics> {
         self.0.unknown.clone()
+    }
+
+    /// The counters of a limit, by its name. Locks and allocates. Beyond 20,000 limits it gives counters that nobody sees.
+    pub fn limit(&self, name: &str) -> Arc<LimitMetrics> {
+        self.0.limits.resolve([name]).unwrap_or_default()
     }
 
     /// The counters of a listener, by the address on which it accepts. Locks and allocates.
@@ -169,6 +202,34 @@ impl ListenerMetrics {
             Transport::Http1 => http1,
             Transport::Http2 => http2,
         }
+    }
+}
+
+/// What became of calls under one limit, on one worker.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct LimitMetrics {
+    allowed: Counter,
+    refused: Counter,
+    /// Refused if the limit were not in shadow mode.
+    shadowed: Counter,
+    /// Counted with other callers because there was no memory for one of their own.
+    pub overflowed: Counter,
+}
+
+impl LimitMetrics {
+    /// Counts a decision.
+    pub fn count(&self, allowed: bool, shadow: bool) {
+        match (allowed, shadow) {
+            (true, _) => self.allowed.add(1),
+            (false, false) => self.refused.add(1),
+            (false, true) => self.shadowed.add(1),
+        }
+    }
+
+    /// How many were let in, refused, and would have been refused.
+    pub(super) fn outcomes(&self) -> [u64; 3] {
+        [&self.allowed, &self.refused, &self.shadowed].map(Counter::value)
     }
 }
 
@@ -276,6 +337,8 @@ pub(super) struct Worker {
     pub(super) listeners: Handles<1, ListenerMetrics>,
     /// By upstream and endpoint.
     pub(super) endpoints: Handles<2, EndpointMetrics>,
+    /// By name.
+    pub(super) limits: Handles<1, LimitMetrics>,
 }
 
 /// Handles by the values of their labels. Locked while resolving and while listing, never while counting.

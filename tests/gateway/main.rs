@@ -23,6 +23,7 @@ mod local;
 mod matrix;
 mod native;
 mod protocols;
+mod rate_limits;
 mod rest;
 mod routes;
 mod schemas;

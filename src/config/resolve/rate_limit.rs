@@ -175,7 +175,7 @@ fn tiers(raw: Located<RawTiers>, cost: u32, cost_at: Option<&Place>, report: &mu
     if found.is_empty() && report.problems.is_empty() {
         report.problem(&at, "at least one tier is needed in `quotas`");
     }
-    Some(Tiers { claim: claim?.value.into(), quotas: found })
+    Some(Tiers { claim: claim?.parse(report, |text| text.parse())?, quotas: found })
 }
 
 fn quota(

@@ -98,6 +98,19 @@ fn every_block_of_the_reference_loads() {
 }
 
 #[test]
+fn every_block_of_the_guides_loads() {
+    let guide = document("docs/rate-limits.md");
+    let mut loaded = 0;
+    for (_, block) in blocks(&guide).into_iter().filter(|(language, _)| *language == "yaml") {
+        if let Err(errors) = from_str(&format!("{block}{UPSTREAM}"), "docs/rate-limits.md", Path::new("")) {
+            panic!("{block}\n{errors}");
+        }
+        loaded += 1;
+    }
+    assert!(loaded >= 4, "{loaded} blocks");
+}
+
+#[test]
 fn every_example_loads() {
     // Beside them stands what they name and the repository must not hold: a private key.
     let folder = tempfile::tempdir().expect("a folder");

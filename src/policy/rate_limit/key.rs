@@ -46,11 +46,11 @@ impl Key {
     }
 
     /// Adds a part that has any number of values, such as a header.
-    pub fn push_all<'v>(&mut self, values: impl Iterator<Item = &'v [u8]> + Clone) {
-        let mut first = values.clone();
-        match (first.next(), first.next()) {
-            (only, None) => self.push(only),
-            (_, Some(_)) => {
+    pub fn push_all(&mut self, values: &[&[u8]]) {
+        match values {
+            [] => self.push(None),
+            [only] => self.push(Some(only)),
+            values => {
                 let mut context = Context::new(&SHA256);
                 for value in values {
                     context.update(&(value.len() as u64).to_be_bytes());
@@ -112,7 +112,7 @@ mod tests {
         fn values_of_one_part_are_not_mixed_up(one in parts(), other in parts()) {
             let of = |values: &[Option<Vec<u8>>]| {
                 let mut key = Key::new("a");
-                key.push_all(values.iter().flatten().map(Vec::as_slice));
+                key.push_all(&values.iter().flatten().map(Vec::as_slice).collect::<Vec<_>>());
                 key
             };
             let (one_values, other_values): (Vec<_>, Vec<_>) = (one.iter().flatten().collect(), other.iter().flatten().collect());

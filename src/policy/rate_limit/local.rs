@@ -20,6 +20,7 @@ use super::key::Key;
 use super::open::OpenCalls;
 use super::table::{BUCKET, Table};
 use super::{Charge, Verdict};
+use crate::config::rate_limit::RateLimiting;
 
 /// Counts of the whole process.
 #[derive(Debug)]
@@ -52,6 +53,12 @@ struct Locked<'s> {
     overflow: Option<MutexGuard<'s, HashMap<u64, Arrival>>>,
     now: u64,
     most: usize,
+}
+
+impl Default for LocalStore {
+    fn default() -> Self {
+        Self::new(RateLimiting::default().memory)
+    }
 }
 
 impl LocalStore {

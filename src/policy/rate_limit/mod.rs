@@ -6,6 +6,7 @@
 //!
 //! Not here: what is known of a call, which is the pipeline's, and what a refusal looks like.
 
+pub mod fields;
 mod gcra;
 mod key;
 mod local;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::gcra::Gcra;
+use crate::config::claim::ClaimPath;
 use crate::config::rate_limit::{Counted, Quota, RateLimit, Rule};
 
 /// The limits of a method by when they are asked.
@@ -18,6 +19,8 @@ pub struct Plan {
     pub messages: Box<[Limit]>,
     /// On open calls.
     pub open: Box<[Limit]>,
+    /// Of all, by their index.
+    names: Box<[Arc<str>]>,
 }
 
 /// A limit, prepared.
@@ -55,7 +58,13 @@ impl Plan {
             message: some(&|limit| calls(limit) && limit.needs_message()),
             messages: some(&|limit| counts(limit, Counted::Messages)),
             open: some(&|limit| matches!(limit.rule, Rule::Open(_))),
+            names: limits.iter().map(|limit| Arc::clone(&limit.name)).collect(),
         }))
+    }
+
+    /// The names of all limits, by their index.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
     }
 }
 
@@ -73,9 +82,9 @@ impl Limit {
     }
 
     /// The path of the claim that chooses the tier.
-    pub fn tier_claim(&self) -> Option<&str> {
+    pub fn tier_claim(&self) -> Option<&ClaimPath> {
         match &self.config.rule {
-            Rule::Rate(rate) => rate.tiers.as_ref().map(|tiers| &*tiers.claim),
+            Rule::Rate(rate) => rate.tiers.as_ref().map(|tiers| &tiers.claim),
             Rule::Open(_) => None,
         }
     }

@@ -1,0 +1,241 @@
+//! How often callers may call: what a call is counted by, and what it is told of it.
+//!
+//! The limits of a method are asked in two stages, [`peer`] before the caller's credentials are looked at and [`identity`]
+//! once it is known; those on messages and their fields follow in [`super::gate`]. Each stage charges its limits together
+//! or not at all. What a stage says is kept in the call, and [`tell`] puts it into the head of the reply.
+//!
+//! **Invariant**: a call is counted by its method and by what is known of its caller, never by the form in which it came.
+
+use std::time::Duration;
+
+use http::{HeaderMap, request};
+use serde_json::Value;
+use smallvec::SmallVec;
+
+use super::call::Call;
+use crate::config::claim::ClaimPath;
+use crate::config::rate_limit::{KeyPart, Missing, Rule};
+use crate::error::{Error, Quota, Reason};
+use crate::policy::client;
+use crate::policy::identity::Kind;
+use crate::policy::rate_limit::{Charge, Decision, Key, Limit, OpenCall, Plan, fields};
+
+/// What a call was told of its limits, and what it holds of them.
+#[derive(Debug, Default)]
+pub(crate) struct Limited {
+    /// By limit.
+    told: SmallVec<[fields::Told; 4]>,
+    /// Given back when the call ends.
+    open: SmallVec<[OpenCall; 1]>,
+}
+
+/// The limits that can be asked before anybody knows who calls.
+///
+/// # Errors
+/// One of them refuses.
+pub(super) fn peer(call: &mut Call, parts: &request::Parts) -> Result<(), Error> {
+    stage(call, parts, |plan| &plan.peer, false)
+}
+
+/// The limits on the caller's identity.
+///
+/// # Errors
+/// One of them refuses.
+pub(super) fn identity(call: &mut Call, parts: &request::Parts) -> Result<(), Error> {
+    stage(call, parts, |plan| &plan.identity, true)
+}
+
+fn stage(
+    call: &mut Call,
+    parts: &request::Parts,
+    limits: impl Fn(&Plan) -> &[Limit],
+    of_identity: bool,
+) -> Result<(), Error> {
+    let Some(plan) = call.limits().cloned() else { return Ok(()) };
+    for limit in plan.open.iter().filter(|limit| limit.config.needs_identity() == of_identity) {
+        open(call, parts, limit)?;
+    }
+    let limits = limits(&plan);
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let mut charges: SmallVec<[Charge<'_>; 4]> = SmallVec::new();
+    let mut charged: Vec<(&Limit, Option<Box<str>>)> = Vec::new();
+    for limit in limits {
+        let tier = tier(call, limit);
+        let Some(key) = key(call, parts, limit, tier.as_deref()) else { continue };
+        let (Some((_, rate)), Some(cost)) = (limit.rate(tier.as_deref()), limit.cost()) else { continue };
+        charges.push(Charge { limit: &limit.config.id, key, rate, cost, shadow: limit.config.shadow });
+        charged.push((limit, tier));
+    }
+    let store = &call.worker().shared.limits;
+    let verdict = store.charge(&charges, store.clock(tokio::time::Instant::now()));
+    let mut refusal = Refusal::default();
+    for ((limit, tier), decision) in charged.iter().zip(&verdict.decisions) {
+        call.limit_metrics(limit).count(decision.allowed, limit.config.shadow);
+        refusal.note(limit, tier.as_deref(), decision);
+        if !limit.config.shadow
+            && let Some((quota, _)) = limit.rate(tier.as_deref())
+        {
+            call.limited.told.push(fields::Told::rate(limit, quota, decision));
+        }
+    }
+    if verdict.overflowed {
+        charged.iter().for_each(|(limit, _)| call.limit_metrics(limit).overflowed.add(1));
+    }
+    if verdict.refused { Err(refusal.error()) } else { Ok(()) }
+}
+
+/// Opens the call under a limit on open calls.
+fn open(call: &mut Call, parts: &request::Parts, limit: &Limit) -> Result<(), Error> {
+    let Rule::Open(most) = limit.config.rule else { return Ok(()) };
+    let Some(key) = key(call, parts, limit, None) else { return Ok(()) };
+    let opened = call.worker().shared.limits.open(&key, most);
+    let metrics = call.limit_metrics(limit);
+    metrics.count(opened.is_some(), limit.config.shadow);
+    let left = opened.as_ref().map_or(0, |(_, left)| *left);
+    if !limit.config.shadow {
+        call.limited.told.push(fields::Told::open(limit, most, left));
+    }
+    match opened {
+        Some((guard, _)) => call.limited.open.push(guard),
+        None if limit.config.shadow => {}
+        None => {
+            let mut refusal = Refusal::default();
+            refusal
+                .quotas
+                .push(Quota { name: limit.config.name.to_string(), description: format!("{most} calls open at once") });
+            return Err(refusal.error());
+        }
+    }
+    Ok(())
+}
+
+/// What a caller is counted by under a limit; `None` when the limit is not for it.
+fn key(call: &Call, parts: &request::Parts, limit: &Limit, tier: Option<&str>) -> Option<Key> {
+    let mut key = Key::new(&limit.config.id);
+    if limit.tier_claim().is_some() {
+        key.push(tier.map(str::as_bytes));
+    }
+    for part in &limit.config.key {
+        let present = push(&mut key, call, parts, part);
+        if !present && limit.config.missing == Missing::Skip {
+            return None;
+        }
+    }
+    Some(key)
+}
+
+/// Adds a part to a key, and says whether the call has it.
+fn push(key: &mut Key, call: &Call, parts: &request::Parts, part: &KeyPart) -> bool {
+    match part {
+        KeyPart::ClientIp => {
+            let trusted = &call.peer.listener.trusted_proxies;
+            key.push_ip(client::ip(&parts.headers, call.peer.address.ip(), trusted));
+            true
+        }
+        KeyPart::Constant(text) => {
+            key.push(Some(text.as_bytes()));
+            true
+        }
+        KeyPart::Method | KeyPart::Service => {
+            // A method that nobody knows has a name of the caller's choice.
+            let name = call.method_name();
+            let name = match part {
+                KeyPart::Service => name.map(|name| name.split('/').next().unwrap_or(name)),
+                _ => name,
+            };
+            key.push(Some(call.upstream_name().as_bytes()));
+            key.push(name.map(str::as_bytes));
+            true
+        }
+        KeyPart::Header(name) => {
+            let values: SmallVec<[&[u8]; 2]> =
+                parts.headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+            key.push_all(&values);
+            !values.is_empty()
+        }
+        KeyPart::Claim(path) => match claim(call, path) {
+            Some((source, value)) => {
+                key.push(Some(source.as_bytes()));
+                key.push(Some(value.as_bytes()));
+                true
+            }
+            None => {
+                key.push(None);
+                false
+            }
+        },
+        KeyPart::ApiKey => {
+            let mut keys = call.identity.iter().filter(|identity| identity.kind() == Kind::ApiKey);
+            let name = keys.find_map(|identity| Some((identity.source(), identity.claims().get("name")?.as_str()?)));
+            match name {
+                Some((source, name)) => {
+                    key.push(Some(source.as_bytes()));
+                    key.push(Some(name.as_bytes()));
+                }
+                None => key.push(None),
+            }
+            name.is_some()
+        }
+        // Known later; see the gate.
+        KeyPart::Field(_) => true,
+    }
+}
+
+/// Who vouches for a claim, and its value as text; none for `null`.
+fn claim<'c>(call: &'c Call, path: &ClaimPath) -> Option<(&'c str, String)> {
+    call.identity.iter().find_map(|identity| Some((identity.source(), text(identity.claim(path)?)?)))
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => Some(value.to_string()),
+    }
+}
+
+/// The tier that the caller's claim names, if the limit has one of that name.
+fn tier(call: &Call, limit: &Limit) -> Option<Box<str>> {
+    let (_, value) = claim(call, limit.tier_claim()?)?;
+    limit.tier(&value).map(Box::from)
+}
+
+/// The limits that refuse a call.
+#[derive(Debug, Default)]
+pub(super) struct Refusal {
+    quotas: Vec<Quota>,
+    /// Until all of them would let it in.
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    pub(super) fn note(&mut self, limit: &Limit, tier: Option<&str>, decision: &Decision) {
+        if decision.allowed || limit.config.shadow {
+            return;
+        }
+        self.retry_after = self.retry_after.max(Some(decision.retry_after));
+        if let Some((quota, _)) = limit.rate(tier) {
+            let burst = if quota.burst == quota.count { String::new() } else { format!(", {} at once", quota.burst) };
+            self.quotas.push(Quota { name: limit.config.name.to_string(), description: format!("{quota}{burst}") });
+        }
+    }
+
+    pub(super) fn error(self) -> Error {
+        let limits: Vec<String> =
+            self.quotas.iter().map(|quota| format!("{} ({})", quota.name, quota.description)).collect();
+        let wait = self.retry_after.map(|wait| format!("; try again in {} s", fields::seconds(wait)));
+        let message = format!("over the limit {}{}", limits.join(" and "), wait.unwrap_or_default());
+        let error = Error::new(Reason::RateLimited, message).with_quotas(self.quotas);
+        match self.retry_after {
+            Some(wait) => error.with_retry_after(wait),
+            None => error,
+        }
+    }
+}
+
+/// Tells the client of the limits that its call came under, in the head of its reply.
+pub(super) fn tell(headers: &mut HeaderMap, call: &Call) {
+    fields::put(headers, &call.limited.told, call.prepared.snapshot.config.rate_limiting.headers);
+}

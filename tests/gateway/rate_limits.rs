@@ -1,0 +1,459 @@
+//! How often callers may call: in every protocol, by whatever tells them apart, and what they are told of it.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use http::{HeaderMap, Method};
+use serde_json::{Value, json};
+
+use crate::support::backend::{self, Backend};
+use crate::support::client::{Client, Reply, Version, request};
+use crate::support::gateway::{TestGateway, upstream};
+use crate::support::grpc::{Raw, framed};
+use crate::support::rpc::{self, Ending};
+use crate::support::websocket::Socket;
+
+const SAY: &str = "/portico.test.v1.Echo/Say";
+const REPEAT: &str = "/portico.test.v1.Echo/Repeat";
+
+/// What came of one call.
+#[derive(Debug)]
+struct Outcome {
+    /// Of gRPC, whatever the protocol.
+    code: u64,
+    /// Of HTTP.
+    status: u16,
+    /// Of the reply's head.
+    headers: HeaderMap,
+    /// Where gRPC ends, in the protocols that have such a place.
+    trailers: HeaderMap,
+    /// The error, where it is JSON.
+    body: Value,
+}
+
+/// A gateway with these policies, and what else stands in the text.
+async fn start(text: &str) -> (Backend, TestGateway) {
+    let backend = backend::start().await;
+    let gateway = TestGateway::start(&format!("{}{text}\n", upstream("echo", backend.address))).await;
+    gateway.ready().await;
+    (backend, gateway)
+}
+
+/// One way to call.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Rpc(Version, rpc::Dialect, &'static str),
+    Rest(Version, &'static str),
+    Socket(Version),
+}
+
+/// Every way to call a unary method, and one with a stream.
+fn ways() -> Vec<Way> {
+    let mut ways = Vec::new();
+    for version in Version::BOTH {
+        for path in [SAY, REPEAT] {
+            ways.extend(rpc::dialects(version, path).map(|dialect| Way::Rpc(version, dialect, path)));
+        }
+        ways.extend(["/test/v1/say/hi", "/test/v1/repeat/hi"].map(|path| Way::Rest(version, path)));
+        ways.push(Way::Socket(version));
+    }
+    assert!(ways.len() >= 30);
+    ways
+}
+
+impl Way {
+    async fn call(self, gateway: &TestGateway, headers: &[(&str, &str)]) -> Outcome {
+        match self {
+            Self::Rpc(version, dialect, path) => {
+                let mut client = gateway.client(version).await;
+                let told = dialect.call(&mut client, path, headers, &[json!({"text": "hi"})]).await;
+                Outcome {
+                    code: told.code as u64,
+                    status: told.reply.status.as_u16(),
+                    headers: told.reply.headers,
+                    trailers: told.trailers,
+                    body: if dialect.ending == Ending::EndStream { told.end["error"].clone() } else { told.end },
+                }
+            }
+            Self::Rest(version, path) => {
+                let mut client = gateway.client(version).await;
+                let headers = [headers, &[("accept", "application/json")]].concat();
+                plain(client.send(request(Method::GET, path, &headers, "")).await)
+            }
+            Self::Socket(version) => match Socket::ask(gateway.address, version, "/test/v1/repeat/hi", headers).await {
+                Ok(socket) => {
+                    let (headers, trailers) = (socket.headers, HeaderMap::new());
+                    Outcome { code: 0, status: 200, headers, trailers, body: Value::Null }
+                }
+                Err(refusal) => {
+                    let body: Value = serde_json::from_slice(&refusal.body).expect("a refusal is JSON");
+                    let code = body["code"].as_u64().expect("a code");
+                    let (status, headers) = (refusal.status, refusal.headers);
+                    Outcome { code, status, headers, trailers: HeaderMap::new(), body }
+                }
+            },
+        }
+    }
+
+    /// The HTTP status of a refusal.
+    fn refused(self) -> u16 {
+        match self {
+            Self::Rpc(_, dialect, _) if dialect.ending == Ending::Unary => 429,
+            Self::Rpc(..) => 200,
+            Self::Rest(..) | Self::Socket(_) => 429,
+        }
+    }
+}
+
+fn plain(reply: Reply) -> Outcome {
+    let body = if reply.status == 200 { Value::Null } else { reply.json() };
+    let code = body["code"].as_u64().unwrap_or(0);
+    Outcome { code, status: reply.status.as_u16(), headers: reply.headers, trailers: HeaderMap::new(), body }
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    headers.get(name).map_or("", |value| value.to_str().expect("text"))
+}
+
+/// A REST call and its code.
+async fn code(client: &mut Client, path: &str, headers: &[(&str, &str)]) -> u64 {
+    plain(client.send(request(Method::GET, path, headers, "")).await).code
+}
+
+#[tokio::test]
+async fn every_protocol_tells_of_the_limit_and_when_to_come_back() {
+    let (backend, gateway) = start(
+        "policies:
+- match: \"*\"
+  rate_limits:
+  - { name: per-case, key: [\"header:x-case\"], quota: 1/h }
+  - { name: all, quota: 1000/s, burst: 2000 }",
+    )
+    .await;
+
+    for (index, way) in ways().into_iter().enumerate() {
+        let case = format!("case-{index}");
+        let headers = [("x-case", case.as_str())];
+        let first = way.call(&gateway, &headers).await;
+        let second = way.call(&gateway, &headers).await;
+
+        let policy = "\"per-case\";q=1;w=3600, \"all\";q=1000;w=1;portico-burst=2000";
+        assert_eq!((first.code, text(&first.headers, "ratelimit-policy")), (0, policy), "{way:?}");
+        assert!(text(&first.headers, "ratelimit").starts_with("\"per-case\";r=0;t=3600, \"all\";r="), "{way:?}");
+        assert!(!first.headers.contains_key("retry-after"), "{way:?}");
+        assert_eq!((second.code, second.status), (8, way.refused()), "{way:?} {second:?}");
+        assert_eq!(text(&second.headers, "ratelimit-policy"), policy, "{way:?}");
+        let wait: u64 = text(&second.headers, "retry-after").parse().expect("seconds");
+        assert!((3590..=3600).contains(&wait), "{way:?} {wait}");
+        let told = format!("\"per-case\";r=0;t={wait}, \"all\";r=");
+        assert!(text(&second.headers, "ratelimit").starts_with(&told), "{way:?} {second:?}");
+        assert!(!second.headers.contains_key("x-ratelimit-limit"));
+        check_details(way, &second);
+    }
+    // The second call of none came through.
+    backend.tally.until(|counts| counts.started == counts.finished + counts.cancelled).await;
+    assert!(backend.tally.counts().started <= ways().len());
+    assert_eq!(gateway.metric("portico_rate_limit_decisions_total{limit=\"per-case\",outcome=\"refused\"}").await, {
+        ways().len() as f64
+    });
+}
+
+/// `RetryInfo`, `QuotaFailure` and pushback, each where the protocol has them.
+fn check_details(way: Way, refused: &Outcome) {
+    let is_grpc = matches!(way, Way::Rpc(_, dialect, _) if !dialect.is_connect());
+    if is_grpc {
+        use prost::Message as _;
+        let pushback: u64 = text(&refused.trailers, "grpc-retry-pushback-ms").parse().expect("milliseconds");
+        assert!((3_590_000..=3_600_000).contains(&pushback), "{way:?} {pushback}");
+        let details = text(&refused.trailers, "grpc-status-details-bin");
+        let details = portico::grpc::status::decode_binary(details.as_bytes()).expect("base64");
+        let status = portico::pb::google::rpc::Status::decode(&*details).expect("a status");
+        let types: Vec<_> = status.details.iter().map(|any| any.type_url.rsplit('/').next().expect("a name")).collect();
+        assert_eq!(types, ["google.rpc.ErrorInfo", "google.rpc.RetryInfo", "google.rpc.QuotaFailure"], "{way:?}");
+        return;
+    }
+    let details = refused.body["details"].as_array().expect("details");
+    let name = |detail: &Value| {
+        let name = detail["@type"].as_str().or_else(|| detail["type"].as_str()).expect("a type");
+        name.rsplit('/').next().unwrap_or_default().to_owned()
+    };
+    let names: Vec<_> = details.iter().map(name).collect();
+    assert_eq!(names, ["google.rpc.ErrorInfo", "google.rpc.RetryInfo", "google.rpc.QuotaFailure"], "{way:?}");
+    if !matches!(way, Way::Rpc(..)) {
+        assert_eq!(details[0]["reason"], "RATE_LIMITED");
+        assert!(details[1]["retryDelay"].as_str().is_some_and(|delay| delay.starts_with("359") || delay == "3600s"));
+        assert_eq!(details[2]["violations"], json!([{"subject": "per-case", "description": "1/h"}]));
+    }
+}
+
+#[tokio::test]
+async fn no_choice_of_protocol_spelling_header_or_case_wins_a_call() {
+    let (_backend, gateway) = start(
+        "policies:
+- match: \"*\"
+  rate_limits: [ { key: [client_ip, service], quota: 20/h } ]",
+    )
+    .await;
+    let lies: [&[(&str, &str)]; 6] = [
+        &[],
+        &[("x-forwarded-for", "203.0.113.9")],
+        &[("forwarded", "for=203.0.113.9"), ("x-real-ip", "203.0.113.9")],
+        &[("x-request-id", "other"), ("user-agent", "another")],
+        &[("authorization", "Bearer other"), ("cookie", "session=other")],
+        &[("X-Client-Ip".to_lowercase().leak(), "203.0.113.9"), ("via", "1.1 other")],
+    ];
+
+    let mut passed = 0;
+    for round in 0..2 {
+        for (index, way) in ways().into_iter().enumerate() {
+            passed += usize::from(way.call(&gateway, lies[(index + round) % lies.len()]).await.code == 0);
+        }
+    }
+    let mut client = gateway.client(Version::Http1).await;
+    for path in [
+        "/test/v1/say/other",
+        "/test/v1/say/%6Fther",
+        "/test/v1/say?text=a",
+        "/test/v1/text/a/b",
+        "/test/v1/say/a?text=",
+        "/test/v1/say/a?x-method=other",
+    ] {
+        let reply = client.send(request(Method::GET, path, &[], "")).await;
+        passed += usize::from(reply.status == 200);
+    }
+
+    assert_eq!(passed, 20);
+}
+
+#[tokio::test]
+async fn methods_that_no_schema_knows_count_as_one() {
+    let (_backend, gateway) = start(
+        "policies:
+- match: \"*\"
+  rate_limits: [ { key: [client_ip, method], quota: 3/h } ]",
+    )
+    .await;
+    let mut client = Raw::connect(gateway.address).await;
+
+    let mut codes = Vec::new();
+    for number in 0..6 {
+        let path = format!("/portico.test.v1.Other{number}/Method{number}");
+        codes.push(client.call(&path, &[], framed(&backend::pb::SayRequest::default())).await.code());
+    }
+
+    assert_eq!(codes, [12, 12, 12, 8, 8, 8]);
+}
+
+/// Two API keys, one of which is gold.
+async fn with_keys(policies: &str) -> (tempfile::TempDir, Backend, TestGateway) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hash = |text: &str| {
+        digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let keys = format!(
+        "keys:\n- {{ name: ann, hash: \"sha256:{}\", attributes: {{ plan: gold }} }}\n- {{ name: bob, hash: \"sha256:{}\" }}\n",
+        hash("k-ann"),
+        hash("k-bob")
+    );
+    std::fs::write(folder.path().join("keys.yaml"), keys).expect("a file");
+    let text = format!(
+        "authentication: {{ api_keys: [ {{ name: keys, file: {}/keys.yaml }} ] }}\npolicies:\n{policies}",
+        folder.path().display()
+    );
+    let (backend, gateway) = start(&text).await;
+    (folder, backend, gateway)
+}
+
+const ANN: &[(&str, &str)] = &[("x-api-key", "k-ann")];
+const BOB: &[(&str, &str)] = &[("x-api-key", "k-bob")];
+const WRONG: &[(&str, &str)] = &[("x-api-key", "k-eve")];
+
+#[tokio::test]
+async fn callers_are_told_apart_by_what_they_proved() {
+    for key in ["claim:sub", "api_key"] {
+        let (_folder, _backend, gateway) = with_keys(&format!(
+            "- match: \"*\"
+  authenticate: keys
+  rate_limits:
+  - key: [\"{key}\"]
+    quota: 2/h
+    tiers: {{ claim: plan, quotas: {{ gold: {{ quota: 4/h, burst: 3 }}, silver: 3/h }} }}"
+        ))
+        .await;
+        let mut client = gateway.client(Version::Http2).await;
+
+        let mut codes = Vec::new();
+        for caller in [BOB, ANN, BOB, ANN, BOB, ANN, ANN, WRONG] {
+            codes.push(code(&mut client, "/test/v1/say/a", caller).await);
+        }
+
+        assert_eq!(codes, [0, 0, 0, 0, 8, 0, 8, 16], "{key}");
+    }
+}
+
+#[tokio::test]
+async fn who_proves_nothing_is_stopped_before_anything_is_checked() {
+    let (_folder, _backend, gateway) = with_keys(
+        "- match: \"*\"
+  authenticate: keys
+  rate_limits: [ { key: [client_ip], quota: 4/h }, { key: [claim:sub], quota: 1/h } ]",
+    )
+    .await;
+    let mut client = gateway.client(Version::Http2).await;
+
+    let mut codes = Vec::new();
+    for caller in [WRONG, ANN, ANN, WRONG, WRONG, BOB] {
+        codes.push(code(&mut client, "/test/v1/say/a", caller).await);
+    }
+
+    // Wrong credentials cost their address what right ones do, and so does a call that another limit refuses.
+    assert_eq!(codes, [16, 0, 8, 16, 8, 8]);
+}
+
+#[tokio::test]
+async fn calls_that_lack_a_part_of_the_key_share_or_are_free() {
+    for (missing, expected) in [("share", [0, 0, 8, 0, 8]), ("skip", [0, 0, 0, 0, 8])] {
+        let (_backend, gateway) = start(&format!(
+            "policies:
+- match: \"*\"
+  rate_limits: [ {{ key: [\"header:x-tenant\"], quota: 2/h, missing: {missing} }} ]
+- match: portico.test.v1.Echo/Repeat
+  rate_limits: none",
+        ))
+        .await;
+        let mut client = gateway.client(Version::Http1).await;
+
+        let tenant: &[(&str, &str)] = &[("x-tenant", "a")];
+        let mut codes = Vec::new();
+        for headers in [&[][..], &[], &[], tenant] {
+            codes.push(code(&mut client, "/test/v1/say/a", headers).await);
+        }
+        code(&mut client, "/test/v1/say/a", tenant).await;
+        codes.push(code(&mut client, "/test/v1/say/a", tenant).await);
+
+        assert_eq!(codes, expected, "{missing}");
+        for _ in 0..4 {
+            let reply = client.send(request(Method::GET, "/test/v1/repeat/a", tenant, "")).await;
+            assert_eq!((reply.status.as_u16(), reply.headers.contains_key("ratelimit")), (200, false));
+        }
+    }
+}
+
+#[tokio::test]
+async fn limits_of_a_call_are_charged_together_and_shadows_refuse_nobody() {
+    let (_backend, gateway) = start(
+        "policies:
+- match: \"*\"
+  rate_limits:
+  - { name: wide, key: [constant:all], quota: 5/h }
+  - { name: narrow, key: [\"header:x-tenant\"], quota: 1/h }
+  - { name: tried, quota: 1/h, shadow: true }",
+    )
+    .await;
+    let mut client = gateway.client(Version::Http1).await;
+
+    let mut codes = Vec::new();
+    for tenant in ["a", "a", "a", "a", "b", "c", "d", "e", "f"] {
+        codes.push(code(&mut client, "/test/v1/say/a", &[("x-tenant", tenant)]).await);
+    }
+    let reply = client.send(request(Method::GET, "/test/v1/say/a", &[("x-tenant", "g")], "")).await;
+
+    // What the narrow limit refused cost the wide one nothing.
+    assert_eq!(codes, [0, 8, 8, 8, 0, 0, 0, 0, 8]);
+    assert_eq!(text(&reply.headers, "ratelimit-policy"), "\"wide\";q=5;w=3600, \"narrow\";q=1;w=3600");
+    let shadowed = "portico_rate_limit_decisions_total{limit=\"tried\",outcome=\"shadow_refused\"}";
+    assert!(gateway.metric(shadowed).await >= 4.0);
+    assert_eq!(gateway.metric("portico_rate_limit_decisions_total{limit=\"tried\",outcome=\"refused\"}").await, 0.0);
+    assert!(gateway.metric("portico_rate_limit_keys").await >= 6.0);
+}
+
+#[tokio::test]
+async fn open_calls_are_limited_while_they_are_open() {
+    let (backend, gateway) = start(
+        "policies:
+- match: portico.test.v1.Echo/*
+  rate_limits: [ { name: open, key: [client_ip], max_open: 2 } ]",
+    )
+    .await;
+    let stall = "/test/v1/repeat/hi?behaviour.stall=true";
+    let first = Socket::open(gateway.address, Version::Http1, stall, &[]).await;
+    let _second = Socket::open(gateway.address, Version::Http2, stall, &[]).await;
+    assert_eq!(text(&first.headers, "ratelimit-policy"), "\"open\";q=2;qu=\"concurrent-requests\"");
+    assert_eq!(text(&first.headers, "ratelimit"), "\"open\";r=1");
+
+    for way in ways() {
+        let refused = way.call(&gateway, &[]).await;
+        assert_eq!((refused.code, refused.status), (8, way.refused()), "{way:?}");
+        assert_eq!(text(&refused.headers, "ratelimit"), "\"open\";r=0", "{way:?}");
+        assert!(!refused.headers.contains_key("retry-after"), "{way:?}");
+    }
+    backend.tally.until(|counts| counts.started == 2).await;
+    drop(first);
+    backend.tally.until(|counts| counts.cancelled == 1).await;
+
+    let mut client = gateway.client(Version::Http1).await;
+    let opened = async {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(5));
+        while code(&mut client, "/test/v1/say/a", &[]).await != 0 {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), opened).await.expect("a place comes free");
+}
+
+#[tokio::test]
+async fn the_gateways_own_services_are_limited_too_and_health_stays_open() {
+    let (_backend, gateway) = start(
+        "policies:
+- match: \"*\"
+  rate_limits: [ { key: [client_ip], quota: 1/h } ]",
+    )
+    .await;
+    let mut client = Raw::connect(gateway.address).await;
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let mut reflect = async || {
+        let request = portico::pb::grpc::reflection::v1::ServerReflectionRequest::default();
+        client.call(reflection, &[], framed(&request)).await
+    };
+
+    let (first, second) = (reflect().await, reflect().await);
+
+    assert_eq!((first.code(), second.code()), (0, 8));
+    assert_eq!(text(&first.headers, "ratelimit-policy"), "\"client_ip\";q=1;w=3600");
+    for _ in 0..3 {
+        let request = portico::pb::grpc::health::v1::HealthCheckRequest::default();
+        let health = client.call("/grpc.health.v1.Health/Check", &[], framed(&request)).await;
+        assert_eq!((health.code(), health.headers.contains_key("ratelimit")), (0, false));
+    }
+}
+
+#[tokio::test]
+async fn pages_may_read_the_fields_and_old_ones_are_there_by_option() {
+    for (headers, standard, legacy) in [("both", true, true), ("legacy", false, true), ("off", false, false)] {
+        let (_backend, gateway) = start(&format!(
+            "rate_limiting: {{ headers: {headers} }}
+policies:
+- match: \"*\"
+  cors: {{ allow_origins: [\"https://app.example.com\"] }}
+  rate_limits: [ {{ quota: 10/min, burst: 1 }} ]"
+        ))
+        .await;
+        let mut client = gateway.client(Version::Http1).await;
+        let mut call = async || {
+            client.send(request(Method::GET, "/test/v1/say/a", &[("origin", "https://app.example.com")], "")).await
+        };
+
+        call().await;
+        let reply = call().await;
+
+        assert_eq!((reply.status.as_u16(), text(&reply.headers, "retry-after")), (429, "6"));
+        let exposed = text(&reply.headers, "access-control-expose-headers");
+        assert_eq!(reply.headers.contains_key("ratelimit"), standard);
+        assert_eq!(exposed.contains(", ratelimit,"), standard, "{exposed}");
+        assert_eq!(exposed.contains(", x-ratelimit-reset,"), legacy, "{exposed}");
+        assert!(exposed.ends_with(", retry-after"), "{exposed}");
+        if legacy {
+            let legacy =
+                ["limit", "remaining", "reset"].map(|name| text(&reply.headers, &format!("x-ratelimit-{name}")));
+            assert_eq!(legacy, ["10", "0", "6"]);
+        }
+    }
+}
