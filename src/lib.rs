@@ -52,6 +52,7 @@ pub mod gateway;
 pub mod grpc;
 pub mod inspect;
 pub(crate) mod io;
+pub mod multipart;
 pub mod pb;
 pub mod policy;
 pub mod proxy;

@@ -3,6 +3,7 @@
 //! libFuzzer calls these through `fuzz_targets/`; `cargo test --test corpus` calls the same ones with the saved inputs
 //! of `corpus/`. Only the public interface is used, so that what is fuzzed is what the gateway calls.
 
+mod forms;
 mod headers;
 mod messages;
 mod requests;
@@ -11,6 +12,7 @@ mod schemas;
 
 use std::path::Path;
 
+pub use forms::forms;
 pub use headers::{frames, headers};
 pub use messages::{json_to_wire, wire_to_json};
 pub use requests::bindings;
@@ -21,13 +23,14 @@ pub use schemas::schemas;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("json_to_wire", json_to_wire),
     ("wire_to_json", wire_to_json),
     ("bindings", bindings),
     ("routes", routes),
     ("rules", rules),
     ("frames", frames),
+    ("forms", forms),
     ("schemas", schemas),
     ("config", config),
     ("headers", headers),

@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use portico::config::Json;
-use portico::transcode::{BodyRule, Input, ReplyPlan, RequestPlan};
+use portico::transcode::{BodyRule, Input, Part, ReplyPlan, RequestPlan};
 
 use super::messages::{after, check_json, plans};
 
@@ -43,13 +43,18 @@ pub fn bindings(input: &[u8]) {
         return;
     };
     let (Some(query), Some(body)) = (parts.next().and_then(text), parts.next()) else { return };
+    // Some bodies are forms of parts, `name=content` each, with a byte 1 between them.
+    let is_form = options & 2 != 0;
+    let of_parts = is_form && options & 8 != 0;
+    let form = if of_parts { form_parts(body, options & 16 != 0) } else { Vec::new() };
     let request = Input {
         captures: &captures,
         headers: None,
         query: Some(&*query),
-        body,
+        body: if of_parts { &[] } else { body },
         content_type: Some("text/plain"),
-        form: options & 2 != 0,
+        form: is_form,
+        parts: &form,
         patch: options & 4 != 0,
     };
     let json = Json { ignore_unknown_fields: options & 1 != 0, ..Json::default() };
@@ -82,6 +87,20 @@ fn subject() -> Subject {
     };
     let bindings = BINDINGS.iter().map(compile).collect();
     Subject { bindings, reply: ReplyPlan::compile(&plans, id, None).expect("a reply may be any message") }
+}
+
+fn form_parts(body: &[u8], is_file: bool) -> Vec<Part> {
+    let pairs = body.split(|byte| *byte == 1).filter_map(|part| {
+        let at = part.iter().position(|byte| *byte == b'=')?;
+        Some((std::str::from_utf8(&part[..at]).ok()?, &part[at + 1..]))
+    });
+    let part = |(name, data): (&str, &[u8])| Part {
+        name: name.to_owned(),
+        is_file,
+        content_type: is_file.then(|| "a/b".to_owned()),
+        data: Bytes::copy_from_slice(data),
+    };
+    pairs.map(part).collect()
 }
 
 fn text(bytes: &[u8]) -> Option<Cow<'_, str>> {

@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use super::encode::Lead;
-use super::encode::text::{TextValue, write_key};
+use super::encode::part::Value;
+use super::encode::text::write_key;
 use super::error::{Error, REQUIRED, Result, excerpt};
 use super::number;
 use super::out::Out;
@@ -57,7 +58,7 @@ pub(super) enum Source {
     /// A header that the configuration binds to the field.
     Header,
     Query,
-    /// A form body.
+    /// A body that is a form.
     Form,
 }
 
@@ -65,6 +66,15 @@ impl Source {
     /// Whether it is apart from what a caller writes as the message: others may repeat its value.
     fn is_outside(self) -> bool {
         matches!(self, Self::Path | Self::Header)
+    }
+
+    /// What is wrong when the body gives another value.
+    pub(super) fn contradicted_by_body(self) -> &'static str {
+        match self {
+            Self::Path => "the body and the path give different values",
+            Self::Header => "the body and a header that is bound to the field give different values",
+            Self::Query | Self::Form => "the field is given by the query and by the body",
+        }
     }
 }
 
@@ -100,14 +110,14 @@ impl Bindings {
     ///
     /// # Errors
     /// The text is no value of the field's type, or the field or its oneof is set already.
-    pub(super) fn set(&mut self, target: Target<'_>, value: TextValue<'_>) -> Result<()> {
-        let mut plan = value.plans.message(target.root);
+    pub(super) fn set(&mut self, target: Target<'_>, value: Value<'_>) -> Result<()> {
+        let mut plan = value.plans().message(target.root);
         let mut node = ROOT;
         let Some((&leaf, branches)) = target.fields.split_last() else { return Ok(()) };
         for &index in branches {
             node = self.child_or_insert(node, plan, index, Content::Branch(EMPTY))?;
             let (Kind::Message(id) | Kind::Group(id)) = plan.fields[index as usize].kind else { return Ok(()) };
-            plan = value.plans.message(id);
+            plan = value.plans().message(id);
         }
         let field = &plan.fields[leaf as usize];
         match field.shape {
@@ -121,7 +131,7 @@ impl Bindings {
                 self.append_entry(list, field, target.key, value)
             }
         }
-        .map_err(|error| error.within(&path(target, value.plans)))
+        .map_err(|error| error.within(&path(target, value.plans())))
     }
 
     fn set_single(
@@ -129,13 +139,13 @@ impl Bindings {
         node: u32,
         plan: &MessagePlan,
         index: u32,
-        value: TextValue<'_>,
+        value: Value<'_>,
         source: Source,
     ) -> Result<()> {
         let field = &plan.fields[index as usize];
         let lead = if field.implicit { Lead::TagUnlessDefault } else { Lead::Tag };
         let start = self.bytes.len();
-        if !value.write(field, lead, &mut Out::new(&mut self.bytes, value.text.len()))? {
+        if !value.write(field, lead, &mut Out::new(&mut self.bytes, value.size()))? {
             return Ok(());
         }
         let end = self.bytes.len();
@@ -156,33 +166,36 @@ impl Bindings {
         }
         Err(Error::client(match (old_source, source) {
             (Source::Path | Source::Header, Source::Header) => "a header and the path, or another header, differ",
-            (Source::Header, _) => "the request and a header that is bound to the field give different values",
+            (Source::Header, Source::Query) => {
+                "the query and a header that is bound to the field give different values"
+            }
+            (Source::Header | Source::Path, Source::Form) => old_source.contradicted_by_body(),
+            (Source::Header, Source::Path) => "the path and a header that is bound to the field give different values",
             (Source::Path, Source::Path) => "the path gives two different values",
             (Source::Path, Source::Query) => "the query and the path give different values",
-            (Source::Path, Source::Form) => "the body and the path give different values",
             (Source::Query, Source::Form) => "the field is given by the query and by the body",
             (Source::Query | Source::Form, _) => "the parameter is given more than once",
         }))
     }
 
-    fn append_element(&mut self, list: u32, field: &FieldPlan, value: TextValue<'_>) -> Result<()> {
+    fn append_element(&mut self, list: u32, field: &FieldPlan, value: Value<'_>) -> Result<()> {
         let lead = if field.shape == Shape::Packed { Lead::Bare } else { Lead::Tag };
         let start = self.bytes.len();
-        if value.write(field, lead, &mut Out::new(&mut self.bytes, value.text.len()))? {
+        if value.write(field, lead, &mut Out::new(&mut self.bytes, value.size()))? {
             let content = Content::Value { start, end: self.bytes.len(), source: Source::Query };
             self.append(list, NONE, content);
         }
         Ok(())
     }
 
-    fn append_entry(&mut self, list: u32, field: &FieldPlan, key: Option<&str>, value: TextValue<'_>) -> Result<()> {
+    fn append_entry(&mut self, list: u32, field: &FieldPlan, key: Option<&str>, value: Value<'_>) -> Result<()> {
         let Kind::Message(entry) = field.kind else { return Ok(()) };
-        let entry = value.plans.message(entry);
+        let entry = value.plans().message(entry);
         let (Some(key), Some(key_field), Some(value_field)) = (key, entry.numbered(1), entry.numbered(2)) else {
             return Err(Error::client("the field is a map: give its entries as name[key]=value"));
         };
         let start = self.bytes.len();
-        let mut out = Out::new(&mut self.bytes, key.len() + value.text.len());
+        let mut out = Out::new(&mut self.bytes, key.len() + value.size());
         out.tag(field.tag);
         let run = out.begin();
         let key_start = out.len();
@@ -279,7 +292,7 @@ pub(super) enum Bound<'a> {
     /// Some fields below it.
     Branch(Overlay<'a>),
     /// A singular value, encoded with its tag; empty if it is a default that is not written.
-    Value(&'a [u8]),
+    Value(&'a [u8], Source),
     /// Elements or entries.
     List,
 }
@@ -295,7 +308,7 @@ impl<'a> Overlay<'a> {
         let child = self.bindings.child(self.node, u32::try_from(index).ok()?)?;
         Some(match self.bindings.nodes[child as usize].content {
             Content::Branch(_) => Bound::Branch(Self { node: child, ..self }),
-            Content::Value { start, end, .. } => Bound::Value(&self.bindings.bytes[start..end]),
+            Content::Value { start, end, source } => Bound::Value(&self.bindings.bytes[start..end], source),
             Content::List(_) | Content::Entry { .. } => Bound::List,
         })
     }
@@ -304,7 +317,7 @@ impl<'a> Overlay<'a> {
     pub(super) fn below(self, index: usize) -> Option<Self> {
         match self.child(index)? {
             Bound::Branch(overlay) => Some(overlay),
-            Bound::Value(_) | Bound::List => None,
+            Bound::Value(..) | Bound::List => None,
         }
     }
 

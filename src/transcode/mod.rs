@@ -5,7 +5,9 @@
 //! - `plan` compiles descriptors into what both directions need, on first use.
 //! - `encode` reads JSON text (`lexer`) and writes wire bytes, in one pass.
 //! - `decode` reads wire bytes (`wire`) and writes JSON text, in one pass.
-//! - `request` puts path, `query` and body of one HTTP binding together; `bindings` is what path and query set.
+//! - `request` puts path, `query` and body of one HTTP binding together; `bindings` is what path and query set,
+//!   `merge` puts that over a message which is encoded already.
+//! - `parts` are those of a form that may hold files.
 //! - `values` finds the messages in a stream of JSON text.
 //! - `reply` turns replies into bodies. Both know `http_body`, which is no JSON.
 //!
@@ -25,9 +27,11 @@ mod field_mask;
 mod http_body;
 mod keys;
 mod lexer;
+mod merge;
 mod message_set;
 mod number;
 mod out;
+mod parts;
 mod plan;
 mod query;
 mod reply;
@@ -42,6 +46,7 @@ mod words;
 
 pub use crate::schema::http_rule::BodyRule;
 pub use error::{Error, Fault, Position};
+pub use parts::{Part, Place};
 pub use plan::Plans;
 pub use query::unescape;
 pub use reply::{ReplyPlan, write_any, write_text};

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::bindings::{Bindings, Source, Target};
+use super::encode::part::Value;
 use super::encode::text::TextValue;
 use super::error::{Error, Result, excerpt, shown_name};
 use super::lexer::MAX_DEPTH;
@@ -53,15 +54,7 @@ impl Pairs<'_> {
     }
 
     fn bind_pair(self, name: &str, text: &str, bindings: &mut Bindings) -> Result<()> {
-        let mut fields = SmallVec::<[u32; 4]>::new();
-        let mut root = self.root;
-        if self.form
-            && let Some(body) = self.body
-        {
-            fields.push(body);
-            let kind = self.plans.message(self.root).fields[body as usize].kind;
-            root = kind.message().ok_or_else(|| Error::client("the body cannot be given as a form"))?;
-        }
+        let (root, mut fields) = self.start()?;
         let key = match self.resolve(root, name, &mut fields)? {
             Name::Ignored => return Ok(()),
             Name::Field => None,
@@ -73,11 +66,27 @@ impl Pairs<'_> {
         }
         let source = if self.form { Source::Form } else { Source::Query };
         let target = Target { root: self.root, fields: &fields, key, source };
-        bindings.set(target, TextValue { plans: self.plans, text, ignore_unknown: self.ignore_unknown })
+        let value = TextValue { plans: self.plans, text, ignore_unknown: self.ignore_unknown };
+        bindings.set(target, Value::Text(value))
+    }
+
+    /// The message whose fields are named, and the fields that lead there.
+    pub(super) fn start(self) -> Result<(MessageId, SmallVec<[u32; 4]>)> {
+        let mut fields = SmallVec::new();
+        let Some(body) = self.body.filter(|_| self.form) else { return Ok((self.root, fields)) };
+        fields.push(body);
+        let field = &self.plans.message(self.root).fields[body as usize];
+        let inner = field.kind.message().filter(|_| field.shape == Shape::Single);
+        Ok((inner.ok_or_else(|| Error::client("the body cannot be given as a form"))?, fields))
     }
 
     /// Adds the fields that a name stands for.
-    fn resolve<'n>(self, root: MessageId, name: &'n str, fields: &mut SmallVec<[u32; 4]>) -> Result<Name<'n>> {
+    pub(super) fn resolve<'n>(
+        self,
+        root: MessageId,
+        name: &'n str,
+        fields: &mut SmallVec<[u32; 4]>,
+    ) -> Result<Name<'n>> {
         let mut plan = self.plans.message(root);
         let mut rest = name;
         loop {
@@ -116,7 +125,7 @@ impl Pairs<'_> {
 
 /// What the name of a parameter stands for.
 #[derive(Debug, Clone, Copy)]
-enum Name<'n> {
+pub(super) enum Name<'n> {
     /// Nothing, and that is no error.
     Ignored,
     Field,

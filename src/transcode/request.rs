@@ -7,14 +7,16 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderName};
 
 use super::bindings::{Bindings, Overlay, Source, Target};
+use super::encode::part::Value;
 use super::encode::text::TextValue;
 use super::encode::{Encoder, mask};
-use super::error::{Error, REQUIRED, Result};
+use super::error::{Error, Fault, REQUIRED, Result};
 use super::lexer::Lexer;
 use super::out::Out;
+use super::parts::{Part, Place};
 use super::plan::{FieldPlan, MessagePlan, Plans, Seen, Shape, WellKnown};
 use super::query::Pairs;
-use super::{BodyRule, http_body};
+use super::{BodyRule, http_body, merge};
 use crate::config::Json;
 use crate::schema::{Kind, MessageId};
 
@@ -54,8 +56,10 @@ pub struct Input<'a> {
     pub body: &'a [u8],
     /// Kept in a `google.api.HttpBody`, of no meaning otherwise.
     pub content_type: Option<&'a str>,
-    /// Whether the body is `application/x-www-form-urlencoded`.
+    /// Whether the body is a form: `application/x-www-form-urlencoded`, or [`Self::parts`].
     pub form: bool,
+    /// What a form of parts says; it has no other body.
+    pub parts: &'a [Part],
     /// Whether `update_mask` is filled from the body when the client sent none.
     pub patch: bool,
 }
@@ -159,10 +163,35 @@ impl RequestPlan {
     /// What the client sent is not a message of this type, see [`Error`].
     pub fn encode(&self, input: &Input<'_>, json: Json, out: &mut BytesMut) -> std::result::Result<(), Error> {
         let start = out.len();
-        let mut writer = Out::new(out, input.body.len() + input.query.map_or(0, str::len));
+        let parts: usize = input.parts.iter().map(|part| part.data.len()).sum();
+        let mut writer = Out::new(out, input.body.len() + input.query.map_or(0, str::len) + parts);
         self.write(input, json, &mut writer).map_err(|error| {
             writer.rewind(start);
             *error
+        })
+    }
+
+    /// Appends a request message that the client has encoded itself, with what path, query and headers set over it.
+    ///
+    /// # Errors
+    /// The message is malformed, or the rest of `input` does not fit it, see [`Error`].
+    pub fn encode_over(
+        &self,
+        message: &[u8],
+        input: &Input<'_>,
+        json: Json,
+        out: &mut BytesMut,
+    ) -> std::result::Result<(), Error> {
+        let start = out.len();
+        let mut writer = Out::new(out, message.len() + input.query.map_or(0, str::len));
+        let plan = self.plans.message(self.input);
+        let written = self
+            .bind(input, json)
+            .and_then(|bindings| merge::write_over(&self.plans, plan, message, bindings.root(), &mut writer));
+        written.map_err(|error| {
+            writer.rewind(start);
+            // Whatever is wrong, this message is the client's.
+            Error { fault: Fault::Client, ..*error }
         })
     }
 
@@ -195,30 +224,19 @@ impl RequestPlan {
         let mut bindings = Bindings::new();
         for (fields, text) in self.variables.iter().zip(input.captures) {
             let target = Target { root: self.input, fields, key: None, source: Source::Path };
-            bindings.set(target, TextValue { plans: &self.plans, text, ignore_unknown: false })?;
+            bindings.set(target, self.text(text))?;
         }
         for (name, fields) in self.headers.iter() {
             let Some(text) = input.headers.map(|headers| header(headers, name)).transpose()?.flatten() else {
                 continue;
             };
             let target = Target { root: self.input, fields, key: None, source: Source::Header };
-            bindings.set(target, TextValue { plans: &self.plans, text, ignore_unknown: false }).map_err(
-                |mut error| {
-                    error.message = format!("{}, in the header {name}", error.message);
-                    error
-                },
-            )?;
+            bindings.set(target, self.text(text)).map_err(|mut error| {
+                error.message = format!("{}, in the header {name}", error.message);
+                error
+            })?;
         }
-        let pairs = Pairs {
-            plans: &self.plans,
-            root: self.input,
-            body: match self.body {
-                Body::Field(index) => Some(index),
-                Body::None | Body::Whole => None,
-            },
-            form: false,
-            ignore_unknown: json.ignore_unknown_fields,
-        };
+        let pairs = self.pairs(json);
         if let Some(query) = input.query.filter(|query| !query.is_empty()) {
             if self.body == Body::Whole {
                 return Err(Error::client("the method takes no query parameters: the body sets every field"));
@@ -227,9 +245,37 @@ impl RequestPlan {
         }
         if input.form && self.takes_body() && !self.http_body {
             let text = simdutf8::basic::from_utf8(input.body).map_err(|_| Error::client("the form is not UTF-8"))?;
-            Pairs { form: true, ..pairs }.bind(text, &mut bindings)?;
+            let pairs = Pairs { form: true, ..pairs };
+            pairs.bind(text, &mut bindings)?;
+            pairs.bind_parts(input.parts, &mut bindings)?;
         }
         Ok(bindings)
+    }
+
+    fn pairs(&self, json: Json) -> Pairs<'_> {
+        let body = match self.body {
+            Body::Field(index) => Some(index),
+            Body::None | Body::Whole => None,
+        };
+        let ignore_unknown = json.ignore_unknown_fields;
+        Pairs { plans: &self.plans, root: self.input, body, form: false, ignore_unknown }
+    }
+
+    fn text<'t>(&'t self, text: &'t str) -> Value<'t> {
+        Value::Text(TextValue { plans: &self.plans, text, ignore_unknown: false })
+    }
+
+    /// Where a part of a form goes, of which only the head is known yet.
+    ///
+    /// # Errors
+    /// It names no field.
+    pub fn place(&self, part: &Part, json: Json) -> std::result::Result<Place, Error> {
+        Pairs { form: true, ..self.pairs(json) }.place(part).map_err(|error| *error)
+    }
+
+    /// Whether one message has room for both parts.
+    pub fn go_together(&self, one: &Place, other: &Place) -> bool {
+        self.pairs(Json::default()).go_together(one, other)
     }
 
     /// Path and query, then the field that is the body, then the mask.

@@ -143,6 +143,12 @@ impl<'m> Cursor<'m> {
         self.rest.is_empty()
     }
 
+    /// Bytes that are left.
+    #[inline]
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// The next tag, `None` at the end of the message. The end of a group is an error here, see [`Cursor::read`].
     #[inline(always)]
     pub(super) fn head(&mut self) -> Result<Option<Head>, Malformed> {

@@ -45,7 +45,7 @@ pub(in crate::transcode) fn write_form_paths(
             (Bound::Branch(below), Kind::Message(id) | Kind::Group(id)) => {
                 write_form_paths(plans, plans.message(id), below, path, out);
             }
-            (Bound::Branch(_) | Bound::Value(_) | Bound::List, _) => out.delimited(FIRST_STRING, path.as_bytes()),
+            (Bound::Branch(_) | Bound::Value(..) | Bound::List, _) => out.delimited(FIRST_STRING, path.as_bytes()),
         }
         path.truncate(outer);
     }
@@ -85,7 +85,7 @@ impl<'a> Walk<'a, '_, '_> {
         }
         self.path.push_str(field.name());
         let below = match overlay.and_then(|overlay| overlay.child(index)) {
-            Some(Bound::Value(_) | Bound::List) => {
+            Some(Bound::Value(..) | Bound::List) => {
                 self.path.truncate(outer);
                 return self.lexer.skip();
             }

@@ -14,11 +14,12 @@
 mod any;
 mod collection;
 pub(super) mod mask;
+pub(super) mod part;
 pub(super) mod text;
 mod value;
 mod well_known;
 
-use super::bindings::{Bound, Overlay};
+use super::bindings::{Bound, Overlay, Source};
 use super::error::{Error, REQUIRED, Result, shown_name};
 use super::lexer::Lexer;
 use super::out::Out;
@@ -189,7 +190,7 @@ impl<'a, 'o, 'b> Encoder<'a, 'o, 'b> {
                 self.value(field, lead).map(|_| ())
             }
             (Shape::Single, Some(Bound::Branch(overlay))) => self.submessage(field, Some(overlay)),
-            (Shape::Single, Some(Bound::Value(bytes))) => self.compare(field, bytes),
+            (Shape::Single, Some(Bound::Value(bytes, source))) => self.compare(field, bytes, source),
             (Shape::Repeated | Shape::Packed, None) => self.array(field),
             (Shape::Map, None) => self.map(field),
             (_, Some(Bound::List)) | (Shape::Repeated | Shape::Packed | Shape::Map, Some(_)) => {
@@ -198,8 +199,8 @@ impl<'a, 'o, 'b> Encoder<'a, 'o, 'b> {
         }
     }
 
-    /// A field that the path sets: the body may repeat its value or leave it at its default, nothing else.
-    fn compare(&mut self, field: &'a FieldPlan, expected: &[u8]) -> Result<()> {
+    /// A field that the path or a header sets: the body may repeat its value or leave it at its default, nothing else.
+    fn compare(&mut self, field: &'a FieldPlan, expected: &[u8], source: Source) -> Result<()> {
         let (at, start) = (self.lexer.offset(), self.out.len());
         self.value(field, Lead::TagUnlessDefault)?;
         let given = self.out.since(start);
@@ -209,7 +210,7 @@ impl<'a, 'o, 'b> Encoder<'a, 'o, 'b> {
         if agrees {
             return Ok(());
         }
-        Err(self.lexer.error_at(at, "the body and the path give different values".to_owned()))
+        Err(self.lexer.error_at(at, source.contradicted_by_body().to_owned()))
     }
 
     /// An error that the schema is to blame for: a well-known type that lacks its fields.
