@@ -353,15 +353,12 @@ impl Error {
     /// Code and HTTP status of a Connect reply: the table of <https://connectrpc.com/docs/protocol#error-codes>, but for
     /// what HTTP itself has a status for, where clients take the code from the status.
     pub fn connect(&self) -> (Code, StatusCode) {
-        let reason = self.0.reason;
-        match reason {
-            Reason::MethodNotAllowed | Reason::UnsupportedMediaType => (Code::Unknown, self.http()),
-            Reason::MethodUnknown => (Code::Unimplemented, self.http()),
-            _ => {
-                let code = Code::from_number(self.number()).filter(|code| *code != Code::Ok).unwrap_or(Code::Unknown);
-                (code, code.http())
-            }
+        if matches!(self.0.reason, Reason::MethodNotAllowed | Reason::UnsupportedMediaType) {
+            return (Code::Unknown, self.http());
         }
+        let code = Code::from_number(self.number()).filter(|code| *code != Code::Ok).unwrap_or(Code::Unknown);
+        let http = if self.0.reason == Reason::MethodUnknown { self.http() } else { code.http() };
+        (code, http)
     }
 
     /// Whether HTTP has a status for it, so that even a stream is refused by that.

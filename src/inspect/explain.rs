@@ -17,6 +17,7 @@ use crate::config::{AccessLog as AccessLogTo, Json};
 use crate::error::Reason;
 use crate::grpc::status::Code;
 use crate::grpc::timeout;
+use crate::multipart;
 use crate::proxy::coding;
 use crate::proxy::rehearsal::{Matched, Rehearsal, Sent, Verdict};
 use crate::proxy::worker::{Shared, Worker};
@@ -259,9 +260,22 @@ impl Telling<'_> {
                 lines.put("message", "the client's own, unchanged; exactly one");
             }
             (None, Some(method)) if method.client_streaming && self.rehearsal.protocol == Protocol::Rest => {
-                lines.put("message", "one for each JSON value of the body, as it comes");
+                lines.put("message", self.pieces(method));
             }
             (None | Some(_), _) => lines.put("message", "the client's own, unchanged"),
+        }
+    }
+
+    /// What becomes of a body that is read as it comes.
+    fn pieces(&self, method: &Method) -> &'static str {
+        let plan = self.binding().map_or(&method.direct, |binding| &binding.plan);
+        let content_type = self.asked.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if plan.request.takes_http_body() {
+            "one for each piece of the body, as it comes"
+        } else if content_type.is_some_and(|media| multipart::boundary(media).is_some()) {
+            "made of the parts of the form, as they come"
+        } else {
+            "one for each JSON value of the body, as it comes"
         }
     }
 

@@ -114,6 +114,11 @@ impl ReplyBody {
         }
     }
 
+    /// Whether it would go on for ever and has [last words](Self::farewell).
+    pub fn has_farewell(&self) -> bool {
+        matches!(self.0, Kind::Socket(_))
+    }
+
     /// The last words of a reply that would go on for ever, before its connection is cut; none where there is no way to
     /// say them.
     pub fn farewell(&mut self) -> Bytes {

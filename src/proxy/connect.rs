@@ -19,9 +19,9 @@ use super::forward::{Incoming, Outgoing};
 use super::protocol::{Codec, Framing};
 use super::pump::Source;
 use super::recode::Reader;
-use super::rest::{self, One};
 use super::timer::Timer;
-use super::{coding, negotiate, reply};
+use super::unary::{self, One};
+use super::{coding, negotiate, reply, rest};
 use crate::body::RequestBody;
 use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
@@ -55,7 +55,7 @@ pub(crate) async fn adapt_in(
         Query::read(parts.uri.query().unwrap_or_default())?.message()?
     } else {
         let encoding = coding::of(&parts.headers)?;
-        (rest::collect(&parts.headers, &mut body, limit, timer).await?, encoding)
+        (unary::collect(&parts.headers, &mut body, limit, timer).await?, encoding)
     };
     call.trail.request_bytes = bytes.len() as u64;
     let reader = Reader { encoding, passes: false, plan, limit };
@@ -70,7 +70,7 @@ pub(crate) async fn adapt_out(
     accepted: Option<&HeaderValue>,
     incoming: Incoming,
 ) -> Response<ReplyBody> {
-    match rest::receive_one(&mut call, incoming).await.and_then(|one| answer(&call, &plan.reply, accepted, &one)) {
+    match unary::receive_one(&mut call, incoming).await.and_then(|one| answer(&call, &plan.reply, accepted, &one)) {
         Ok((headers, content)) => {
             call.response_bytes = content.len() as u64;
             let mut response = Response::new(ReplyBody::whole(content, None, None));
@@ -102,10 +102,10 @@ fn answer(
         Some(encoding) if one.message.compressed && takes(encoding) => {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
         }
-        _ if one.message.compressed => {
+        Some(_) | None if one.message.compressed => {
             content = negotiate::inflate_reply(call, encoding, &content, settings.max_response_message)?;
         }
-        _ => {}
+        Some(_) | None => {}
     }
     if json {
         content = rest::to_json(call, plan, &content)?;

@@ -223,6 +223,14 @@ pub(crate) fn several_replies(upstream: &str) -> Error {
     Error::new(Reason::UpstreamProtocol, format!("upstream {upstream} sent more than one reply to a unary call"))
 }
 
+/// A compressed message on a way where none was asked for.
+pub(super) fn compressed(upstream: &str) -> Error {
+    Error::new(
+        Reason::UpstreamProtocol,
+        format!("upstream {upstream} compressed its reply without having been asked to"),
+    )
+}
+
 fn too_slow() -> Error {
     Error::new(
         Reason::SlowReader,

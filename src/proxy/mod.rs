@@ -2,8 +2,8 @@
 //!
 //! [`Proxy::handle`] is the whole of it: resolve the route, adapt the request to gRPC, forward it, adapt the reply
 //! back. gRPC is the only protocol on the inside. The adapters are [`native`] (gRPC), with [`recode`] and [`framed`] for
-//! gRPC-Web and the streams of Connect, [`connect`] for its unary calls, [`rest`], with [`values`], [`upload`] and
-//! [`stream`], and [`websocket`]. Whatever goes wrong becomes one [`Error`] and is rendered in one place, [`reply`].
+//! gRPC-Web and the streams of Connect, [`connect`] for its unary calls, [`rest`], with [`values`], [`upload`],
+//! [`multipart`] and [`stream`], and [`websocket`]. Whatever goes wrong becomes one [`Error`] and is rendered in one place, [`reply`].
 //!
 //! **Invariant**: a [`call::Call`] is counted and logged exactly once, when its reply ends or is dropped.
 
@@ -25,6 +25,7 @@ mod forward;
 mod framed;
 mod limits;
 mod local;
+mod multipart;
 mod native;
 mod negotiate;
 mod protocol;
@@ -38,6 +39,7 @@ mod spread;
 mod stream;
 mod timer;
 mod unanswered;
+mod unary;
 mod upload;
 mod values;
 mod websocket;
@@ -206,7 +208,11 @@ impl Proxy {
             Route::Rest { binding: _, plan, captures }
                 if plan.request.takes_body() && call.method().is_some_and(|method| method.client_streaming) =>
             {
-                let adapt = if plan.request.takes_http_body() { upload::adapt_in } else { values::adapt_in };
+                let adapt = match () {
+                    () if plan.request.takes_http_body() => upload::adapt_in,
+                    () if multipart::is_form(&parts.headers) => multipart::adapt_in,
+                    () => values::adapt_in,
+                };
                 (adapt(call, path, plan, &captures, &parts, body)?, Way::Rest(plan))
             }
             Route::Rest { binding: _, plan, captures } => {

@@ -11,7 +11,7 @@ use super::form::quality;
 use super::protocol::Framing;
 use super::pump::{Frames, Source};
 use super::recode::{Reader, Recode};
-use super::{coding, rest};
+use super::{coding, exchange};
 use crate::body::RequestBody;
 use crate::encoding::{self, Encoding, InflateError};
 use crate::error::{Error, Reason};
@@ -47,7 +47,7 @@ pub(super) fn source(
     match (plan, from.get(&accept)) {
         (None, Some(accepted)) => to.insert(grpc::ACCEPT_ENCODING, accepted.clone()),
         // Only what is read here anyway is inflated here.
-        _ => to.remove(grpc::ACCEPT_ENCODING),
+        (None, None) | (Some(_), _) => to.remove(grpc::ACCEPT_ENCODING),
     };
     match encoding.filter(|_| passes) {
         Some(encoding) => to.insert(grpc::ENCODING, HeaderValue::from_static(encoding.name())),
@@ -96,7 +96,7 @@ pub(super) fn inflate_reply(
     bytes: &[u8],
     limit: usize,
 ) -> Result<Bytes, Error> {
-    let encoding = encoding.ok_or_else(|| rest::compressed(call.upstream_name()))?;
+    let encoding = encoding.ok_or_else(|| exchange::compressed(call.upstream_name()))?;
     encoding::inflated(encoding, bytes, limit).map_err(|error| {
         let reason = match error {
             InflateError::TooLarge { .. } => Reason::ResponseTooLarge,

@@ -5,9 +5,10 @@
 
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::SendStream;
 
+use super::multipart::PartFrames;
 use super::recode::Recode;
 use super::timer::Timer;
 use super::upload::UploadFrames;
@@ -21,6 +22,13 @@ use crate::grpc::frame::{FrameError, Scanner};
 const REPLAY_LIMIT: usize = 64 << 10;
 /// The same in pieces, each of which may keep the larger buffer alive that it was read into.
 const REPLAY_CHUNKS: usize = 64;
+/// Pieces below this are sent together when they are here together: an upstream that is built on h2 takes many small DATA
+/// frames that it has not read for an attack, and closes the connection that other calls share.
+const SMALL: usize = 1 << 10;
+/// Bytes of pieces joined at most.
+const JOINED: usize = 16 << 10;
+/// Small pieces of a call that go out without waiting a turn for others to join them.
+const FEW: u32 = 16;
 
 /// A request on its way upstream.
 #[derive(Debug)]
@@ -29,6 +37,11 @@ pub(crate) struct Pump {
     stream: Option<SendStream<Bytes>>,
     /// Read from the source, not yet taken by the upstream; and how much of it the client's window still waits for.
     chunk: Bytes,
+    /// Read behind that, when small pieces were joined.
+    next: Option<Taken>,
+    /// Small pieces sent, and the length of the one that has waited a turn for more.
+    small: u32,
+    waited: usize,
     replay: Replay,
     /// Bytes that were read and for which the client's window is still closed.
     owed: usize,
@@ -36,6 +49,9 @@ pub(crate) struct Pump {
     /// Whether the frames are the client's own.
     from_client: bool,
 }
+
+/// What a source gives when it is ready.
+type Taken = Option<Result<Bytes, Error>>;
 
 /// Where a request's frames come from.
 #[derive(Debug)]
@@ -52,6 +68,8 @@ pub(crate) enum Source {
     Socket(Box<MessageFrames>),
     /// Frames made of the client's bytes, as they come.
     Upload(Box<UploadFrames>),
+    /// Frames made of the parts of a form, as they come.
+    Parts(Box<PartFrames>),
     /// Nothing more.
     End,
 }
@@ -148,6 +166,9 @@ impl Pump {
             source,
             stream: None,
             chunk: Bytes::new(),
+            next: None,
+            small: 0,
+            waited: 0,
             replay: Replay::Kept { chunks: Vec::new(), bytes: 0 },
             owed: 0,
             bytes: 0,
@@ -173,10 +194,9 @@ impl Pump {
             }
             Replay::Gone => return false,
         };
-        if !self.chunk.is_empty() {
-            // The rest of a chunk that was remembered whole when it was read.
-            self.chunk = Bytes::new();
-        }
+        // The rest of what was remembered whole when it was read.
+        self.chunk = Bytes::new();
+        self.next.take_if(|next| matches!(next, Some(Ok(_))));
         self.replay = Replay::Again { chunks: chunks.into_iter(), kept: Vec::new(), bytes };
         true
     }
@@ -184,7 +204,7 @@ impl Pump {
     /// Forgets everything but the stream, which stays open.
     pub(crate) fn give_up(&mut self) {
         self.source = Source::End;
-        self.chunk = Bytes::new();
+        (self.chunk, self.next) = (Bytes::new(), None);
         self.replay = Replay::Gone;
     }
 
@@ -199,6 +219,7 @@ impl Pump {
             Source::Values(values) => Some(values.bytes()),
             Source::Socket(messages) => Some(messages.bytes()),
             Source::Upload(upload) => Some(upload.bytes()),
+            Source::Parts(parts) => Some(parts.bytes()),
             Source::Recoded(recode) => Some(recode.bytes()),
             Source::Frame(_) | Source::Stream(_) | Source::End => self.from_client.then_some(self.bytes),
         }
@@ -222,28 +243,25 @@ impl Pump {
     /// # Errors
     /// The client went away, or broke a rule of framing; the upstream's stream is then to be reset by dropping this.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while let Some(stream) = &mut self.stream {
+        while self.stream.is_some() {
             if self.chunk.is_empty() {
-                match ready!(next_chunk(&mut self.replay, &mut self.source, cx)) {
-                    Some(Next::Again(chunk)) => self.chunk = chunk,
-                    Some(Next::Read(chunk)) => {
-                        self.chunk = chunk?;
-                        if self.chunk.is_empty() {
-                            // An empty DATA frame, as clients send to end their stream; there is no capacity to wait for.
-                            continue;
-                        }
-                        self.bytes += self.chunk.len() as u64;
-                        self.owed += self.chunk.len();
-                        self.replay.keep(&self.chunk);
-                    }
+                match ready!(self.poll_chunk(cx)) {
+                    // An empty DATA frame, as clients send to end their stream; there is no capacity to wait for.
+                    Some(Ok(chunk)) if chunk.is_empty() => continue,
+                    Some(chunk) => self.chunk = chunk?,
                     None => {
-                        // Fails when the upstream closed the stream; its reply tells.
-                        stream.send_data(Bytes::new(), true).ok();
-                        self.stream = None;
+                        if let Some(mut stream) = self.stream.take() {
+                            // Fails when the upstream closed the stream; its reply tells.
+                            stream.send_data(Bytes::new(), true).ok();
+                        }
                         break;
                     }
                 }
             }
+            if self.chunk.len() < SMALL && self.poll_join(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let Some(stream) = &mut self.stream else { break };
             stream.reserve_capacity(self.chunk.len());
             let mut capacity = stream.capacity();
             while capacity == 0 {
@@ -257,7 +275,14 @@ impl Pump {
             }
             let piece = self.chunk.split_to(capacity.min(self.chunk.len()));
             let taken = piece.len();
-            let end = self.chunk.is_empty() && self.replay.is_over() && self.source.is_end();
+            if taken < SMALL {
+                (self.small, self.waited) = (self.small.saturating_add(1), 0);
+            }
+            let is_last = match &self.next {
+                Some(next) => next.is_none(),
+                None => self.replay.is_over() && self.source.is_end(),
+            };
+            let end = self.chunk.is_empty() && is_last;
             let sent = stream.send_data(piece, end);
             if let Source::Stream(frames) = &mut self.source {
                 let released = taken.min(self.owed);
@@ -270,40 +295,82 @@ impl Pump {
         }
         Poll::Ready(Ok(()))
     }
-}
 
-/// The next bytes to send.
-enum Next {
-    /// Sent before, on an attempt that came to nothing.
-    Again(Bytes),
-    /// Fresh from the source.
-    Read(Result<Bytes, Error>),
-}
-
-fn next_chunk(replay: &mut Replay, source: &mut Source, cx: &mut Context<'_>) -> Poll<Option<Next>> {
-    if let Some(chunk) = replay.next() {
-        return Poll::Ready(Some(Next::Again(chunk)));
-    }
-    Poll::Ready(match source {
-        Source::Frame(frame) => {
-            let frame = std::mem::take(frame);
-            *source = Source::End;
-            Some(Next::Read(Ok(frame)))
+    /// The next bytes to send: again what an attempt sent that came to nothing, else fresh from the source.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Taken> {
+        if let Some(chunk) = self.replay.next() {
+            return Poll::Ready(Some(Ok(chunk)));
         }
-        Source::Stream(frames) => ready!(frames.poll_next(cx)).map(Next::Read),
-        Source::Recoded(recode) => ready!(recode.poll_next(cx)).map(Next::Read),
-        Source::Values(values) => ready!(values.poll_next(cx)).map(Next::Read),
-        Source::Socket(messages) => ready!(messages.poll_next(cx)).map(Next::Read),
-        Source::Upload(upload) => ready!(upload.poll_next(cx)).map(Next::Read),
-        Source::End => None,
-    })
+        if let Some(next) = self.next.take() {
+            return Poll::Ready(next);
+        }
+        let taken = ready!(self.source.poll_next(cx));
+        if let Some(Ok(chunk)) = &taken
+            && !chunk.is_empty()
+        {
+            self.bytes += chunk.len() as u64;
+            self.owed += chunk.len();
+            self.replay.keep(chunk);
+        }
+        Poll::Ready(taken)
+    }
+
+    /// Joins the small piece with those that are here behind it. Where a call has sent many, pending for one turn after
+    /// each that came, because HTTP/1.1 gives one piece a turn.
+    fn poll_join(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut joined = BytesMut::new();
+        let mut length = self.chunk.len();
+        let mut waits = false;
+        while self.next.is_none() && self.replay.is_over() && !self.source.is_end() {
+            match self.poll_chunk(cx) {
+                Poll::Ready(Some(Ok(chunk))) if length + chunk.len() <= JOINED => {
+                    if joined.is_empty() {
+                        joined.extend_from_slice(&self.chunk);
+                    }
+                    joined.extend_from_slice(&chunk);
+                    length += chunk.len();
+                }
+                Poll::Ready(taken) => self.next = Some(taken),
+                Poll::Pending => {
+                    waits = self.small >= FEW && self.waited != length;
+                    break;
+                }
+            }
+        }
+        if !joined.is_empty() {
+            self.chunk = joined.freeze();
+        }
+        if !waits {
+            return Poll::Ready(());
+        }
+        self.waited = length;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
 }
 
 impl Source {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Taken> {
+        match self {
+            Self::Frame(frame) => {
+                let frame = std::mem::take(frame);
+                *self = Self::End;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Self::Stream(frames) => frames.poll_next(cx),
+            Self::Recoded(recode) => recode.poll_next(cx),
+            Self::Values(values) => values.poll_next(cx),
+            Self::Socket(messages) => messages.poll_next(cx),
+            Self::Upload(upload) => upload.poll_next(cx),
+            Self::Parts(parts) => parts.poll_next(cx),
+            Self::End => Poll::Ready(None),
+        }
+    }
+
     fn is_end(&self) -> bool {
         match self {
             // The values are over when the body says so, which it is asked for then.
-            Self::Frame(_) | Self::Values(_) | Self::Upload(_) => false,
+            Self::Frame(_) | Self::Values(_) | Self::Upload(_) | Self::Parts(_) => false,
             Self::Socket(messages) => messages.is_over(),
             Self::Stream(frames) => frames.is_end(),
             Self::Recoded(recode) => recode.is_end(),

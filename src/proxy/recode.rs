@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::pump::{no_message, request_frame_error, too_many_messages};
-use super::rest;
+use super::unary::too_large;
 use crate::body::RequestBody;
 use crate::config::Json;
 use crate::encoding::{self, Encoding, InflateError};
@@ -150,7 +150,7 @@ impl Reader {
 
     /// Writes the prefix, for which there is room.
     fn finish(&self, flags: u8, frame: BytesMut) -> Result<Bytes, Error> {
-        frame::close(frame, flags, self.limit).ok_or_else(|| rest::too_large(self.limit))
+        frame::close(frame, flags, self.limit).ok_or_else(|| too_large(self.limit))
     }
 }
 

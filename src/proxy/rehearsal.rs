@@ -136,6 +136,7 @@ fn sent(call: &Call, adapted: Adapted<'_>) -> Sent {
             | Source::Recoded(_)
             | Source::Values(_)
             | Source::Upload(_)
+            | Source::Parts(_)
             | Source::Socket(_)
             | Source::End => None,
         },

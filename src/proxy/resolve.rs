@@ -94,7 +94,7 @@ fn grpc<'s, 'p>(
         (Codec::Json, Target::Method(index)) => Some(&snapshot.methods[index].direct),
         // Only a schema knows what JSON means.
         (Codec::Json, _) => return Err(unknown_method(snapshot, path)),
-        _ => None,
+        (Codec::Proto | Codec::Unknown, _) => None,
     };
     Ok(Route::Grpc(plan))
 }

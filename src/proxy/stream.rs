@@ -15,7 +15,7 @@ use tokio::time::{Instant, Interval, interval_at, timeout};
 use super::body::{Abort, ReplyBody};
 use super::call::{Call, Trailers};
 use super::compression::Packer;
-use super::exchange::{Exchange, reply_frame_error};
+use super::exchange::{self, Exchange, reply_frame_error};
 use super::form::Form;
 use super::forward::{self, Incoming};
 use super::{date, reply, rest};
@@ -272,7 +272,7 @@ impl StreamBody {
 
     fn write(&mut self, message: &Message, out: &mut BytesMut) -> Result<(), Error> {
         if message.compressed {
-            return Err(rest::compressed(self.call.upstream_name()));
+            return Err(exchange::compressed(self.call.upstream_name()));
         }
         let start = out.len();
         let written = self.write_plain(&message.bytes, out);

@@ -16,7 +16,8 @@ use super::coding::{self, Content};
 use super::forward::Outgoing;
 use super::pump::Source;
 use super::resolve;
-use super::rest::{self, too_large};
+use super::rest;
+use super::unary::too_large;
 use crate::body::RequestBody;
 use crate::config::Json;
 use crate::error::Error;
@@ -25,7 +26,7 @@ use crate::snapshot::Transcoding;
 use crate::transcode::{Input, RequestPlan};
 
 /// Data of one message.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 
 /// Makes the call upstream out of a REST request whose body is sent on as it is. Nothing of the body is read here.
 ///
@@ -47,12 +48,8 @@ pub(crate) fn adapt_in(
         piece: Bytes::new(),
         // Half of a small limit is left for what else is in the message.
         most: PIECE.min(limit / 2).max(1),
-        first: Some(First {
-            captures: resolve::owned(captures),
-            headers: plan.request.bound_headers(&parts.headers),
-            uri: parts.uri.clone(),
-            content_type: rest::media_type(&parts.headers).map(str::to_owned),
-        }),
+        first: Some(First::of(plan, captures, parts)),
+        content_type: rest::media_type(&parts.headers).map(str::to_owned),
         plan: plan.request.clone(),
         json: settings.json,
         limit,
@@ -70,18 +67,30 @@ pub(crate) struct UploadFrames {
     most: usize,
     /// Gone when the first message is made.
     first: Option<First>,
+    content_type: Option<String>,
     plan: RequestPlan,
     json: Json,
     limit: usize,
 }
 
-/// What only the first message has.
+/// What path, query and headers set, which only the first message has.
 #[derive(Debug)]
-struct First {
+pub(super) struct First {
     captures: Box<[Cow<'static, str>]>,
     headers: HeaderMap,
     uri: Uri,
-    content_type: Option<String>,
+}
+
+impl First {
+    pub(super) fn of(plan: &Transcoding, captures: &[Cow<'_, str>], parts: &request::Parts) -> Self {
+        let headers = plan.request.bound_headers(&parts.headers);
+        Self { captures: resolve::owned(captures), headers, uri: parts.uri.clone() }
+    }
+
+    /// Without a body.
+    pub(super) fn input(&self) -> Input<'_> {
+        Input { captures: &self.captures, headers: Some(&self.headers), query: self.uri.query(), ..Input::default() }
+    }
 }
 
 impl UploadFrames {
@@ -107,14 +116,7 @@ impl UploadFrames {
     fn frame(&mut self, data: &[u8]) -> Result<Bytes, Error> {
         let first = self.first.take();
         let input = match &first {
-            Some(first) => Input {
-                captures: &first.captures,
-                headers: Some(&first.headers),
-                query: first.uri.query(),
-                body: data,
-                content_type: first.content_type.as_deref(),
-                ..Input::default()
-            },
+            Some(first) => Input { body: data, content_type: self.content_type.as_deref(), ..first.input() },
             None => Input { body: data, ..Input::default() },
         };
         let mut message = frame::open(data.len() + 64);

@@ -17,7 +17,8 @@ use super::coding::{self, Content};
 use super::forward::Outgoing;
 use super::pump::Source;
 use super::resolve;
-use super::rest::{self, too_large};
+use super::rest;
+use super::unary::too_large;
 use crate::body::RequestBody;
 use crate::config::Json;
 use crate::error::{Error, Reason};
@@ -165,6 +166,7 @@ impl ValueFrames {
             content_type: None,
             form: false,
             patch: self.patch,
+            ..Input::default()
         };
         self.plan
             .encode(&input, self.json, frames)

@@ -37,7 +37,7 @@ use crate::proxy::Peer;
 use crate::runtime;
 use crate::server::drain::{Seat, Stage};
 use crate::server::inbound::{Inbound, Owed};
-use crate::server::stream::{self, Ended, Refusal};
+use crate::server::stream::{self, Ended, Farewells, Refusal};
 use crate::server::timer::Alarm;
 use crate::server::{Answer, STALL_TIMEOUT, Site, refuse};
 use crate::telemetry::{ConnectionEvent, Transport};
@@ -57,6 +57,8 @@ const KNOWN_RESETS: usize = 256;
 /// deadlines all pass together stays below.
 const RESETS_AT_ONCE: u32 = 500;
 const RESETS_PER_SECOND: u32 = 100;
+/// For last words after the cut.
+const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
 /// For a client to answer a GOAWAY, once no stream is open.
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -83,6 +85,8 @@ where
         owed,
         streams: Rc::new(Streams::new(now)),
         closing: None,
+        cut: None,
+        farewells: Farewells { drain: Rc::clone(&site.drain), due: Rc::default() },
         alarm: Alarm::new(now + peer.listener.limits.idle_timeout),
         seat: site.drain.seat(),
         peer: Rc::clone(&peer),
@@ -141,6 +145,9 @@ struct Driver<S, A> {
     streams: Rc<Streams>,
     /// Since when GOAWAY is out.
     closing: Option<Instant>,
+    /// Since when the drain is over.
+    cut: Option<Instant>,
+    farewells: Farewells,
     alarm: Alarm,
     seat: Seat,
     peer: Rc<Peer>,
@@ -169,11 +176,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
                 Ok(false) => {}
                 Err(_) => return Poll::Ready(End::Gone),
             }
+            if self.seat.stage(cx) == Stage::Cut {
+                let is_first = self.cut.is_none();
+                self.cut.get_or_insert_with(Instant::now);
+                if self.farewells.due.get() == 0 {
+                    return Poll::Ready(if is_first { End::Gone } else { End::Closed });
+                }
+            }
             let due = self.deadline().is_some_and(|deadline| self.alarm.poll_due(deadline, cx).is_ready());
-            if !due && self.seat.stage(cx) < Stage::Cut {
+            if !due {
                 return Poll::Pending;
             }
-            if !due || self.give_up() {
+            if self.give_up() {
                 return Poll::Ready(End::Gone);
             }
         }
@@ -201,10 +215,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
         }
         let is_head = request.method() == Method::HEAD;
         let (site, peer, open) = (Rc::clone(&self.site), Rc::clone(&self.peer), OpenStream::new(&self.streams));
+        let farewells = self.farewells.clone();
         runtime::spawn("request", async move {
             // Pinned where it is made: passed by value it would be held twice.
             let reply = pin!(Rc::clone(&site.answer).answer(peer, request));
-            match stream::answer(is_head, reply, respond).await {
+            match stream::answer(is_head, reply, respond, &farewells).await {
                 Ended::Replied | Ended::Aborted(_) => {}
                 Ended::Stalled => site.metrics.count(ConnectionEvent::Stalled),
                 Ended::ClientReset => {
@@ -244,7 +259,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
             Some(since) => since.max(self.streams.idle_since.get()) + GOAWAY_TIMEOUT,
             None => self.streams.idle_since.get() + self.peer.listener.limits.idle_timeout,
         });
-        stalled.into_iter().chain(self.owed_by()).chain(idle).min()
+        let cut = self.cut.map(|since| since + FAREWELL_TIMEOUT);
+        stalled.into_iter().chain(self.owed_by()).chain(idle).chain(cut).min()
     }
 
     /// When the client must have sent the rest of what it began. While it takes nothing we may not be reading, and a
@@ -260,7 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
         if stalled {
             self.site.metrics.count(ConnectionEvent::Stalled);
         }
-        if stalled || self.closing.is_some() {
+        if stalled || self.closing.is_some() || self.cut.is_some() {
             return true;
         }
         if self.owed_by().is_some_and(|deadline| deadline <= Instant::now()) {

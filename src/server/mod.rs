@@ -182,7 +182,12 @@ trait Reply: Unpin + 'static {
     /// Whether no more parts will come.
     fn is_end(&self) -> bool;
 
-    /// The last words before the connection is cut, if there is a way to say them.
+    /// Whether there is a way to say last words before the connection is cut.
+    fn has_farewell(&self) -> bool {
+        false
+    }
+
+    /// The last words; empty if there is no way to say them.
     fn farewell(&mut self) -> Bytes {
         Bytes::new()
     }
@@ -211,6 +216,10 @@ impl Reply for ReplyBody {
 
     fn is_end(&self) -> bool {
         Self::is_end(self)
+    }
+
+    fn has_farewell(&self) -> bool {
+        Self::has_farewell(self)
     }
 
     fn farewell(&mut self) -> Bytes {

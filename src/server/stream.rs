@@ -4,8 +4,10 @@
 //! for only when the one before has gone to h2 within the client's window, so that a slow reader holds up its upstream
 //! and nothing is piled up here.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -18,6 +20,7 @@ use tokio::time::{self, Instant, Sleep};
 use crate::body::Part;
 use crate::policy::websocket;
 use crate::proxy::body::Abort;
+use crate::server::drain::{Local, Seat, Stage};
 use crate::server::refuse::is_host;
 use crate::server::{Reply, STALL_TIMEOUT};
 
@@ -72,11 +75,40 @@ pub(super) fn refusal<B>(request: &Request<B>, max_headers: usize) -> Option<Ref
     (request.headers().len() > max_headers).then_some(Refusal::Status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
 }
 
+/// Replies of one connection that have last words, and when it is time for these.
+#[derive(Debug, Clone)]
+pub(super) struct Farewells {
+    pub(super) drain: Rc<Local>,
+    /// How many have not said theirs.
+    pub(super) due: Rc<Cell<usize>>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Farewell {
+    seat: Seat,
+    due: Rc<Cell<usize>>,
+}
+
+impl Farewells {
+    fn one(&self) -> Farewell {
+        self.due.set(self.due.get() + 1);
+        Farewell { seat: self.drain.seat(), due: Rc::clone(&self.due) }
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.due.set(self.due.get().saturating_sub(1));
+    }
+}
+
 /// Has the request answered and writes the reply.
 pub(super) async fn answer<R: Reply>(
     is_head: bool,
     mut reply: Pin<&mut impl Future<Output = Response<R>>>,
     mut respond: SendResponse<Bytes>,
+    farewells: &Farewells,
 ) -> Ended {
     let replied = poll_fn(|cx| {
         if respond.poll_reset(cx).is_ready() {
@@ -92,7 +124,8 @@ pub(super) async fn answer<R: Reply>(
     match respond.send_response(Response::from_parts(head, ()), end) {
         Ok(_) if end => Ended::Replied,
         Ok(stream) => {
-            let mut writer = Writer { body, held: Bytes::new(), next: None, stall: None, stream };
+            let farewell = body.has_farewell().then(|| farewells.one());
+            let mut writer = Writer { body, held: Bytes::new(), next: None, stall: None, stream, farewell };
             poll_fn(|cx| writer.poll(cx)).await
         }
         Err(error) if error.is_reset() || error.is_io() || error.is_go_away() => Ended::ClientReset,
@@ -113,6 +146,7 @@ struct Writer<R> {
     next: Option<Taken>,
     stall: Option<Pin<Box<Sleep>>>,
     stream: SendStream<Bytes>,
+    farewell: Option<Farewell>,
 }
 
 /// What a body gives when it is ready.
@@ -122,6 +156,9 @@ impl<R: Reply> Writer<R> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         if self.stream.poll_reset(cx).is_ready() {
             return Poll::Ready(Ended::ClientReset);
+        }
+        if self.farewell.as_mut().is_some_and(|farewell| farewell.seat.stage(cx) == Stage::Cut) {
+            return Poll::Ready(self.say_farewell());
         }
         loop {
             if !self.held.is_empty() {
@@ -152,6 +189,16 @@ impl<R: Reply> Writer<R> {
             };
             return Poll::Ready(ended(sent, Ended::Replied));
         }
+    }
+
+    /// Ends the reply; h2 sends it as far as the client's window goes.
+    fn say_farewell(&mut self) -> Ended {
+        let next = match self.next.take() {
+            Some(Some(Ok(Part::Data(data)))) => data,
+            Some(_) | None => Bytes::new(),
+        };
+        let last = [&self.held[..], &next[..], &self.body.farewell()[..]].concat();
+        ended(self.stream.send_data(last.into(), true), Ended::Replied)
     }
 
     /// Gives h2 as much of `held` as the client's window takes. Ready with `None` when some went.

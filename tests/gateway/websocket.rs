@@ -69,6 +69,34 @@ async fn binary_frames_are_protobuf_and_answered_with_protobuf() {
 }
 
 #[tokio::test]
+async fn headers_of_the_handshake_set_fields_in_every_message() {
+    let backend = backend::start().await;
+    let config = format!(
+        "{}policies: [ {{ match: \"*\", request_headers: {{ x-text: text, x-count: behaviour.count }} }} ]\n",
+        upstream("echo", backend.address)
+    );
+    let gateway = TestGateway::start(&config).await;
+    gateway.ready().await;
+    let set = [("x-text", "bound"), ("x-count", "2")];
+    for version in Version::BOTH {
+        let mut bidi = Socket::open(gateway.address, version, CONVERSE, &set).await;
+        bidi.binary(&say("other")).await;
+        assert_eq!(soon(bidi.proto::<SayReply>()).await.text, "bound", "{version:?}");
+        bidi.binary(&say("")).await;
+        assert_eq!(soon(bidi.proto::<SayReply>()).await.text, "bound", "{version:?}");
+        bidi.text("{\"text\": \"other\"}").await;
+        let (error, code, _) = soon(bidi.failed()).await;
+        assert!(error["message"].as_str().unwrap().contains("a header that is bound to the field"), "{error}");
+        assert_eq!(code, 4003, "{version:?}");
+
+        let mut server = Socket::open(gateway.address, version, "/test/v1/repeat/path", &set[1..]).await;
+        assert_eq!(soon(server.json()).await["text"], "path", "{version:?}");
+        assert_eq!(soon(server.json()).await["index"], 1, "{version:?}");
+        assert_eq!(soon(server.closed()).await.0, 1000, "{version:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_stream_has_one_reply() {
     let (_backend, gateway) = start().await;
     for version in Version::BOTH {
@@ -425,8 +453,14 @@ async fn a_client_that_does_not_read_loses_its_call_but_no_frame() {
 
 #[tokio::test]
 async fn a_web_socket_is_told_when_the_gateway_goes_away() {
+    for version in Version::BOTH {
+        is_told_when_the_gateway_goes_away(version).await;
+    }
+}
+
+async fn is_told_when_the_gateway_goes_away(version: Version) {
     let (_backend, gateway) = start().await;
-    let mut socket = open(&gateway, Version::Http1, CONVERSE).await;
+    let mut socket = open(&gateway, version, CONVERSE).await;
     socket.text("{}").await;
     soon(socket.json()).await;
 
@@ -442,7 +476,7 @@ async fn a_web_socket_is_told_when_the_gateway_goes_away() {
     soon(socket.json()).await;
     drop(cut);
 
-    assert_eq!(soon(socket.closed()).await.0, 1001);
+    assert_eq!(soon(socket.closed()).await.0, 1001, "{version:?}");
     soon(stopping).await.expect("stopping does not panic");
 }
 

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::call::Call;
 use super::forward::{self, Incoming, Outgoing, Trail};
 use super::pump::Source;
-use super::rest;
 use super::timer::Timer;
+use super::{exchange, unary};
 use crate::error::{Error, Reason};
 use crate::grpc::frame;
 use crate::telemetry::trace::{RequestId, TraceParent};
@@ -63,13 +63,13 @@ async fn answer(upstream: &str, incoming: Incoming) -> Result<Bytes, Error> {
     let Incoming { head, mut body, mut pump, mut timer, lease: _place } = incoming;
     if forward::is_trailers_only(&head, &body) {
         forward::trailers_status(upstream, &head.headers, &timer)?;
-        return Err(rest::no_message(upstream));
+        return Err(unary::no_message(upstream));
     }
-    let (message, trailers) = rest::read_one(upstream, MAX_ANSWER, &mut body, &mut pump, &mut timer).await?;
+    let (message, trailers) = unary::read_one(upstream, MAX_ANSWER, &mut body, &mut pump, &mut timer).await?;
     forward::trailers_status(upstream, &trailers, &timer)?;
     match message? {
-        Some(message) if message.compressed => Err(rest::compressed(upstream)),
+        Some(message) if message.compressed => Err(exchange::compressed(upstream)),
         Some(message) => Ok(message.bytes),
-        None => Err(rest::no_message(upstream)),
+        None => Err(unary::no_message(upstream)),
     }
 }

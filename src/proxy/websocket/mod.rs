@@ -22,9 +22,9 @@ use super::call::{Call, Target};
 use super::forward::{self, Outgoing};
 use super::pump::Source;
 use super::resolve::{self, Captures};
-use super::rest::{self, too_large};
+use super::unary::too_large;
 use super::worker::Worker;
-use super::{cors, date, reply as replies, spread};
+use super::{cors, date, reply as replies, rest, spread};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame;
@@ -183,13 +183,13 @@ fn source(
 ) -> Result<Source, Error> {
     let Found { plan, captures, .. } = found;
     if method.client_streaming || plan.request.takes_body() {
-        return MessageFrames::new(call, method, plan, captures, &parts.uri, Rc::clone(socket))
+        return MessageFrames::new(call, method, plan, captures, parts, Rc::clone(socket))
             .map(|messages| Source::Socket(Box::new(messages)));
     }
     socket.borrow_mut().expect_no_message();
     let limit = call.settings().max_request_message;
     let mut message = frame::open(64);
-    let input = Input { captures, query: parts.uri.query(), ..Input::default() };
+    let input = Input { captures, headers: Some(&parts.headers), query: parts.uri.query(), ..Input::default() };
     plan.request
         .encode(&input, call.settings().json, &mut message)
         .map_err(|error| rest::transcode_error(call, &error))?;

@@ -25,11 +25,12 @@ use crate::error::{Error, Reason};
 use crate::grpc::messages::{Message, Messages};
 use crate::proxy::body::Abort;
 use crate::proxy::call::Call;
-use crate::proxy::exchange::{Exchange, reply_frame_error};
+use crate::proxy::exchange::{self, Exchange, reply_frame_error};
 use crate::proxy::forward::{self, Incoming, Trail};
 use crate::proxy::pump::too_many_messages;
 use crate::proxy::reply;
-use crate::proxy::rest::{self, too_large};
+use crate::proxy::rest;
+use crate::proxy::unary::too_large;
 use crate::transcode::ReplyPlan;
 
 /// For the client to answer a close frame.
@@ -262,7 +263,7 @@ impl SocketBody {
 
     fn write(&self, message: &Message) -> Result<(), Error> {
         if message.compressed {
-            return Err(rest::compressed(self.call.upstream_name()));
+            return Err(exchange::compressed(self.call.upstream_name()));
         }
         let mut socket = self.socket.borrow_mut();
         match socket.kind() {

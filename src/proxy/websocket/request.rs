@@ -1,7 +1,7 @@
 //! A client's messages on their way upstream: each frame of the WebSocket becomes one of gRPC.
 //!
-//! What path and query set holds for every message. A text frame is read as a JSON body of the binding is; a binary frame
-//! is the whole request message, over which path and query are then set, as protobuf merges what is written twice.
+//! What path, query and bound headers set holds for every message. A text frame is read as a JSON body of the binding is; a
+//! binary frame is the whole request message, over which they are set.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::Uri;
+use http::{HeaderMap, Uri, request};
 
 use super::socket::{Kind, Received, Socket};
 use crate::config::Json;
@@ -18,7 +18,7 @@ use crate::grpc::frame;
 use crate::proxy::call::Call;
 use crate::proxy::pump::no_message;
 use crate::proxy::resolve;
-use crate::proxy::rest::too_large;
+use crate::proxy::unary::too_large;
 use crate::snapshot::{Method, Transcoding};
 use crate::transcode::{Input, RequestPlan};
 
@@ -31,6 +31,8 @@ pub(crate) struct MessageFrames {
     /// For the JSON of a binding that takes no body: path and query are set over the whole message.
     whole: Option<RequestPlan>,
     captures: Box<[Cow<'static, str>]>,
+    /// Those that set fields.
+    headers: HeaderMap,
     uri: Uri,
     json: Json,
     limit: usize,
@@ -49,7 +51,7 @@ impl MessageFrames {
         method: &Method,
         plan: &Transcoding,
         captures: &[Cow<'_, str>],
-        uri: &Uri,
+        parts: &request::Parts,
         socket: Rc<RefCell<Socket>>,
     ) -> Result<Self, Error> {
         if plan.request.takes_http_body() {
@@ -62,7 +64,8 @@ impl MessageFrames {
             plan: plan.request.clone(),
             whole: (!plan.request.takes_body()).then(|| method.direct.request.clone()),
             captures: resolve::owned(captures),
-            uri: uri.clone(),
+            headers: plan.request.bound_headers(&parts.headers),
+            uri: parts.uri.clone(),
             json: settings.json,
             limit: settings.max_request_message,
             single: !method.client_streaming,
@@ -106,40 +109,35 @@ impl MessageFrames {
     }
 
     fn frame(&self, received: &Received) -> Result<Bytes, Error> {
-        let mut message = frame::open(received.bytes.len() + 64);
-        match (received.kind, &self.whole) {
-            (Kind::Text, None) => {
-                self.encode(&self.plan, &self.captures, self.uri.query(), &received.bytes, &mut message)?
-            }
+        let bytes = &*received.bytes;
+        let mut message = frame::open(bytes.len() + 64);
+        let bound = self.bound();
+        let is_bound = !self.captures.is_empty() || !self.headers.is_empty() || bound.query.is_some();
+        let encoded = match (received.kind, &self.whole) {
+            (Kind::Text, None) => self.plan.encode(&Input { body: bytes, ..bound }, self.json, &mut message),
             (Kind::Text, Some(whole)) => {
-                self.encode(whole, &[], None, &received.bytes, &mut message)?;
-                self.bind(&mut message)?;
+                let mut text = BytesMut::new();
+                whole
+                    .encode(&Input { body: bytes, ..Input::default() }, self.json, &mut text)
+                    .and_then(|()| self.plan.encode_over(&text, &bound, self.json, &mut message))
             }
+            (Kind::Binary, _) if is_bound => self.plan.encode_over(bytes, &bound, self.json, &mut message),
             (Kind::Binary, _) => {
-                message.put_slice(&received.bytes);
-                self.bind(&mut message)?;
+                message.put_slice(bytes);
+                Ok(())
             }
-        }
+        };
+        encoded.map_err(|error| Error::invalid(error.field.clone(), error.describe()))?;
         frame::close(message, 0, self.limit).ok_or_else(|| too_large(self.limit))
     }
 
-    /// Sets what path and query say over the message before.
-    fn bind(&self, message: &mut BytesMut) -> Result<(), Error> {
-        if self.captures.is_empty() && self.uri.query().is_none_or(str::is_empty) {
-            return Ok(());
+    /// What is set in every message.
+    fn bound(&self) -> Input<'_> {
+        Input {
+            captures: &self.captures,
+            headers: Some(&self.headers),
+            query: self.uri.query().filter(|query| !query.is_empty()),
+            ..Input::default()
         }
-        self.encode(&self.plan, &self.captures, self.uri.query(), &[], message)
-    }
-
-    fn encode(
-        &self,
-        plan: &RequestPlan,
-        captures: &[Cow<'_, str>],
-        query: Option<&str>,
-        body: &[u8],
-        message: &mut BytesMut,
-    ) -> Result<(), Error> {
-        let input = Input { captures, query, body, ..Input::default() };
-        plan.encode(&input, self.json, message).map_err(|error| Error::invalid(error.field.clone(), error.describe()))
     }
 }

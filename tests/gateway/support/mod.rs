@@ -10,4 +10,5 @@ pub(crate) mod process;
 pub(crate) mod rest;
 pub(crate) mod rpc;
 pub(crate) mod tls;
+pub(crate) mod ways;
 pub(crate) mod websocket;

@@ -310,7 +310,8 @@ pub(crate) fn encode(json: bool, message: &Value) -> Vec<u8> {
     DynamicMessage::deserialize(descriptor("SayRequest"), message).expect("the test's message is right").encode_to_vec()
 }
 
-fn decode(json: bool, kind: &str, bytes: &[u8]) -> Value {
+/// A message of replies.
+pub(crate) fn decode(json: bool, kind: &str, bytes: &[u8]) -> Value {
     if json {
         return serde_json::from_slice(bytes).expect("the message is JSON");
     }

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tungstenite::protocol::{Role, WebSocketContext};
 use tungstenite::{Error, Message};
 
@@ -168,7 +168,10 @@ async fn over_http1(
     path: &str,
     headers: &HeaderMap,
 ) -> Result<(Box<dyn Io>, HeaderMap, Bytes), Refusal> {
-    let mut stream = TcpStream::connect(address).await.expect("the gateway listens");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    // So that what nobody reads is soon felt.
+    socket.set_recv_buffer_size(16 << 10).expect("a size");
+    let mut stream = socket.connect(address).await.expect("the gateway listens");
     let mut request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {}\r\n", value.to_str().expect("text")));

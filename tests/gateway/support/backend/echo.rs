@@ -142,6 +142,10 @@ impl echo_server::Echo for Echo {
         self.take(request.into_inner()).await
     }
 
+    async fn receive(&self, request: Request<UploadRequest>) -> Result<Response<CollectReply>, Status> {
+        self.take(tokio_stream::once(Ok(request.into_inner()))).await
+    }
+
     type ConverseStream = ReceiverStream<Result<SayReply, Status>>;
 
     async fn converse(
@@ -189,9 +193,10 @@ impl echo_server::Echo for Echo {
     async fn download(&self, request: Request<SayRequest>) -> Result<Response<Self::DownloadStream>, Status> {
         let SayRequest { text, behaviour } = request.into_inner();
         let behaviour = behaviour.unwrap_or_default();
+        let payload = "x".repeat(usize::try_from(behaviour.payload_bytes).unwrap_or_default());
         let pieces = Self::repeat(self, behaviour.clone(), move |index| HttpBody {
             content_type: "text/plain".into(),
-            data: format!("{text} {index}\n").into(),
+            data: format!("{text} {index}\n{payload}").into(),
             extensions: Vec::new(),
         });
         Ok(dressed(pieces, &behaviour))

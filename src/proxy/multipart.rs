@@ -1,0 +1,264 @@
+//! REST, `multipart/form-data`: the parts of a form become fields, whole for a unary call and as they come for a stream.
+//!
+//! In a stream the parts that have room in one message go into one. A file is cut: its first piece goes with the parts
+//! before it, the next pieces have messages of their own, which hold nothing else. What path, query and bound headers set
+//! is in the first message alone. **Invariant**: beside the piece of the body that came last no more than one message is
+//! kept, and the client's window opens only when that piece is used up.
+
+use std::borrow::Cow;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, request};
+
+use super::call::Call;
+use super::coding::{self, Content};
+use super::forward::Outgoing;
+use super::pump::Source;
+use super::rest;
+use super::unary::too_large;
+use super::upload::{First, PIECE};
+use crate::body::RequestBody;
+use crate::config::Json;
+use crate::error::{Error, Reason};
+use crate::grpc::frame;
+use crate::multipart::{self, Event, Head, MultipartError, Reader};
+use crate::snapshot::Transcoding;
+use crate::transcode::{self, Input, Part, Place, RequestPlan};
+
+/// Parts of one message; more are refused.
+const MAX_PARTS: usize = 1000;
+
+/// Whether a request says that its body is a form of parts.
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
+    rest::media_type(headers).is_some_and(|media| multipart::boundary(media).is_some())
+}
+
+/// The boundary that a content type gives, `None` if it is not that of a form of parts.
+///
+/// # Errors
+/// It should give one and does not.
+pub(super) fn boundary(media: &str) -> Result<Option<String>, Error> {
+    multipart::boundary(media).transpose().map_err(|error| malformed(&error))
+}
+
+/// The parts of a whole body.
+///
+/// # Errors
+/// It is no form, or has more than [`MAX_PARTS`].
+pub(super) fn parts(boundary: &str, content: &[u8]) -> Result<Vec<Part>, Error> {
+    let mut reader = Reader::new(boundary);
+    reader.push(content);
+    let mut parts = Vec::new();
+    let mut data = BytesMut::new();
+    while let Some(event) = reader.take().map_err(|error| malformed(&error))? {
+        match event {
+            Event::Part(_) if parts.len() == MAX_PARTS => return Err(too_many()),
+            Event::Part(head) => parts.push(part(head)),
+            Event::Data(piece) => data.extend_from_slice(&piece),
+            Event::End => {
+                if let Some(part) = parts.last_mut() {
+                    part.data = data.split().freeze();
+                }
+            }
+        }
+    }
+    reader.finish().map_err(|error| malformed(&error))?;
+    Ok(parts)
+}
+
+/// Makes the call upstream out of a form whose method takes a stream. Nothing of the body is read here.
+///
+/// # Errors
+/// The content type has no boundary, the body's encoding is not known, or a header cannot be passed on.
+pub(crate) fn adapt_in(
+    call: &Call,
+    path: PathAndQuery,
+    plan: &Transcoding,
+    captures: &[Cow<'_, str>],
+    parts: &request::Parts,
+    body: RequestBody,
+) -> Result<Outgoing, Error> {
+    let headers = rest::metadata(call, parts)?;
+    let settings = call.settings();
+    let limit = settings.max_request_message;
+    let boundary = boundary(rest::media_type(&parts.headers).unwrap_or_default())?.unwrap_or_default();
+    let frames = PartFrames {
+        content: Content::new(body, coding::of(&parts.headers)?),
+        reader: Reader::new(&boundary),
+        current: None,
+        piece: Bytes::new(),
+        message: Vec::new(),
+        size: 0,
+        // Half of a small limit is left for what else is in the message.
+        most: PIECE.min(limit / 2).max(1),
+        first: Some(First::of(plan, captures, parts)),
+        is_over: false,
+        plan: plan.request.clone(),
+        json: settings.json,
+        limit,
+    };
+    Ok(Outgoing { path, headers, body: Source::Parts(Box::new(frames)) })
+}
+
+/// The parts of a form as frames of gRPC.
+#[derive(Debug)]
+pub(crate) struct PartFrames {
+    content: Content,
+    reader: Reader,
+    /// The part that is being read.
+    current: Option<Current>,
+    /// Of its content, if that is cut: not yet sent on.
+    piece: Bytes,
+    /// Parts that wait for others to go with.
+    message: Vec<(Part, Place)>,
+    /// Their bytes, and those of the current part.
+    size: usize,
+    /// Bytes of a piece.
+    most: usize,
+    /// Gone when the first message is made.
+    first: Option<First>,
+    is_over: bool,
+    plan: RequestPlan,
+    json: Json,
+    limit: usize,
+}
+
+/// A part of which more may come.
+#[derive(Debug)]
+struct Current {
+    /// Without its data.
+    part: Part,
+    place: Place,
+    /// All so far, if it is not cut.
+    data: BytesMut,
+    /// Whether a piece of it is on its way.
+    is_cut: bool,
+}
+
+impl PartFrames {
+    /// The frame of the next message, `None` at the end.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        loop {
+            if !self.piece.is_empty() {
+                return Poll::Ready(Some(self.cut()));
+            }
+            let frame = match self.reader.take().map_err(|error| malformed(&error))? {
+                Some(Event::Part(head)) => self.begin(head)?,
+                Some(Event::Data(data)) => {
+                    self.add(data)?;
+                    None
+                }
+                Some(Event::End) => {
+                    self.end();
+                    None
+                }
+                None if self.is_over => return Poll::Ready(None),
+                None => match ready!(self.content.poll_piece(cx)).transpose()? {
+                    Some(piece) => {
+                        self.reader.push(&piece);
+                        None
+                    }
+                    None => {
+                        self.reader.finish().map_err(|error| malformed(&error))?;
+                        self.is_over = true;
+                        let is_due = !self.message.is_empty() || self.first.is_some();
+                        is_due.then(|| self.flush(None)).transpose()?
+                    }
+                },
+            };
+            if let Some(frame) = frame {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+        }
+    }
+
+    /// Bytes of the body that were read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.content.bytes()
+    }
+
+    /// A part begins. If there is no room for it in the message, that is complete.
+    fn begin(&mut self, head: Head) -> Result<Option<Bytes>, Error> {
+        let part = part(head);
+        let place = self.plan.place(&part, self.json).map_err(|error| invalid(&error))?;
+        if self.message.len() == MAX_PARTS {
+            return Err(too_many());
+        }
+        let has_room = self.message.iter().all(|(_, other)| self.plan.go_together(other, &place));
+        let frame = if has_room { None } else { Some(self.flush(None)?) };
+        self.size += part.name.len();
+        self.current = Some(Current { part, place, data: BytesMut::new(), is_cut: false });
+        Ok(frame)
+    }
+
+    fn add(&mut self, data: Bytes) -> Result<(), Error> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        if current.place.is_content() {
+            self.piece = data;
+            return Ok(());
+        }
+        self.size += data.len();
+        if self.size > self.limit {
+            let message =
+                format!("part {:?}: request message exceeds the limit of {} bytes", current.part.name, self.limit);
+            return Err(Error::new(Reason::RequestTooLarge, message));
+        }
+        current.data.extend_from_slice(&data);
+        Ok(())
+    }
+
+    /// The part is whole. What was cut is gone by now; content that is empty is a part like others.
+    fn end(&mut self) {
+        let Some(Current { mut part, place, data, is_cut }) = self.current.take() else { return };
+        if !is_cut {
+            part.data = data.freeze();
+            self.message.push((part, place));
+        }
+    }
+
+    /// The message of the next piece of content.
+    fn cut(&mut self) -> Result<Bytes, Error> {
+        let data = self.piece.split_to(self.piece.len().min(self.most));
+        let Some(current) = &mut self.current else { return Err(malformed(&MultipartError::NoStart)) };
+        let part = Part { data, ..current.part.clone() };
+        if !std::mem::replace(&mut current.is_cut, true) {
+            // What it is stands in front of it, once.
+            current.part.is_file = true;
+            current.part.content_type = None;
+        }
+        self.flush(Some(part))
+    }
+
+    /// The frame of the message so far, with this part as its last.
+    fn flush(&mut self, last: Option<Part>) -> Result<Bytes, Error> {
+        let parts: Vec<Part> = self.message.drain(..).map(|(part, _)| part).chain(last).collect();
+        let first = self.first.take();
+        let input = first.as_ref().map(First::input).unwrap_or_default();
+        let mut message = frame::open(self.size + self.most);
+        self.size = 0;
+        self.plan
+            .encode(&Input { parts: &parts, form: true, ..input }, self.json, &mut message)
+            .map_err(|error| invalid(&error))?;
+        frame::close(message, 0, self.limit).ok_or_else(|| too_large(self.limit))
+    }
+}
+
+/// A part without its data.
+fn part(head: Head) -> Part {
+    let Head { name, is_file, content_type } = head;
+    Part { name, is_file, content_type, data: Bytes::new() }
+}
+
+fn invalid(error: &transcode::Error) -> Error {
+    Error::invalid(error.field.clone(), error.describe())
+}
+
+fn malformed(error: &MultipartError) -> Error {
+    Error::invalid("", error.to_string())
+}
+
+fn too_many() -> Error {
+    Error::invalid("", format!("more than {MAX_PARTS} parts"))
+}

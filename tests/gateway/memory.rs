@@ -1,0 +1,263 @@
+//! What streams cost in memory: uploads and downloads of any length, and streams whose peers say nothing.
+//!
+//! The gateway is a process of its own, so that its memory is its alone. `PORTICO_MIB` and `PORTICO_STREAMS` make the tests
+//! larger; docs/performance.md has what was measured so.
+
+#![allow(clippy::print_stdout, reason = "the figures are what a larger run is for")]
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::SendStream;
+use http::{HeaderMap, Method};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::backend::pb::{Behaviour, SayRequest};
+use crate::support::backend::{self, Backend, act};
+use crate::support::client::{Client, Version};
+use crate::support::gateway::upstream;
+use crate::support::grpc::{REPEAT, Raw, soon};
+use crate::support::process::Portico;
+use crate::support::websocket::Socket;
+
+/// Bytes of one piece that a client sends.
+const PIECE: usize = 64 << 10;
+/// Bytes that the gateway may take more for one transfer, of any length.
+const ROOM: usize = 24 << 20;
+
+fn setting(name: &str, usual: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+struct Setup {
+    _folder: tempfile::TempDir,
+    backend: Backend,
+    gateway: Portico,
+    address: SocketAddr,
+}
+
+async fn setup() -> Setup {
+    let backend = backend::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("portico.yaml");
+    let config = format!(
+        "workers: 1\nlisteners: [ {{ address: \"127.0.0.1:0\" }} ]\nadmin: off\n{}telemetry: {{ access_log: {{ path: off }} }}\n",
+        upstream("echo", backend.address)
+    );
+    std::fs::write(&file, config).expect("the file is written");
+    let mut gateway = Portico::start(&["run", "--config", file.to_str().expect("the path is text")]);
+    let address = gateway.address("portico listens on http://").await;
+    let ready = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        while Client::connect(address, Version::Http1).await.get("/test/v1/text/a").await.status != 200 {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), ready).await.expect("the schema comes in time");
+    Setup { _folder: folder, backend, gateway, address }
+}
+
+/// The most memory seen while something goes on.
+struct Peak<'g> {
+    gateway: &'g Portico,
+    before: usize,
+    most: usize,
+}
+
+impl<'g> Peak<'g> {
+    fn of(gateway: &'g Portico) -> Self {
+        let before = gateway.resident();
+        Self { gateway, before, most: before }
+    }
+
+    fn look(&mut self) {
+        self.most = self.most.max(self.gateway.resident());
+    }
+
+    fn check(self, what: &str) {
+        let more = self.most - self.before;
+        println!("{what}: {} KiB before, {} KiB more at the most", self.before >> 10, more >> 10);
+        assert!(more < ROOM, "{what}: {} KiB and {} KiB more", self.before >> 10, more >> 10);
+    }
+}
+
+/// The body of an upload: how it begins, how often [`PIECE`] comes, how it ends.
+#[derive(Clone, Copy)]
+struct Upload {
+    path: &'static str,
+    media: &'static str,
+    start: &'static str,
+    end: &'static str,
+}
+
+const RAW: Upload = Upload { path: "/test/v1/upload", media: "application/octet-stream", start: "", end: "" };
+const FORM: Upload = Upload {
+    path: "/portico.test.v1.Echo/UploadNamed",
+    media: "multipart/form-data; boundary=b",
+    start: "--b\r\ncontent-disposition: form-data; name=file; filename=f\r\n\r\n",
+    end: "\r\n--b--",
+};
+
+async fn send_http1(address: SocketAddr, upload: Upload, pieces: usize, peak: &mut Peak<'_>) -> Value {
+    let mut stream = TcpStream::connect(address).await.expect("the gateway listens");
+    let Upload { path, media, start, end } = upload;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: {media}\r\ncontent-length: {}\r\n\r\n{start}",
+        start.len() + pieces * PIECE + end.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("the gateway reads");
+    for piece in 0..pieces {
+        stream.write_all(&[b'x'; PIECE]).await.expect("the gateway reads");
+        if piece % 64 == 0 {
+            peak.look();
+        }
+    }
+    stream.write_all(end.as_bytes()).await.expect("the gateway reads");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.expect("the gateway answers");
+    let body = reply.split_once("\r\n\r\n").map(|(_, body)| body).expect("a head has an end");
+    serde_json::from_str(body).expect("JSON")
+}
+
+async fn send_http2(address: SocketAddr, upload: Upload, pieces: usize, peak: &mut Peak<'_>) -> Value {
+    let mut client = Raw::connect(address).await;
+    let head: HeaderMap = act::entries(&[("content-type", upload.media)]);
+    let mut call = client.begin_as(Method::POST, upload.path, head, false).await;
+    call.send(upload.start, false);
+    for piece in 0..pieces {
+        put(&mut call.request, Bytes::from_static(&[b'x'; PIECE])).await;
+        if piece % 64 == 0 {
+            peak.look();
+        }
+    }
+    call.send(upload.end, true);
+    let answer = call.answer().await.expect("there is a reply");
+    serde_json::from_slice(&answer.body).expect("JSON")
+}
+
+/// Sends as the window opens, so that this side keeps nothing either.
+async fn put(stream: &mut SendStream<Bytes>, mut bytes: Bytes) {
+    while !bytes.is_empty() {
+        stream.reserve_capacity(bytes.len());
+        let room = match stream.capacity() {
+            0 => poll_fn(|cx| stream.poll_capacity(cx)).await.expect("the stream is open").expect("the stream is open"),
+            room => room,
+        };
+        stream.send_data(bytes.split_to(room.min(bytes.len())), false).expect("the stream is open");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_of_any_length_takes_little_memory() {
+    let Setup { _folder, backend: _backend, gateway, address } = setup().await;
+    let pieces = setting("PORTICO_MIB", 64) * (1 << 20) / PIECE;
+    for (name, upload) in [("raw upload", RAW), ("form", FORM)] {
+        for version in Version::BOTH {
+            let mut peak = Peak::of(&gateway);
+
+            let reply = match version {
+                Version::Http1 => send_http1(address, upload, pieces, &mut peak).await,
+                Version::Http2 => send_http2(address, upload, pieces, &mut peak).await,
+            };
+
+            assert_eq!(reply["bytes"], json!((pieces * PIECE).to_string()), "{version:?}");
+            peak.check(&format!("{name}, {version:?}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_download_of_any_length_takes_little_memory() {
+    let Setup { _folder, backend: _backend, gateway, address } = setup().await;
+    let pieces = setting("PORTICO_MIB", 64) * (1 << 20) / PIECE;
+    let path = format!("/test/v1/download/x?behaviour.count={pieces}&behaviour.payload_bytes={PIECE}");
+    for version in Version::BOTH {
+        let mut peak = Peak::of(&gateway);
+
+        let read = match version {
+            Version::Http1 => {
+                let mut stream = TcpStream::connect(address).await.expect("the gateway listens");
+                let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.expect("the gateway reads");
+                let (mut buffer, mut read) = (vec![0; PIECE], 0);
+                while let Ok(more @ 1..) = stream.read(&mut buffer).await {
+                    read += more;
+                    peak.look();
+                }
+                read
+            }
+            Version::Http2 => {
+                let call = Raw::connect(address).await.begin_as(Method::GET, &path, HeaderMap::new(), true).await;
+                let (_, mut body, _) = call.head().await.expect("there is a reply");
+                let mut read = 0;
+                while let Some(data) = body.data().await {
+                    let data = data.expect("the stream is whole");
+                    body.flow_control().release_capacity(data.len()).expect("it was taken");
+                    read += data.len();
+                    peak.look();
+                }
+                read
+            }
+        };
+
+        assert!(read > pieces * PIECE, "{version:?}: {read} bytes");
+        peak.check(&format!("download, {version:?}"));
+    }
+}
+
+#[tokio::test]
+async fn streams_whose_peers_say_nothing_take_little_memory() {
+    const PER_CONNECTION: usize = 100;
+    let count = setting("PORTICO_STREAMS", 200);
+    let stalling = json!({"text": "a", "behaviour": {"count": 1, "stall": true}}).to_string();
+    let behaviour = Behaviour { count: 1, stall: true, ..Behaviour::default() };
+    for (form, most) in [("gRPC", 48 << 10), ("events", 96 << 10), ("WebSocket", 96 << 10)] {
+        let Setup { _folder, backend, gateway, address } = setup().await;
+        let before = gateway.resident();
+        // What stays open as long as this is kept.
+        let mut idle: Vec<Box<dyn Any>> = Vec::new();
+        let mut client = Raw::connect(address).await;
+        for number in 1..=count {
+            match form {
+                "gRPC" => {
+                    if number % PER_CONNECTION == 0 {
+                        client = Raw::connect(address).await;
+                    }
+                    let mut call = client.begin(REPEAT, &[], false).await;
+                    call.message(&SayRequest { text: "a".into(), behaviour: Some(behaviour.clone()) }, true);
+                    let (_, mut body, request) = call.head().await.expect("there is a reply");
+                    soon(body.data()).await.expect("there is a message").expect("the stream is whole");
+                    idle.push(Box::new((client.clone(), body, request)));
+                }
+                "events" => {
+                    let mut stream = TcpStream::connect(address).await.expect("the gateway listens");
+                    let head = format!(
+                        "POST /test/v1/repeat HTTP/1.1\r\nhost: a\r\naccept: text/event-stream\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{stalling}",
+                        stalling.len()
+                    );
+                    stream.write_all(head.as_bytes()).await.expect("the gateway reads");
+                    soon(stream.read(&mut [0; 1024])).await.expect("the gateway answers");
+                    idle.push(Box::new(stream));
+                }
+                _ => {
+                    let mut socket = Socket::open(address, Version::Http1, REPEAT, &[]).await;
+                    socket.text(&stalling).await;
+                    soon(socket.json()).await;
+                    idle.push(Box::new(socket));
+                }
+            }
+        }
+        backend.tally.until(|counts| counts.started == count + 1).await;
+
+        let each = gateway.resident().saturating_sub(before) / count;
+        println!("{count} streams, {form}: {} KiB before, {} KiB each", before >> 10, each >> 10);
+        assert!(each < most, "{form}: {each} bytes for each of {count} streams");
+        drop((idle, client));
+        backend.tally.until(|counts| counts.cancelled == count).await;
+    }
+}
