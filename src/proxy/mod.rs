@@ -10,6 +10,7 @@
 mod admit;
 #[allow(dead_code, reason = "whoever asks comes next")]
 mod ask;
+mod attempt;
 mod authenticate;
 pub mod body;
 mod call;
@@ -23,6 +24,7 @@ mod exchange;
 mod form;
 mod forward;
 mod framed;
+mod hedge;
 mod limits;
 mod local;
 mod multipart;
@@ -35,12 +37,14 @@ pub mod rehearsal;
 mod reply;
 mod resolve;
 mod rest;
+mod retry;
 mod spread;
 mod stream;
 mod timer;
 mod unanswered;
 mod unary;
 mod upload;
+mod upstream_body;
 mod values;
 mod websocket;
 pub mod worker;
@@ -63,6 +67,7 @@ use cors::Grant;
 use form::Form;
 use forward::{Incoming, Outgoing};
 use resolve::Route;
+use retry::Rules;
 use timer::Timer;
 use worker::Worker;
 
@@ -170,7 +175,8 @@ impl Proxy {
         let pick = spread::pick(&cluster, call, &parts);
         let Adapted { outgoing, way, timer } = self.adapt_in(call, route, parts, body, timer).await?;
         call.forwarded();
-        let incoming = forward::send(&cluster, outgoing, pick, timer, &mut call.trail).await?;
+        let rules = Rules::of(call);
+        let incoming = forward::send(&cluster, outgoing, pick, timer, rules, &mut call.trail).await?;
         Ok((way, incoming))
     }
 

@@ -22,6 +22,7 @@ use super::call::{Call, Target};
 use super::forward::{self, Outgoing};
 use super::pump::Source;
 use super::resolve::{self, Captures};
+use super::retry::Rules;
 use super::unary::too_large;
 use super::worker::Worker;
 use super::{cors, date, reply as replies, rest, spread};
@@ -105,10 +106,11 @@ async fn open(
     let outgoing = Outgoing { path: prepared.path(found.method, worker), headers, body };
     let cluster = Rc::clone(prepared.cluster(method.upstream));
     let pick = spread::pick(&cluster, call, &parts);
+    let rules = Rules::of(call);
     call.forwarded();
     let sending = Box::pin(async move {
         let mut trail = forward::Trail::default();
-        let sent = forward::send(&cluster, outgoing, pick, timer, &mut trail).await;
+        let sent = forward::send(&cluster, outgoing, pick, timer, rules, &mut trail).await;
         (trail, sent)
     });
     Ok(Opened { headers: reply, socket, sending, plan: found.plan.reply.clone() })
