@@ -162,7 +162,7 @@ impl Call {
             let method = self.uri.path().trim_start_matches('/');
             let config = &self.prepared.snapshot.config;
             (self.unknown, self.unknown_limits) =
-                (Some(Box::new(config.method(method))), Plan::new(&config.rate_limits(method)));
+                (Some(Box::new(config.method(method))), Plan::new(&config.rate_limits(method), |_| None));
         }
         self.target = target;
     }
@@ -171,7 +171,7 @@ impl Call {
     pub(crate) fn set_local(&mut self, is_health: bool) {
         let method = self.uri.path().trim_start_matches('/');
         let config = &self.prepared.snapshot.config;
-        self.unknown_limits = Plan::new(&config.local_rate_limits(method, is_health));
+        self.unknown_limits = Plan::new(&config.local_rate_limits(method, is_health), |_| None);
         self.unknown = Some(Box::new(config.local_method(method, is_health)));
     }
 
@@ -263,7 +263,7 @@ impl Call {
         }
     }
 
-    /// When the call must be over: the client's deadline, if it gave one, and the timeout of the method.
+    /// When the call must be over: the client's deadline, if it gave one, and the timeout of a unary method.
     ///
     /// # Errors
     /// A deadline that cannot be read.
@@ -274,8 +274,7 @@ impl Call {
             Protocol::Grpc | Protocol::GrpcWeb | Protocol::Rest | Protocol::WebSocket => None,
         };
         let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
-        let settings = self.settings();
-        let method = if unary { settings.unary_timeout } else { settings.stream_timeout };
+        let method = self.settings().unary_timeout.filter(|_| unary);
         Ok([client, connect, method].into_iter().flatten().min().and_then(|left| self.started.checked_add(left)))
     }
 

@@ -6,6 +6,7 @@
 //!
 //! **Invariant**: a call is counted by its method and by what is known of its caller, never by the form in which it came.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, request};
@@ -13,9 +14,15 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::call::Call;
+use super::forward::Outgoing;
+use super::gate::{Gate, Gated, Pending, Segment};
+use super::pump::Source;
+use super::timer::Timer;
 use crate::config::claim::ClaimPath;
 use crate::config::rate_limit::{KeyPart, Missing, Rule};
+use crate::encoding::Encoding;
 use crate::error::{Error, Quota, Reason};
+use crate::grpc;
 use crate::policy::client;
 use crate::policy::identity::Kind;
 use crate::policy::rate_limit::{Charge, Decision, Key, Limit, OpenCall, Plan, fields};
@@ -43,6 +50,60 @@ pub(super) fn peer(call: &mut Call, parts: &request::Parts) -> Result<(), Error>
 /// One of them refuses.
 pub(super) fn identity(call: &mut Call, parts: &request::Parts) -> Result<(), Error> {
     stage(call, parts, |plan| &plan.identity, true)
+}
+
+/// What the limits that need the call's messages are asked by; `None` where there are none.
+pub(super) fn gate(call: &mut Call, parts: &request::Parts) -> Option<Gate> {
+    let plan = call.limits()?;
+    if plan.message.is_empty() && plan.messages.is_empty() {
+        return None;
+    }
+    let plan = Arc::clone(plan);
+    let pending = |limits: &[Limit]| limits.iter().filter_map(|limit| pending(call, parts, &plan, limit)).collect();
+    let (first, each) = (pending(&plan.message), pending(&plan.messages));
+    let gate = Gate::new(Arc::clone(&call.worker().shared.limits), Arc::clone(&plan), first, each)?;
+    call.limited.told.extend(gate.peek());
+    Some(gate)
+}
+
+/// A limit with all of its key that is known before the first message.
+fn pending(call: &Call, parts: &request::Parts, plan: &Plan, limit: &Limit) -> Option<Pending> {
+    let tier = tier(call, limit);
+    let (quota, rate) = limit.rate(tier.as_deref())?;
+    let mut segments = Vec::new();
+    let mut key = begin(limit, tier.as_deref());
+    for part in &limit.config.key {
+        if let KeyPart::Field(path) = part {
+            segments.push(Segment::Known(std::mem::replace(&mut key, Key::empty())));
+            segments.extend(plan.fields().iter().position(|(known, _)| known == path).map(Segment::Field));
+        } else if !push(&mut key, call, parts, part) && limit.config.missing == Missing::Skip {
+            return None;
+        }
+    }
+    segments.push(Segment::Known(key));
+    let (limit, metrics) = (limit.clone(), call.limit_metrics(limit));
+    let cost = limit.cost()?;
+    Some(Pending { limit, tier, quota, rate, cost, key: segments, metrics })
+}
+
+/// Sets a gate before a request's frames.
+pub(super) fn put(gate: Gate, outgoing: &mut Outgoing, limit: usize) {
+    let encoding = outgoing.headers.get(grpc::ENCODING).and_then(|value| Encoding::parse(value.to_str().ok()?));
+    let source = std::mem::replace(&mut outgoing.body, Source::End);
+    outgoing.body = Source::Gated(Box::new(Gated::new(source, gate, encoding, limit)));
+}
+
+/// Sets a gate before a request's frames, and waits until it has let the first message pass, if it has to.
+///
+/// # Errors
+/// It refuses the call, or the call's time is over.
+pub(super) async fn pass(call: &mut Call, gate: Gate, outgoing: &mut Outgoing, timer: &mut Timer) -> Result<(), Error> {
+    put(gate, outgoing, call.settings().max_request_message);
+    let opened = outgoing.body.open(timer).await;
+    if let Source::Gated(gated) = &mut outgoing.body {
+        call.limited.told.extend(gated.told());
+    }
+    opened
 }
 
 fn stage(
@@ -113,10 +174,7 @@ fn open(call: &mut Call, parts: &request::Parts, limit: &Limit) -> Result<(), Er
 
 /// What a caller is counted by under a limit; `None` when the limit is not for it.
 fn key(call: &Call, parts: &request::Parts, limit: &Limit, tier: Option<&str>) -> Option<Key> {
-    let mut key = Key::new(&limit.config.id);
-    if limit.tier_claim().is_some() {
-        key.push(tier.map(str::as_bytes));
-    }
+    let mut key = begin(limit, tier);
     for part in &limit.config.key {
         let present = push(&mut key, call, parts, part);
         if !present && limit.config.missing == Missing::Skip {
@@ -124,6 +182,15 @@ fn key(call: &Call, parts: &request::Parts, limit: &Limit, tier: Option<&str>) -
         }
     }
     Some(key)
+}
+
+/// What a key begins with.
+fn begin(limit: &Limit, tier: Option<&str>) -> Key {
+    let mut key = Key::new(&limit.config.id);
+    if limit.tier_claim().is_some() {
+        key.push(tier.map(str::as_bytes));
+    }
+    key
 }
 
 /// Adds a part to a key, and says whether the call has it.
@@ -178,7 +245,7 @@ fn push(key: &mut Key, call: &Call, parts: &request::Parts, part: &KeyPart) -> b
             }
             name.is_some()
         }
-        // Known later; see the gate.
+        // Known later, to the gate.
         KeyPart::Field(_) => true,
     }
 }

@@ -10,7 +10,6 @@
 mod admit;
 #[allow(dead_code, reason = "whoever asks comes next")]
 mod ask;
-mod attempt;
 mod authenticate;
 pub mod body;
 mod call;
@@ -24,7 +23,7 @@ mod exchange;
 mod form;
 mod forward;
 mod framed;
-mod hedge;
+mod gate;
 mod limits;
 mod local;
 mod multipart;
@@ -37,14 +36,12 @@ pub mod rehearsal;
 mod reply;
 mod resolve;
 mod rest;
-mod retry;
 mod spread;
 mod stream;
 mod timer;
 mod unanswered;
 mod unary;
 mod upload;
-mod upstream_body;
 mod values;
 mod websocket;
 pub mod worker;
@@ -67,7 +64,6 @@ use cors::Grant;
 use form::Form;
 use forward::{Incoming, Outgoing};
 use resolve::Route;
-use retry::Rules;
 use timer::Timer;
 use worker::Worker;
 
@@ -172,11 +168,14 @@ impl Proxy {
         let cluster = cluster.ok_or_else(|| Error::new(Reason::MethodUnknown, "no upstream serves this method"))?;
         let mut timer = call.timer(&parts)?;
         admit::admit(call, &mut parts, &mut timer).await?;
+        let gate = limits::gate(call, &parts);
         let pick = spread::pick(&cluster, call, &parts);
-        let Adapted { outgoing, way, timer } = self.adapt_in(call, route, parts, body, timer).await?;
+        let Adapted { mut outgoing, way, mut timer } = self.adapt_in(call, route, parts, body, timer).await?;
+        if let Some(gate) = gate {
+            limits::pass(call, gate, &mut outgoing, &mut timer).await?;
+        }
         call.forwarded();
-        let rules = Rules::of(call);
-        let incoming = forward::send(&cluster, outgoing, pick, timer, rules, &mut call.trail).await?;
+        let incoming = forward::send(&cluster, outgoing, pick, timer, &mut call.trail).await?;
         Ok((way, incoming))
     }
 

@@ -1,13 +1,15 @@
 //! Moves a call's request upstream, with flow control end to end and enough memory to start again.
 //!
-//! The client's window opens only by what the upstream took. What was sent is remembered up to a limit, so that a call can
-//! be sent to another endpoint.
+//! The client's window opens only by what the upstream took. What was sent is remembered up to [`REPLAY_LIMIT`], so
+//! that a call which never reached the application can be sent to another endpoint.
 
+use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use h2::SendStream;
 
+use super::gate::Gated;
 use super::multipart::PartFrames;
 use super::recode::Recode;
 use super::timer::Timer;
@@ -18,7 +20,9 @@ use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{FrameError, Scanner};
 
-/// Pieces of a request kept for another attempt, each of which may keep the larger buffer alive that it was read into.
+/// Request bytes kept for another attempt; a call that sent more is not sent again.
+const REPLAY_LIMIT: usize = 64 << 10;
+/// The same in pieces, each of which may keep the larger buffer alive that it was read into.
 const REPLAY_CHUNKS: usize = 64;
 /// Pieces below this are sent together when they are here together: an upstream that is built on h2 takes many small DATA
 /// frames that it has not read for an attack, and closes the connection that other calls share.
@@ -41,8 +45,6 @@ pub(crate) struct Pump {
     small: u32,
     waited: usize,
     replay: Replay,
-    /// Request bytes kept for another attempt; a call that sent more is not sent again.
-    limit: usize,
     /// Bytes that were read and for which the client's window is still closed.
     owed: usize,
     bytes: u64,
@@ -70,6 +72,8 @@ pub(crate) enum Source {
     Upload(Box<UploadFrames>),
     /// Frames made of the parts of a form, as they come.
     Parts(Box<PartFrames>),
+    /// Any of these behind limits that need its messages.
+    Gated(Box<Gated>),
     /// Nothing more.
     End,
 }
@@ -160,9 +164,8 @@ enum Replay {
 }
 
 impl Pump {
-    /// Keeps up to `limit` bytes for another attempt.
-    pub(crate) fn new(source: Source, limit: usize) -> Self {
-        let from_client = matches!(source, Source::Stream(_) | Source::Recoded(_));
+    pub(crate) fn new(source: Source) -> Self {
+        let from_client = matches!(source.inner(), Source::Stream(_) | Source::Recoded(_));
         Self {
             source,
             stream: None,
@@ -171,7 +174,6 @@ impl Pump {
             small: 0,
             waited: 0,
             replay: Replay::Kept { chunks: Vec::new(), bytes: 0 },
-            limit,
             owed: 0,
             bytes: 0,
             from_client,
@@ -203,30 +205,6 @@ impl Pump {
         true
     }
 
-    /// Whether [`Self::rewind`] would succeed.
-    pub(crate) fn can_rewind(&self) -> bool {
-        !matches!(self.replay, Replay::Gone)
-    }
-
-    /// The whole request once more, if it was sent to its end and is remembered.
-    pub(crate) fn whole(&self) -> Option<Source> {
-        match &self.replay {
-            Replay::Kept { chunks, .. } if self.stream.is_none() && self.source.is_end() => Some(match &**chunks {
-                [only] => Source::Frame(only.clone()),
-                chunks => Source::Frame(chunks.concat().into()),
-            }),
-            Replay::Kept { .. } | Replay::Again { .. } | Replay::Gone => None,
-        }
-    }
-
-    /// Leaves nothing here but the stream, and returns the rest.
-    pub(crate) fn detach(&mut self) -> Self {
-        let mut stays = Self::new(Source::End, 0);
-        stays.replay = Replay::Gone;
-        stays.stream = self.stream.take();
-        std::mem::replace(self, stays)
-    }
-
     /// Forgets everything but the stream, which stays open.
     pub(crate) fn give_up(&mut self) {
         self.source = Source::End;
@@ -241,13 +219,15 @@ impl Pump {
 
     /// Bytes of the request's body that were read from the client, frames included; `None` when the request was made here.
     pub(crate) fn bytes(&self) -> Option<u64> {
-        match &self.source {
+        match self.source.inner() {
             Source::Values(values) => Some(values.bytes()),
             Source::Socket(messages) => Some(messages.bytes()),
             Source::Upload(upload) => Some(upload.bytes()),
             Source::Parts(parts) => Some(parts.bytes()),
             Source::Recoded(recode) => Some(recode.bytes()),
-            Source::Frame(_) | Source::Stream(_) | Source::End => self.from_client.then_some(self.bytes),
+            Source::Frame(_) | Source::Stream(_) | Source::Gated(_) | Source::End => {
+                self.from_client.then_some(self.bytes)
+            }
         }
     }
 
@@ -310,11 +290,9 @@ impl Pump {
             };
             let end = self.chunk.is_empty() && is_last;
             let sent = stream.send_data(piece, end);
-            if let Source::Stream(frames) = &mut self.source {
-                let released = taken.min(self.owed);
-                self.owed -= released;
-                frames.body.release(released);
-            }
+            let released = taken.min(self.owed);
+            self.owed -= released;
+            self.source.release(released);
             if end || sent.is_err() {
                 self.stream = None;
             }
@@ -336,7 +314,7 @@ impl Pump {
         {
             self.bytes += chunk.len() as u64;
             self.owed += chunk.len();
-            self.replay.keep(chunk, self.limit);
+            self.replay.keep(chunk);
         }
         Poll::Ready(taken)
     }
@@ -376,7 +354,8 @@ impl Pump {
 }
 
 impl Source {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Taken> {
+    /// The next bytes of the request's frames, `None` at its end.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Taken> {
         match self {
             Self::Frame(frame) => {
                 let frame = std::mem::take(frame);
@@ -389,26 +368,60 @@ impl Source {
             Self::Socket(messages) => messages.poll_next(cx),
             Self::Upload(upload) => upload.poll_next(cx),
             Self::Parts(parts) => parts.poll_next(cx),
+            Self::Gated(gated) => gated.poll_next(cx),
             Self::End => Poll::Ready(None),
         }
     }
 
-    fn is_end(&self) -> bool {
+    /// The upstream took so many bytes of the client's own: its window opens.
+    pub(super) fn release(&mut self, bytes: usize) {
+        match self {
+            Self::Stream(frames) => frames.body.release(bytes),
+            Self::Gated(gated) => gated.release(bytes),
+            // They open it themselves.
+            Self::Frame(_) | Self::Recoded(_) | Self::Values(_) | Self::Socket(_) => {}
+            Self::Upload(_) | Self::Parts(_) | Self::End => {}
+        }
+    }
+
+    /// Waits until the limits on the first message have let it pass, where there are any.
+    ///
+    /// # Errors
+    /// They refuse it, it cannot be read, or the call's time is over.
+    pub(super) async fn open(&mut self, timer: &mut Timer) -> Result<(), Error> {
+        let Self::Gated(gated) = self else { return Ok(()) };
+        poll_fn(|cx| match gated.poll_open(cx) {
+            Poll::Ready(opened) => Poll::Ready(opened),
+            Poll::Pending => timer.poll(cx).map(Err),
+        })
+        .await
+    }
+
+    /// Without a gate.
+    fn inner(&self) -> &Self {
+        match self {
+            Self::Gated(gated) => gated.source(),
+            other => other,
+        }
+    }
+
+    pub(super) fn is_end(&self) -> bool {
         match self {
             // The values are over when the body says so, which it is asked for then.
             Self::Frame(_) | Self::Values(_) | Self::Upload(_) | Self::Parts(_) => false,
             Self::Socket(messages) => messages.is_over(),
             Self::Stream(frames) => frames.is_end(),
             Self::Recoded(recode) => recode.is_end(),
+            Self::Gated(gated) => gated.is_end(),
             Self::End => true,
         }
     }
 }
 
 impl Replay {
-    fn keep(&mut self, chunk: &Bytes, limit: usize) {
+    fn keep(&mut self, chunk: &Bytes) {
         match self {
-            Self::Kept { chunks, bytes } if *bytes + chunk.len() <= limit && chunks.len() < REPLAY_CHUNKS => {
+            Self::Kept { chunks, bytes } if *bytes + chunk.len() <= REPLAY_LIMIT && chunks.len() < REPLAY_CHUNKS => {
                 *bytes += chunk.len();
                 chunks.push(chunk.clone());
             }

@@ -138,6 +138,7 @@ fn sent(call: &Call, adapted: Adapted<'_>) -> Sent {
             | Source::Upload(_)
             | Source::Parts(_)
             | Source::Socket(_)
+            | Source::Gated(_)
             | Source::End => None,
         },
     }

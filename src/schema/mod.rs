@@ -17,6 +17,7 @@ pub mod http_rule;
 mod link;
 mod names;
 mod preamble;
+pub mod probe;
 mod program;
 mod protoc;
 pub mod reflect;

@@ -11,6 +11,7 @@ use crate::grpc;
 use crate::policy::rate_limit::Plan;
 use crate::route::{Builder, Router};
 use crate::schema::http_rule::{self, BodyRule, Rules};
+use crate::schema::probe::Probe;
 use crate::schema::reflect::Index;
 use crate::schema::{Schema, Service};
 use crate::transcode::{Plans, ReplyPlan, RequestPlan};
@@ -148,6 +149,20 @@ impl<'c> Building<'c> {
         }
     }
 
+    /// The limits of a method, with the fields of its request that are parts of their keys.
+    fn limits(&mut self, upstream: usize, schema: &Schema, method: &crate::schema::Method) -> Option<Arc<Plan>> {
+        let limits = self.config.rate_limits(&method.name);
+        Plan::new(&limits, |path| {
+            Probe::compile(schema, method.input, path)
+                .map_err(|problem| {
+                    let text =
+                        format!("{}: a rate limit by field:{path} counts its calls as without: {problem}", method.name);
+                    self.note(NoticeKind::LeftOut, upstream, text);
+                })
+                .ok()
+        })
+    }
+
     fn add_method(
         &mut self,
         upstream: usize,
@@ -164,6 +179,7 @@ impl<'c> Building<'c> {
         let prepared = PathAndQuery::from_maybe_shared(bytes::Bytes::copy_from_slice(path.as_bytes()))
             .map_err(|error| error.to_string())?;
         let settings = self.config.method(&method.name);
+        let limits = self.limits(upstream, schema, method);
         for problem in bind_headers(&mut direct, &settings, method.server_streaming) {
             self.note(NoticeKind::LeftOut, upstream, format!("{}: {problem}", method.name));
         }
@@ -174,10 +190,9 @@ impl<'c> Building<'c> {
             client_streaming: method.client_streaming,
             server_streaming: method.server_streaming,
             side_effect_free: method.side_effect_free,
-            idempotent: method.idempotent,
             settings,
             cors: self.config.cors(&method.name).cloned(),
-            limits: Plan::new(&self.config.rate_limits(&method.name)),
+            limits,
             direct,
         });
         self.by_path.insert(path, index);

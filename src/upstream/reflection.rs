@@ -9,7 +9,7 @@
 //!
 //! Protocol: <https://github.com/grpc/grpc/blob/v1.76.0/doc/server-reflection.md>.
 
-pub(super) mod exchange;
+mod exchange;
 #[cfg(test)]
 mod tests;
 
@@ -164,9 +164,9 @@ where
 }
 
 /// What the requests are addressed to.
-pub(super) struct Origin {
-    pub(super) scheme: Scheme,
-    pub(super) authority: Authority,
+struct Origin {
+    scheme: Scheme,
+    authority: Authority,
 }
 
 async fn converse(sender: SendRequest<Bytes>, origin: &Origin) -> Result<Fetched, Error> {

@@ -13,6 +13,8 @@ use crate::support::websocket::Socket;
 
 const SAY: &str = "/portico.test.v1.Echo/Say";
 const REPEAT: &str = "/portico.test.v1.Echo/Repeat";
+const COLLECT: &str = "/portico.test.v1.Echo/Collect";
+const CONVERSE: &str = "/portico.test.v1.Echo/Converse";
 
 /// What came of one call.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ fn ways() -> Vec<Way> {
         for path in [SAY, REPEAT] {
             ways.extend(rpc::dialects(version, path).map(|dialect| Way::Rpc(version, dialect, path)));
         }
-        ways.extend(["/test/v1/say/hi", "/test/v1/repeat/hi"].map(|path| Way::Rest(version, path)));
+        ways.extend(["/test/v1/say", "/test/v1/repeat"].map(|path| Way::Rest(version, path)));
         ways.push(Way::Socket(version));
     }
     assert!(ways.len() >= 30);
@@ -61,10 +63,14 @@ fn ways() -> Vec<Way> {
 
 impl Way {
     async fn call(self, gateway: &TestGateway, headers: &[(&str, &str)]) -> Outcome {
+        self.say(gateway, headers, "hi").await
+    }
+
+    async fn say(self, gateway: &TestGateway, headers: &[(&str, &str)], text: &str) -> Outcome {
         match self {
             Self::Rpc(version, dialect, path) => {
                 let mut client = gateway.client(version).await;
-                let told = dialect.call(&mut client, path, headers, &[json!({"text": "hi"})]).await;
+                let told = dialect.call(&mut client, path, headers, &[json!({"text": text})]).await;
                 Outcome {
                     code: told.code as u64,
                     status: told.reply.status.as_u16(),
@@ -76,20 +82,22 @@ impl Way {
             Self::Rest(version, path) => {
                 let mut client = gateway.client(version).await;
                 let headers = [headers, &[("accept", "application/json")]].concat();
-                plain(client.send(request(Method::GET, path, &headers, "")).await)
+                plain(client.send(request(Method::GET, &format!("{path}/{text}"), &headers, "")).await)
             }
-            Self::Socket(version) => match Socket::ask(gateway.address, version, "/test/v1/repeat/hi", headers).await {
-                Ok(socket) => {
-                    let (headers, trailers) = (socket.headers, HeaderMap::new());
-                    Outcome { code: 0, status: 200, headers, trailers, body: Value::Null }
+            Self::Socket(version) => {
+                match Socket::ask(gateway.address, version, &format!("/test/v1/repeat/{text}"), headers).await {
+                    Ok(socket) => {
+                        let (headers, trailers) = (socket.headers, HeaderMap::new());
+                        Outcome { code: 0, status: 200, headers, trailers, body: Value::Null }
+                    }
+                    Err(refusal) => {
+                        let body: Value = serde_json::from_slice(&refusal.body).expect("a refusal is JSON");
+                        let code = body["code"].as_u64().expect("a code");
+                        let (status, headers) = (refusal.status, refusal.headers);
+                        Outcome { code, status, headers, trailers: HeaderMap::new(), body }
+                    }
                 }
-                Err(refusal) => {
-                    let body: Value = serde_json::from_slice(&refusal.body).expect("a refusal is JSON");
-                    let code = body["code"].as_u64().expect("a code");
-                    let (status, headers) = (refusal.status, refusal.headers);
-                    Outcome { code, status, headers, trailers: HeaderMap::new(), body }
-                }
-            },
+            }
         }
     }
 
@@ -158,6 +166,10 @@ async fn every_protocol_tells_of_the_limit_and_when_to_come_back() {
 
 /// `RetryInfo`, `QuotaFailure` and pushback, each where the protocol has them.
 fn check_details(way: Way, refused: &Outcome) {
+    check_details_of(way, refused, "per-case");
+}
+
+fn check_details_of(way: Way, refused: &Outcome, limit: &str) {
     let is_grpc = matches!(way, Way::Rpc(_, dialect, _) if !dialect.is_connect());
     if is_grpc {
         use prost::Message as _;
@@ -180,7 +192,7 @@ fn check_details(way: Way, refused: &Outcome) {
     if !matches!(way, Way::Rpc(..)) {
         assert_eq!(details[0]["reason"], "RATE_LIMITED");
         assert!(details[1]["retryDelay"].as_str().is_some_and(|delay| delay.starts_with("359") || delay == "3600s"));
-        assert_eq!(details[2]["violations"], json!([{"subject": "per-case", "description": "1/h"}]));
+        assert_eq!(details[2]["violations"], json!([{"subject": limit, "description": "1/h"}]));
     }
 }
 
@@ -454,6 +466,148 @@ policies:
             let legacy =
                 ["limit", "remaining", "reset"].map(|name| text(&reply.headers, &format!("x-ratelimit-{name}")));
             assert_eq!(legacy, ["10", "0", "6"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_field_of_the_first_message_tells_callers_apart_in_every_protocol() {
+    let (backend, gateway) = start(
+        "policies:
+- match: portico.test.v1.Echo/*
+  rate_limits: [ { name: by-text, key: [\"field:text\"], quota: 1/h } ]",
+    )
+    .await;
+    // A WebSocket is open before its messages come; what becomes of it then is asked below.
+    let ways = || ways().into_iter().filter(|way| !matches!(way, Way::Socket(_)));
+
+    for (index, way) in ways().enumerate() {
+        let text = format!("text-{index}");
+        let first = way.say(&gateway, &[], &text).await;
+        let second = way.say(&gateway, &[], &text).await;
+
+        assert_eq!((first.code, text_of(&first, "ratelimit")), (0, "\"by-text\";r=0;t=3600"), "{way:?}");
+        assert_eq!((second.code, second.status), (8, way.refused()), "{way:?} {second:?}");
+        assert!(text_of(&second, "ratelimit").starts_with("\"by-text\";r=0;t=3"), "{way:?}");
+        check_details_of(way, &second, "by-text");
+    }
+
+    // Nothing of a refused call went upstream, and the same text by another protocol is the same caller.
+    assert_eq!(backend.tally.counts().started, ways().count());
+    for way in ways() {
+        assert_eq!(way.say(&gateway, &[], "text-0").await.code, 8, "{way:?}");
+    }
+    for version in Version::BOTH {
+        let mut socket = Socket::open(gateway.address, version, "/test/v1/converse", &[]).await;
+        socket.text(&json!({"text": "text-0"}).to_string()).await;
+        assert_eq!(socket.failed().await.1, 4008, "{version:?}");
+    }
+    assert_eq!(backend.tally.counts().started, ways().count());
+}
+
+fn text_of<'o>(outcome: &'o Outcome, name: &str) -> &'o str {
+    text(&outcome.headers, name)
+}
+
+#[tokio::test]
+async fn a_field_is_found_in_compressed_messages_and_not_by_deceit() {
+    let (backend, gateway) = start(
+        "policies:
+- match: \"*\"
+  rate_limits: [ { key: [\"field:text\"], quota: 1/h } ]",
+    )
+    .await;
+    let mut client = Raw::connect(gateway.address).await;
+    let gzip = [("grpc-encoding", "gzip")];
+    let squeezed = rpc::squeeze(portico::encoding::Encoding::Gzip, b"\x0a\x01a");
+
+    let mut codes = Vec::new();
+    for (headers, flags, message) in [
+        (&gzip[..], 1, &squeezed[..]),
+        (&[], 0, b"\x0a\x01a"),
+        // The last value is what the service reads.
+        (&[], 0, b"\x0a\x01b\x0a\x01a"),
+        // Written longer than it has to be.
+        (&[], 0, b"\x8a\x00\x81\x00a"),
+        // Without the field, or not to be read: one count for all.
+        (&[], 0, b""),
+        (&[], 0, b"\x0a\x05a"),
+        (&gzip, 1, b"no gzip"),
+        (&[], 0, b"\x0a\x01c"),
+    ] {
+        let answer = client.call(SAY, headers, rpc::envelope(flags, message)).await;
+        codes.push(answer.code());
+    }
+
+    assert_eq!(codes, [0, 8, 8, 8, 0, 8, 8, 0]);
+    assert_eq!(backend.tally.counts().started, 3);
+}
+
+#[tokio::test]
+async fn a_large_first_message_is_looked_at_and_passed_on_whole() {
+    let (_backend, gateway) = start(
+        "policies:
+- match: \"*\"
+  rate_limits: [ { key: [\"field:text\"], quota: 2/h }, { quota: 1000/h, count: messages } ]",
+    )
+    .await;
+    // Larger than the window that the gateway opens by itself.
+    let large = "x".repeat(3 << 20);
+
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        let body = json!({"text": large}).to_string();
+        let headers = [("content-type", "application/json")];
+        let reply = client.send(request(Method::POST, "/test/v1/say", &headers, &body)).await;
+        assert_eq!((reply.status.as_u16(), reply.json()["text"].as_str().map(str::len)), (200, Some(3 << 20)));
+    }
+    let mut client = Raw::connect(gateway.address).await;
+    for path in [SAY, CONVERSE] {
+        let message = backend::pb::SayRequest { text: "y".repeat(3 << 20), behaviour: None };
+        let answer = client.call(path, &[], framed(&message)).await;
+        assert_eq!((answer.code(), answer.messages::<backend::pb::SayReply>().len()), (0, 1), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn messages_of_a_stream_are_counted_one_by_one() {
+    let policy = "policies:
+- match: portico.test.v1.Echo/*
+  rate_limits: [ { name: messages, key: [\"header:x-case\"], quota: 3/h, count: messages } ]";
+    let (_backend, gateway) = start(policy).await;
+    let say = |text: &str| backend::pb::SayRequest { text: text.into(), behaviour: None };
+
+    let mut client = Raw::connect(gateway.address).await;
+    let mut call = client.begin(CONVERSE, &[("x-case", "grpc")], false).await;
+    for number in 0..5 {
+        call.message(&say(&number.to_string()), false);
+    }
+    let answer = call.answer().await.expect("it ends in trailers");
+    assert!(answer.messages::<backend::pb::SayReply>().len() <= 3, "{answer:?}");
+    assert_eq!((answer.code(), text(&answer.headers, "ratelimit")), (8, "\"messages\";r=3;t=0"));
+
+    for version in Version::BOTH {
+        let name = format!("socket {version:?}");
+        let mut socket = Socket::open(gateway.address, version, "/test/v1/converse", &[("x-case", &name)]).await;
+        for number in 0..3 {
+            socket.text(&json!({"text": number.to_string()}).to_string()).await;
+            assert!(matches!(socket.next().await, Some(tungstenite::Message::Text(_))), "{version:?} {number}");
+        }
+        socket.text(&json!({"text": "3"}).to_string()).await;
+        let (error, close, _) = socket.failed().await;
+        assert_eq!((close, error["code"].as_u64()), (4008, Some(8)), "{version:?} {error}");
+
+        let mut client = gateway.client(version).await;
+        let lines: String = (0..5).map(|number| format!("{{\"text\": \"{number}\"}}\n")).collect();
+        let headers = [("x-case", "rest"), ("content-type", "application/x-ndjson")];
+        let reply = client.send(request(Method::POST, "/test/v1/collect", &headers, &lines)).await;
+        assert_eq!((reply.status.as_u16(), reply.reason().as_str()), (429, "RATE_LIMITED"), "{version:?}");
+        for dialect in rpc::dialects(version, COLLECT) {
+            let name = format!("{} {version:?}", dialect.media);
+            let messages: Vec<Value> = (0..4).map(|number| json!({"text": number.to_string()})).collect();
+            let three = dialect.call(&mut client, COLLECT, &[("x-case", &name)], &messages[..3]).await;
+            let more = dialect.call(&mut client, COLLECT, &[("x-case", &name)], &messages[..1]).await;
+            assert_eq!((three.code, more.code), (0, 8), "{name}");
         }
     }
 }

@@ -28,6 +28,16 @@ impl Key {
         key
     }
 
+    /// Nothing yet: a piece of a key, or one that is made of pieces.
+    pub fn empty() -> Self {
+        Self(SmallVec::new())
+    }
+
+    /// Adds a piece of a key.
+    pub fn extend(&mut self, piece: &Self) {
+        self.0.extend_from_slice(&piece.0);
+    }
+
     /// Adds a part, or that it is absent.
     pub fn push(&mut self, part: Option<&[u8]>) {
         match part {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::gcra::Gcra;
 use crate::config::claim::ClaimPath;
-use crate::config::rate_limit::{Counted, Quota, RateLimit, Rule};
+use crate::config::rate_limit::{Counted, KeyPart, Quota, RateLimit, Rule};
+use crate::schema::probe::Probe;
 
 /// The limits of a method by when they are asked.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub struct Plan {
     pub open: Box<[Limit]>,
     /// Of all, by their index.
     names: Box<[Arc<str>]>,
+    /// Fields that are parts of keys, with where they are in the request message, if it has them.
+    fields: Box<[(Box<str>, Option<Probe>)]>,
 }
 
 /// A limit, prepared.
@@ -37,8 +40,8 @@ pub struct Limit {
 }
 
 impl Plan {
-    /// Prepares what the policies say of a method; `None` when they say nothing.
-    pub fn new(limits: &[Arc<RateLimit>]) -> Option<Arc<Self>> {
+    /// Prepares what the policies say of a method; `None` when they say nothing. `probe` finds a field by its path.
+    pub fn new(limits: &[Arc<RateLimit>], mut probe: impl FnMut(&str) -> Option<Probe>) -> Option<Arc<Self>> {
         if limits.is_empty() {
             return None;
         }
@@ -52,7 +55,16 @@ impl Plan {
             Rule::Open(_) => false,
         };
         let calls = |limit: &RateLimit| counts(limit, Counted::Calls);
+        let mut fields: Vec<(Box<str>, Option<Probe>)> = Vec::new();
+        for part in limits.iter().flat_map(|limit| &limit.key) {
+            if let KeyPart::Field(path) = part
+                && !fields.iter().any(|(known, _)| known == path)
+            {
+                fields.push((path.clone(), probe(path)));
+            }
+        }
         Some(Arc::new(Self {
+            fields: fields.into(),
             peer: some(&|limit| calls(limit) && !limit.needs_message() && !limit.needs_identity()),
             identity: some(&|limit| calls(limit) && !limit.needs_message() && limit.needs_identity()),
             message: some(&|limit| calls(limit) && limit.needs_message()),
@@ -60,6 +72,11 @@ impl Plan {
             open: some(&|limit| matches!(limit.rule, Rule::Open(_))),
             names: limits.iter().map(|limit| Arc::clone(&limit.name)).collect(),
         }))
+    }
+
+    /// Fields that are parts of keys, by their path.
+    pub fn fields(&self) -> &[(Box<str>, Option<Probe>)] {
+        &self.fields
     }
 
     /// The names of all limits, by their index.

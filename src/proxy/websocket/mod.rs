@@ -22,10 +22,9 @@ use super::call::{Call, Target};
 use super::forward::{self, Outgoing};
 use super::pump::Source;
 use super::resolve::{self, Captures};
-use super::retry::Rules;
 use super::unary::too_large;
 use super::worker::Worker;
-use super::{cors, date, reply as replies, rest, spread};
+use super::{cors, date, limits, reply as replies, rest, spread};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame;
@@ -99,18 +98,24 @@ async fn open(
     }
     let mut timer = call.timer(&parts)?;
     admit(call, &mut parts, &mut timer).await?;
+    let gate = limits::gate(call, &parts);
     let headers = rest::metadata(call, &parts)?;
     let limit = call.settings().max_request_message;
     let socket = Rc::new(RefCell::new(Socket::new(body, limit)));
     let body = source(call, method, &found, &parts, &socket)?;
-    let outgoing = Outgoing { path: prepared.path(found.method, worker), headers, body };
+    let mut outgoing = Outgoing { path: prepared.path(found.method, worker), headers, body };
+    if let Some(gate) = gate {
+        limits::put(gate, &mut outgoing, limit);
+    }
     let cluster = Rc::clone(prepared.cluster(method.upstream));
     let pick = spread::pick(&cluster, call, &parts);
-    let rules = Rules::of(call);
     call.forwarded();
     let sending = Box::pin(async move {
         let mut trail = forward::Trail::default();
-        let sent = forward::send(&cluster, outgoing, pick, timer, rules, &mut trail).await;
+        if let Err(refused) = outgoing.body.open(&mut timer).await {
+            return (trail, Err(refused));
+        }
+        let sent = forward::send(&cluster, outgoing, pick, timer, &mut trail).await;
         (trail, sent)
     });
     Ok(Opened { headers: reply, socket, sending, plan: found.plan.reply.clone() })

@@ -6,6 +6,7 @@ mod editions;
 mod hostile;
 mod linking;
 mod oracle;
+mod probe;
 mod reflect;
 
 use bytes::Bytes;
