@@ -45,6 +45,11 @@ third-party: ## real calls to OpenFGA through the gateway, by reflection alone; 
 	cargo build --locked
 	conformance/third_party.sh
 
+soak: ## load of 2,000 calls a second while backends die and restart; SOAK_SECONDS (6) for each part of a scene
+	@tools/install.sh cc cargo
+	cargo build --locked --release
+	cargo test --locked --release --test soak
+
 fuzz: ## every fuzz target for FUZZ_SECONDS (60); SAVE=1 keeps what was found; minutes to build the first time
 	@tools/install.sh cc cargo cargo-fuzz
 	fuzz/run.sh
@@ -58,4 +63,4 @@ instructions: ## instructions per transcoded message beside those that are kept 
 	@tools/install.sh cc cargo valgrind
 	bench/instructions.sh
 
-.PHONY: help instructions test check fmt lint doc deny conformance third-party fuzz bench
+.PHONY: help instructions test check fmt lint doc deny conformance third-party fuzz soak bench

@@ -118,6 +118,8 @@ pub enum Reason {
     SchemaUnavailable,
     /// No endpoint of the upstream could be reached.
     UpstreamUnreachable,
+    /// The upstream has as much to do as it may.
+    UpstreamOverloaded,
     /// The upstream's connection broke in the middle of the call.
     UpstreamReset,
     /// The upstream answered with something that is not gRPC.
@@ -162,6 +164,7 @@ impl Reason {
             Self::ClientGone => "CLIENT_GONE",
             Self::SchemaUnavailable => "SCHEMA_UNAVAILABLE",
             Self::UpstreamUnreachable => "UPSTREAM_UNREACHABLE",
+            Self::UpstreamOverloaded => "UPSTREAM_OVERLOADED",
             Self::UpstreamReset => "UPSTREAM_RESET",
             Self::UpstreamProtocol => "UPSTREAM_PROTOCOL",
             Self::UpstreamMessage => "UPSTREAM_MESSAGE",
@@ -198,7 +201,9 @@ impl Reason {
             Self::DeadlineExceeded => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, Gateway),
             Self::StreamIdle => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, Gateway),
             Self::ClientGone => (Code::Cancelled, Code::Cancelled.http(), Client),
-            Self::SchemaUnavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway),
+            Self::SchemaUnavailable | Self::UpstreamOverloaded => {
+                (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway)
+            }
             Self::UpstreamUnreachable | Self::UpstreamReset => {
                 (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Upstream)
             }

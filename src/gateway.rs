@@ -120,11 +120,12 @@ impl Gateway {
         let (admin, admin_alive) = start_admin(&config, control, &registry, &readiness)?;
         let shutdown = Shutdown::new();
         let shared = Shared {
-            fleets: Fleets::new(control.clone()),
+            fleets: Fleets::new(control.clone(), Arc::clone(&registry)),
             credentials: Credentials::new(control.clone()),
             limits: Arc::new(LocalStore::new(config.rate_limiting.memory)),
             readiness: Arc::clone(&readiness),
         };
+        shared.fleets.hold(&config.upstreams);
         let limits = Arc::clone(&shared.limits);
         registry.set_limiter(move || limits.size(limits.clock(Instant::now())));
         shared.credentials.keep(&config.authentication);

@@ -9,7 +9,7 @@ use self::authentication::{Authentication, Demand};
 use super::node::{Node, Value};
 use super::problem::Place;
 use super::read::{Clearable, Entries, List, Located, Marker, Named, Read, Report, Switch, Table, section};
-use super::units::{OptionalSpan, Percent, Size, Span};
+use super::units::{OptionalSpan, Percent, Size, Span, Tenths};
 
 section! {
     /// The whole file.
@@ -86,6 +86,64 @@ section! {
         authority: String,
         tls: UpstreamTls,
         connections: Connections,
+        health_check: HealthCheck,
+        outlier_detection: OutlierDetection,
+        circuit_breaker: CircuitBreaker,
+    }
+}
+
+section! {
+    /// How endpoints are asked for their health; at most one of `grpc` and `tcp`.
+    HealthCheck {
+        grpc: GrpcProbe,
+        tcp: Marker,
+        interval: Span,
+        timeout: Span,
+        healthy_threshold: u64,
+        unhealthy_threshold: u64,
+    }
+}
+
+section! {
+    /// A question of `grpc.health.v1`.
+    GrpcProbe {
+        service: String,
+        watch: bool,
+    }
+}
+
+section! {
+    /// When endpoints whose calls fail are left alone.
+    OutlierDetection {
+        codes: List<String>,
+        consecutive_failures: u64,
+        failure_rate: Percent,
+        success_deviation: Tenths,
+        minimum_calls: u64,
+        interval: Span,
+        base_ejection: Span,
+        longest_ejection: Span,
+        max_ejected: Percent,
+    }
+}
+
+section! {
+    /// How much an upstream is given to do at once.
+    CircuitBreaker {
+        max_requests: u64,
+        max_pending: u64,
+        max_connections: u64,
+        max_retries: u64,
+        retry_budget: Percent,
+        per_endpoint: EndpointBreaker,
+    }
+}
+
+section! {
+    /// The same for one endpoint.
+    EndpointBreaker {
+        max_requests: u64,
+        max_pending: u64,
     }
 }
 
@@ -158,6 +216,8 @@ section! {
         stream_window: Size,
         connection_window: Size,
         data_frame_budget: Size,
+        max_age: OptionalSpan,
+        keepalive: OptionalSpan,
     }
 }
 
@@ -219,6 +279,37 @@ section! {
         cors: Clearable<Cors>,
         rate_limits: Clearable<List<RateLimit>>,
         authenticate: Demand,
+        retry: Clearable<Retry>,
+        hedge: Clearable<Hedge>,
+    }
+}
+
+section! {
+    /// When a call is sent again.
+    Retry {
+        retries: u64,
+        on: List<String>,
+        backoff: Backoff,
+        per_try_timeout: Span,
+        buffer: Size,
+    }
+}
+
+section! {
+    /// How long it is waited before a call is sent again.
+    Backoff {
+        base: Span,
+        max: Span,
+    }
+}
+
+section! {
+    /// When a call goes to another endpoint beside the first.
+    Hedge {
+        attempts: u64,
+        delay: Span,
+        non_fatal: List<String>,
+        assume_idempotent: bool,
     }
 }
 
@@ -309,6 +400,7 @@ section! {
     Timeout {
         unary: OptionalSpan,
         stream_idle: Span,
+        stream: OptionalSpan,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::balancing::Balancing;
+use super::breaker::Breaker;
 use super::endpoints::{Endpoint, Endpoints};
 use super::problem::{Errors, Place, Problem};
 use super::rate_limit::RateLimiting;
@@ -167,6 +168,9 @@ impl Upstream {
             authority: None,
             tls: None,
             connections: Connections::default(),
+            health_check: None,
+            outliers: None,
+            breaker: Breaker::default(),
         }
     }
 }

@@ -75,6 +75,9 @@ impl MethodSettings {
         let set = |target: &mut bool, value: Option<bool>| *target = value.unwrap_or(*target);
         self.unary_timeout = partial.unary_timeout.unwrap_or(self.unary_timeout);
         self.stream_idle = partial.stream_idle.unwrap_or(self.stream_idle);
+        self.stream_timeout = partial.stream_timeout.unwrap_or(self.stream_timeout);
+        partial.retry.apply(&mut self.retry);
+        partial.hedge.apply(&mut self.hedge);
         self.max_request_message = partial.max_request_message.unwrap_or(self.max_request_message);
         self.max_response_message = partial.max_response_message.unwrap_or(self.max_response_message);
         set(&mut self.json.ignore_unknown_fields, partial.ignore_unknown_fields);
@@ -106,6 +109,17 @@ impl MethodSettings {
                     self.compression.encodings = Arc::clone(encodings);
                 }
             }
+        }
+    }
+}
+
+impl<T: Clone> Change<T> {
+    /// Changes what a less specific policy said.
+    fn apply(&self, target: &mut Option<T>) {
+        match self {
+            Self::Inherited => {}
+            Self::Cleared => *target = None,
+            Self::To(value) => *target = Some(value.clone()),
         }
     }
 }

@@ -7,19 +7,24 @@
 pub mod accounts;
 pub mod authentication;
 pub mod balancing;
+pub mod breaker;
 pub mod claim;
 pub mod cors;
 pub mod endpoints;
 mod environment;
 mod file;
 pub mod flags;
+pub mod health_check;
 mod matching;
 mod node;
+pub mod outliers;
 pub(crate) mod pattern;
 pub mod problem;
 pub mod rate_limit;
 mod read;
+mod rendering;
 mod resolve;
+pub mod retry;
 pub(crate) mod spelling;
 pub mod tls;
 pub(crate) mod units;
@@ -35,13 +40,19 @@ use ipnet::IpNet;
 
 use self::authentication::{Provider, Requirement};
 use self::balancing::Balancing;
+use self::breaker::Breaker;
 use self::cors::Cors;
 use self::endpoints::Endpoints;
+use self::health_check::HealthCheck;
+use self::outliers::OutlierDetection;
 use self::problem::{Errors, Place, Problem};
 use self::rate_limit::{RateLimit, RateLimiting};
 use self::read::{Read, Report};
+use self::retry::{Hedge, Retry};
 use self::tls::{ClientTls, Tls};
-use crate::encoding::Encoding;
+
+pub use self::pattern::{MethodPattern, ServicePattern};
+pub use self::rendering::{BoundHeaders, Compression, Json, PartialCompression, Reply};
 
 /// A configuration that was read without an error.
 #[derive(Debug, Clone)]
@@ -198,6 +209,12 @@ pub struct Upstream {
     pub tls: Option<ClientTls>,
     /// Bounds on its connections.
     pub connections: Connections,
+    /// How its endpoints are asked for their health, if they are.
+    pub health_check: Option<HealthCheck>,
+    /// When its endpoints are left alone for failing, if they are.
+    pub outliers: Option<OutlierDetection>,
+    /// How much it is given to do at once.
+    pub breaker: Breaker,
 }
 
 /// Where an upstream's descriptors come from.
@@ -216,15 +233,6 @@ pub enum SchemaSource {
     },
     /// Nowhere: it serves no calls, the gateway asks it on its own account.
     None,
-}
-
-/// `pkg.Service`, `pkg.*` (everything below the package) or `*`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServicePattern {
-    /// One service by its full name.
-    Exact(Box<str>),
-    /// Every service whose full name starts with this prefix, which ends in a dot; empty for `*`.
-    Prefix(Box<str>),
 }
 
 impl Upstream {
@@ -249,16 +257,6 @@ impl SchemaSource {
     }
 }
 
-impl ServicePattern {
-    /// Whether the pattern names the service.
-    pub fn matches(&self, service: &str) -> bool {
-        match self {
-            Self::Exact(name) => &**name == service,
-            Self::Prefix(prefix) => service.starts_with(&**prefix),
-        }
-    }
-}
-
 /// Bounds on an upstream's connections. Windows and budget are per connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connections {
@@ -272,6 +270,11 @@ pub struct Connections {
     pub connection_window: u32,
     /// Unread small DATA frames that a connection tolerates, in bytes. Default 64 MiB.
     pub data_frame_budget: usize,
+    /// After which a connection takes no new calls, less up to a tenth; `None` for never. Default 30 min.
+    pub max_age: Option<Duration>,
+    /// Silence of a connection with calls after which it is asked whether it still works, by an HTTP/2 PING; `None` leaves
+    /// that to TCP. Default none: some servers take frequent PINGs for an attack.
+    pub keepalive: Option<Duration>,
 }
 
 /// A pattern over methods and the settings that it changes.
@@ -299,38 +302,6 @@ pub enum Change<T> {
     To(T),
 }
 
-/// `*`, `pkg.*`, `pkg.Service/*`, `pkg.Service/Method`; longer ones are more specific.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MethodPattern {
-    /// The text before a final `*`, or the whole.
-    pub prefix: Box<str>,
-    /// Whether the pattern ends in `*`.
-    pub open: bool,
-}
-
-impl<T: Clone> Change<T> {
-    /// Changes what a less specific policy said.
-    fn apply(&self, target: &mut Option<T>) {
-        match self {
-            Self::Inherited => {}
-            Self::Cleared => *target = None,
-            Self::To(value) => *target = Some(value.clone()),
-        }
-    }
-}
-
-impl MethodPattern {
-    /// Whether the pattern names `pkg.Service/Method`.
-    pub fn matches(&self, method: &str) -> bool {
-        if self.open { method.starts_with(&*self.prefix) } else { &*self.prefix == method }
-    }
-
-    /// Larger for a pattern that is more specific, among those that match the same method.
-    fn specificity(&self) -> (bool, usize) {
-        (!self.open, self.prefix.len())
-    }
-}
-
 /// What holds for one method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MethodSettings {
@@ -338,6 +309,8 @@ pub struct MethodSettings {
     pub unary_timeout: Option<Duration>,
     /// Stream without a message in either direction. Default 5 min.
     pub stream_idle: Duration,
+    /// Whole stream, `None` for as long as it moves. Default none.
+    pub stream_timeout: Option<Duration>,
     /// One request message, JSON or protobuf, in bytes. Default 4 MiB.
     pub max_request_message: usize,
     /// One reply message, JSON or protobuf, in bytes. Default 16 MiB.
@@ -354,29 +327,10 @@ pub struct MethodSettings {
     pub reply_headers: BoundHeaders,
     /// What callers have to prove. Default nothing.
     pub authenticate: Option<Arc<Requirement>>,
-}
-
-/// Headers, each with the field that it is bound to.
-pub type BoundHeaders = Arc<[(HeaderName, Box<str>)]>;
-
-/// What a service may say of the HTTP reply to a REST call by its metadata. Nothing, unless set.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reply {
-    /// Metadata that holds the status of a successful reply.
-    pub status_metadata: Option<HeaderName>,
-    /// Metadata that passes although it is kept inside by default, such as `location`.
-    pub headers: Arc<[HeaderName]>,
-}
-
-/// How replies of REST are compressed for clients that accept it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compression {
-    /// Whether they are at all. Default `true`.
-    pub enabled: bool,
-    /// Bytes from which on a reply is worth it. Default 1 KiB.
-    pub min_size: usize,
-    /// Of those that a client likes equally the first is taken. Default zstd, br, gzip.
-    pub encodings: Arc<[Encoding]>,
+    /// When a call is sent again, beside when it never arrived.
+    pub retry: Option<Arc<Retry>>,
+    /// When a call is sent to another endpoint beside the first.
+    pub hedge: Option<Arc<Hedge>>,
 }
 
 /// [`MethodSettings`] of which only some are given.
@@ -385,6 +339,7 @@ pub struct Compression {
 pub struct PartialSettings {
     pub unary_timeout: Option<Option<Duration>>,
     pub stream_idle: Option<Duration>,
+    pub stream_timeout: Option<Option<Duration>>,
     pub max_request_message: Option<usize>,
     pub max_response_message: Option<usize>,
     pub ignore_unknown_fields: Option<bool>,
@@ -399,33 +354,8 @@ pub struct PartialSettings {
     pub request_headers: Option<BoundHeaders>,
     pub reply_headers: Option<BoundHeaders>,
     pub authenticate: Change<Arc<Requirement>>,
-}
-
-/// What a policy says of compression.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PartialCompression {
-    /// There is none.
-    Off,
-    /// There is, with what is given.
-    #[allow(missing_docs, reason = "the fields of Compression")]
-    On { min_size: Option<usize>, encodings: Option<Arc<[Encoding]>> },
-}
-
-/// How JSON is read and written. Every default is `false`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Json {
-    /// Skip unknown fields in body and query instead of refusing them.
-    pub ignore_unknown_fields: bool,
-    /// Write 64-bit integers as numbers instead of strings.
-    pub int64_as_number: bool,
-    /// Write fields without presence even at their default.
-    pub emit_defaults: bool,
-    /// Write names as in the `.proto` file instead of lowerCamelCase.
-    pub preserve_proto_names: bool,
-    /// Write enums as numbers.
-    pub enums_as_numbers: bool,
-    /// Write each message of a stream as `{"result": …}`.
-    pub stream_envelope: bool,
+    pub retry: Change<Arc<Retry>>,
+    pub hedge: Change<Arc<Hedge>>,
 }
 
 /// Logs.
@@ -504,6 +434,8 @@ impl Default for Connections {
             stream_window: 256 << 10,
             connection_window: 32 << 20,
             data_frame_budget: 64 << 20,
+            max_age: Some(Duration::from_mins(30)),
+            keepalive: None,
         }
     }
 }
@@ -513,6 +445,7 @@ impl Default for MethodSettings {
         Self {
             unary_timeout: Some(Duration::from_secs(15)),
             stream_idle: Duration::from_secs(300),
+            stream_timeout: None,
             max_request_message: 4 << 20,
             max_response_message: 16 << 20,
             json: Json::default(),
@@ -521,14 +454,9 @@ impl Default for MethodSettings {
             request_headers: Arc::new([]),
             reply_headers: Arc::new([]),
             authenticate: None,
+            retry: None,
+            hedge: None,
         }
-    }
-}
-
-impl Default for Compression {
-    fn default() -> Self {
-        let encodings = Arc::new([Encoding::Zstd, Encoding::Br, Encoding::Gzip]);
-        Self { enabled: true, min_size: 1 << 10, encodings }
     }
 }
 

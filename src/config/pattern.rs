@@ -9,7 +9,24 @@ use std::sync::Arc;
 use http::uri::Authority;
 use ipnet::IpNet;
 
-use super::{MethodPattern, ServicePattern};
+/// `pkg.Service`, `pkg.*` (everything below the package) or `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServicePattern {
+    /// One service by its full name.
+    Exact(Box<str>),
+    /// Every service whose full name starts with this prefix, which ends in a dot; empty for `*`.
+    Prefix(Box<str>),
+}
+
+impl ServicePattern {
+    /// Whether the pattern names the service.
+    pub fn matches(&self, service: &str) -> bool {
+        match self {
+            Self::Exact(name) => &**name == service,
+            Self::Prefix(prefix) => service.starts_with(&**prefix),
+        }
+    }
+}
 
 /// `*`, `pkg.*` or `pkg.Service`.
 impl FromStr for ServicePattern {
@@ -24,6 +41,27 @@ impl FromStr for ServicePattern {
             return if is_full_name(package) { Ok(Self::Prefix(format!("{package}.").into())) } else { Err(wrong()) };
         }
         if is_full_name(text) { Ok(Self::Exact(text.into())) } else { Err(wrong()) }
+    }
+}
+
+/// `*`, `pkg.*`, `pkg.Service/*`, `pkg.Service/Method`; longer ones are more specific.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MethodPattern {
+    /// The text before a final `*`, or the whole.
+    pub prefix: Box<str>,
+    /// Whether the pattern ends in `*`.
+    pub open: bool,
+}
+
+impl MethodPattern {
+    /// Whether the pattern names `pkg.Service/Method`.
+    pub fn matches(&self, method: &str) -> bool {
+        if self.open { method.starts_with(&*self.prefix) } else { &*self.prefix == method }
+    }
+
+    /// Larger for a pattern that is more specific, among those that match the same method.
+    pub(super) fn specificity(&self) -> (bool, usize) {
+        (!self.open, self.prefix.len())
     }
 }
 

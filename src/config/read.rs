@@ -7,7 +7,7 @@ use super::environment;
 use super::node::{Node, Value};
 use super::problem::{Place, Problem};
 use super::spelling::nearest;
-use super::units::{OptionalSpan, Percent, Size, Span};
+use super::units::{OptionalSpan, Percent, Size, Span, Tenths};
 
 /// Collects what is found while a configuration is read.
 pub(crate) struct Report<'a> {
@@ -330,6 +330,12 @@ impl Read for OptionalSpan {
 }
 
 impl Read for Percent {
+    fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
+        quantity(node, at, report)
+    }
+}
+
+impl Read for Tenths {
     fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
         quantity(node, at, report)
     }

@@ -7,7 +7,9 @@ mod authentication;
 mod cors;
 mod listener;
 mod method;
+mod protection;
 mod rate_limit;
+mod retry;
 mod rule;
 mod tls;
 pub(super) mod upstream;
@@ -16,13 +18,16 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fs, io};
 
 use crate::config::file::{AccessLog as RawAccessLog, Admin, File, Serve as RawServe, Telemetry as RawTelemetry};
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report, Switch};
 use crate::config::spelling::nearest;
+use crate::config::units::{OptionalSpan, Span};
 use crate::config::{AccessLog, Config, DEFAULT_ADMIN, Listener, LogFormat, MethodSettings, Serve, Telemetry, pattern};
+use crate::grpc::status::Code;
 
 /// Resolves a whole file, whose relative paths start at `base`; `None` when anything was reported.
 pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option<Config> {
@@ -150,6 +155,22 @@ fn bounded<T: Copy + Ord + Display>(value: &Located<T>, range: RangeInclusive<T>
         report.problem(&value.at, format!("{} is out of range; allowed are {least} to {most}", value.value));
     }
     value.value.clamp(least, most)
+}
+
+/// A duration in its range, or none.
+fn optional(value: &Located<OptionalSpan>, range: RangeInclusive<Span>, report: &mut Report<'_>) -> Option<Duration> {
+    let span = Span(value.value.0?);
+    Some(bounded(&Located { value: span, at: value.at.clone() }, range, report).0)
+}
+
+/// Codes of gRPC by their names in lower case.
+fn codes(list: Located<List<String>>, report: &mut Report<'_>) -> Vec<Code> {
+    if list.value.written == 0 {
+        report.problem(&list.at, "at least one code is needed, such as unavailable");
+    }
+    let names: Vec<String> = (1..).map_while(Code::from_number).map(|code| code.name().to_lowercase()).collect();
+    let choices: Vec<(&str, Code)> = names.iter().map(String::as_str).zip((1..).map_while(Code::from_number)).collect();
+    list.value.items.into_iter().filter_map(|name| choose(name, &choices, report)).collect()
 }
 
 /// A bound on clients: like [`bounded`], with a warning above the default, which is what an edge can bear.

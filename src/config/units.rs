@@ -19,6 +19,10 @@ pub(crate) struct OptionalSpan(pub(crate) Option<Duration>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Percent(pub(crate) u8);
 
+/// A plain number with at most one digit behind its point, in tenths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tenths(pub(crate) u32);
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(pub(crate) u64);
@@ -42,6 +46,19 @@ impl FromStr for Percent {
             .filter(|percent| *percent <= 100)
             .map(Self)
             .ok_or_else(|| format!("{text:?} is more than 100%"))
+    }
+}
+
+impl FromStr for Tenths {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (whole, tenths) = text.trim().split_once('.').unwrap_or_else(|| (text.trim(), "0"));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let read = || Some(whole.parse::<u32>().ok()?.checked_mul(10)?.checked_add(tenths.parse().ok()?).map(Self))?;
+        read().filter(|_| tenths.len() == 1 && digits(whole) && digits(tenths)).ok_or_else(|| {
+            format!("a number with at most one digit behind its point, such as 1.9, is needed; found {text:?}")
+        })
     }
 }
 
@@ -71,6 +88,12 @@ impl fmt::Display for Span {
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", self.0)
+    }
+}
+
+impl fmt::Display for Tenths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0 / 10, self.0 % 10)
     }
 }
 
@@ -165,6 +188,17 @@ mod tests {
             "4M".parse::<Size>(),
             Err(r#""M" is not a unit of a size; there are B, KiB, MiB, GiB, kB, KB, MB, GB"#.to_owned())
         );
+    }
+
+    #[test]
+    fn reads_numbers_with_one_digit_behind_the_point() {
+        for (text, tenths) in [("1.9", 19), ("2", 20), ("0.5", 5)] {
+            assert_eq!(text.parse(), Ok(Tenths(tenths)));
+        }
+        for text in ["", "1.", "1.95", "-1", "+1", "1,9", "999999999999"] {
+            assert!(text.parse::<Tenths>().is_err(), "{text}");
+        }
+        assert_eq!(Tenths(19).to_string(), "1.9");
     }
 
     #[test]

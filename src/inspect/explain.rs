@@ -298,7 +298,8 @@ impl Telling<'_> {
                 .unary_timeout
                 .map_or_else(|| "none".to_owned(), |whole| format!("{} for the whole call", Span(whole)))
         } else {
-            format!("{} without a message", Span(settings.stream_idle))
+            let whole = settings.stream_timeout.map(|whole| format!(", {} for the whole stream", Span(whole)));
+            format!("{} without a message{}", Span(settings.stream_idle), whole.unwrap_or_default())
         };
         let tighter =
             sent.deadline.filter(|deadline| !unary || settings.unary_timeout.is_none_or(|whole| *deadline < whole));

@@ -120,10 +120,25 @@ fn settings(method: &Method) -> Vec<String> {
 fn differences(settings: &MethodSettings, usual: &MethodSettings) -> Vec<String> {
     let mut list = Vec::new();
     let mut note = |differs: bool, text: String| list.extend(differs.then_some(text));
-    let &MethodSettings { unary_timeout, stream_idle, max_request_message, max_response_message, json, .. } = settings;
+    let &MethodSettings {
+        unary_timeout,
+        stream_idle,
+        stream_timeout,
+        max_request_message,
+        max_response_message,
+        json,
+        ..
+    } = settings;
     let MethodSettings { compression, reply, request_headers, reply_headers, .. } = settings;
     note(unary_timeout != usual.unary_timeout, format!("timeout.unary {}", OptionalSpan(unary_timeout)));
     note(stream_idle != usual.stream_idle, format!("timeout.stream_idle {}", Span(stream_idle)));
+    note(stream_timeout != usual.stream_timeout, format!("timeout.stream {}", OptionalSpan(stream_timeout)));
+    list.extend(settings.retry.iter().map(|retry| {
+        let codes: Vec<_> = retry.on.iter().map(|code| code.name().to_lowercase()).collect();
+        format!("retry {} on {}", retry.retries, codes.join(" "))
+    }));
+    list.extend(settings.hedge.iter().map(|hedge| format!("hedge {} after {}", hedge.attempts, Span(hedge.delay))));
+    let mut note = |differs: bool, text: String| list.extend(differs.then_some(text));
     let size = |bytes: usize| Size(bytes as u64);
     note(
         max_request_message != usual.max_request_message,

@@ -263,7 +263,7 @@ impl Call {
         }
     }
 
-    /// When the call must be over: the client's deadline, if it gave one, and the timeout of a unary method.
+    /// When the call must be over: the client's deadline, if it gave one, and the timeout of the method.
     ///
     /// # Errors
     /// A deadline that cannot be read.
@@ -274,7 +274,8 @@ impl Call {
             Protocol::Grpc | Protocol::GrpcWeb | Protocol::Rest | Protocol::WebSocket => None,
         };
         let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
-        let method = self.settings().unary_timeout.filter(|_| unary);
+        let settings = self.settings();
+        let method = if unary { settings.unary_timeout } else { settings.stream_timeout };
         Ok([client, connect, method].into_iter().flatten().min().and_then(|left| self.started.checked_add(left)))
     }
 

@@ -8,25 +8,23 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use h2::RecvStream;
 use http::{HeaderMap, response};
 
 use super::forward::{self, Incoming};
 use super::pump::Pump;
 use super::timer::Timer;
+use super::upstream_body::UpstreamBody;
 use crate::body::Part;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{FrameError, Scanner};
-use crate::upstream::Lease;
 
 /// Both directions of a running call. Dropping it resets the upstream's stream.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    body: RecvStream,
+    body: UpstreamBody,
     /// Gone when the whole request was sent.
     pump: Option<Pump>,
     timer: Timer,
-    lease: Lease,
     scanner: Scanner,
     /// Whether exactly one message is due.
     unary: bool,
@@ -53,12 +51,11 @@ impl Exchange {
     ///
     /// Returns the head of the reply apart.
     pub(super) fn new(incoming: Incoming, limit: usize, unary: bool) -> (Self, response::Parts) {
-        let Incoming { head, body, pump, timer, lease } = incoming;
+        let Incoming { head, body, pump, timer } = incoming;
         let exchange = Self {
             body,
             pump: Some(pump),
             timer,
-            lease,
             scanner: Scanner::new(limit),
             unary,
             owed: 0,
@@ -71,8 +68,7 @@ impl Exchange {
     /// The next piece of the reply, moving the request along meanwhile.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, sent: &mut u64) -> Poll<Result<Part, Error>> {
         if self.owed > 0 {
-            // Fails only when the stream is closed; then there is no window left to open.
-            self.body.flow_control().release_capacity(std::mem::take(&mut self.owed)).ok();
+            self.body.release(std::mem::take(&mut self.owed));
         }
         if let Some(error) = self.failure.take_if(|_| self.ahead.is_empty()) {
             return Poll::Ready(Err(error));
@@ -82,7 +78,7 @@ impl Exchange {
         }
         let next = match self.ahead.pop() {
             Some(data) => {
-                self.lease.hold(self.ahead.bytes);
+                self.body.lease.hold(self.ahead.bytes);
                 Some(data)
             }
             None => match self.read(cx) {
@@ -115,7 +111,7 @@ impl Exchange {
             match self.read(cx) {
                 Poll::Ready(Ok(Some(data))) => {
                     self.ahead.push(data);
-                    if !self.lease.hold(self.ahead.bytes) {
+                    if !self.body.lease.hold(self.ahead.bytes) {
                         return Poll::Ready(too_slow());
                     }
                 }
@@ -171,7 +167,7 @@ impl Exchange {
     }
 
     fn upstream(&self) -> &str {
-        self.lease.endpoint().upstream()
+        self.body.lease.endpoint().upstream()
     }
 
     /// How the call ended, by the reply's trailers and by its messages.

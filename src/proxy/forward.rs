@@ -1,29 +1,31 @@
 //! Sends a call to its upstream: picks an endpoint, sends head and body, waits for the head of the reply.
 //!
 //! A call that provably never reached the application (no connection, a refused stream, a GOAWAY that does not cover
-//! it) is sent again, elsewhere where there is an elsewhere. Nothing else is ever repeated here.
+//! it) is sent again, elsewhere where there is an elsewhere. Others are repeated as their method's policy says
+//! ([`super::retry`]), never after something of the reply went to the client, and never beyond the upstream's budget.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use h2::{Reason as H2Reason, RecvStream};
+use h2::Reason as H2Reason;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
+use tokio::time::sleep;
 
+use super::attempt::{Attempt, Outcome};
 use super::pump::{Pump, Source};
+use super::retry::{self, Done, Fault, Next, Rules};
 use super::timer::Timer;
 use super::unanswered::Unanswered;
+use super::upstream_body::UpstreamBody;
 use crate::error::{Error, Reason};
 use crate::grpc;
 use crate::grpc::status::{self, Code};
 use crate::grpc::timeout;
-use crate::upstream::{Cluster, Endpoint, Lease, Pick};
-
-/// Attempts of one call, the first included.
-const ATTEMPTS: u32 = 3;
+use crate::upstream::{Cluster, Endpoint, Further, Lease, Pick, Unreachable, Want};
 
 /// A call ready to be sent.
 #[derive(Debug)]
@@ -38,10 +40,9 @@ pub(crate) struct Outgoing {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) head: response::Parts,
-    pub(crate) body: RecvStream,
+    pub(crate) body: UpstreamBody,
     pub(crate) pump: Pump,
     pub(crate) timer: Timer,
-    pub(crate) lease: Lease,
 }
 
 /// What is known of the sending, also when it failed.
@@ -50,6 +51,20 @@ pub(crate) struct Trail {
     pub(crate) endpoint: Option<Arc<str>>,
     pub(crate) attempts: u32,
     pub(crate) request_bytes: u64,
+}
+
+/// A call while it is sent, perhaps several times.
+pub(super) struct Sender<'a> {
+    pub(super) cluster: &'a Cluster,
+    path: PathAndQuery,
+    headers: HeaderMap,
+    pub(super) pick: Pick,
+    pub(super) timer: Timer,
+    pub(super) rules: Rules,
+    pub(super) trail: &'a mut Trail,
+    done: Done,
+    /// Attempts that a server may have looked at.
+    seen: u32,
 }
 
 /// Sends a call and returns the head of its reply, which is known to be gRPC.
@@ -62,55 +77,137 @@ pub(crate) struct Trail {
 pub(crate) async fn send(
     cluster: &Cluster,
     outgoing: Outgoing,
-    mut pick: Pick,
-    mut timer: Timer,
+    pick: Pick,
+    timer: Timer,
+    rules: Rules,
     trail: &mut Trail,
 ) -> Result<Incoming, Error> {
     let Outgoing { path, headers, body } = outgoing;
-    let mut pump = Pump::new(body);
-    let mut attempts = 0..ATTEMPTS;
+    cluster.shares().called();
+    let mut pump = Pump::new(body, rules.buffer());
+    let mut sender = Sender { cluster, path, headers, pick, timer, rules, trail, done: Done::default(), seen: 0 };
+    // Counts as a further attempt for as long as its reply has not begun.
+    let mut further = None;
     loop {
-        attempts.next();
-        let lease = within(&mut timer, cluster.acquire(&mut pick))
-            .await?
-            .map_err(|unreachable| Error::new(Reason::UpstreamUnreachable, unreachable.to_string()))?;
-        let request = head(&path, lease.endpoint(), &headers, timer.left()?);
-        let (reply, stream) = match lease.send(request, false) {
-            Ok(opened) => opened,
-            Err(_) if !attempts.is_empty() => continue,
-            Err(error) => return Err(broken(cluster.name(), &error, &timer)),
+        let outcome = match sender.rules.hedge.clone() {
+            Some(hedge) => Box::pin(sender.hedged(pump, &hedge)).await?,
+            None => sender.attempt(pump).await?,
         };
-        trail.attempts += 1;
-        trail.endpoint = Some(Arc::clone(lease.endpoint().address()));
-        pump.attach(stream);
-        let mut opened = Unanswered::new(reply, pump, lease);
-        let answer = poll_fn(|cx| opened.poll(&mut timer, cx)).await;
-        trail.request_bytes = opened.pump().bytes().unwrap_or(trail.request_bytes);
-        let answer = answer?;
-        let lease;
-        (pump, lease) = opened.answered();
-        match answer {
-            Ok(answer) => {
-                let (head, body) = answer.into_parts();
-                check(cluster.name(), &head)?;
-                cluster.learn(&head.headers);
-                pump.arrived();
-                return Ok(Incoming { head, body, pump, timer, lease });
-            }
-            Err(error) => {
-                if error.is_go_away() {
-                    lease.retire();
-                }
-                if attempts.is_empty() || !never_arrived(&error) || !pump.rewind() {
-                    return Err(broken(cluster.name(), &error, &timer));
-                }
-            }
+        let Outcome { reply, fault, pump: sent } = outcome;
+        pump = sent;
+        drop(further.take());
+        if let Some(fault) = fault
+            && let Some(granted) = sender.again(fault, &mut pump).await?
+        {
+            further = granted;
+            continue;
         }
+        let (head, body) = reply?;
+        pump.arrived();
+        return Ok(Incoming { head, body, pump, timer: sender.timer });
     }
 }
 
+impl Sender<'_> {
+    /// Sends the call once.
+    ///
+    /// # Errors
+    /// The call is over, whatever could be tried.
+    async fn attempt(&mut self, pump: Pump) -> Result<Outcome, Error> {
+        let lease = match within(&mut self.timer, self.cluster.acquire(&mut self.pick)).await? {
+            Ok(lease) => lease,
+            Err(unreachable) => return Ok(no_place(&unreachable, pump)),
+        };
+        let mut attempt = match self.open(lease, pump)? {
+            Ok(attempt) => attempt,
+            Err(outcome) => return Ok(outcome),
+        };
+        let (cluster, timer) = (self.cluster, &mut self.timer);
+        let ended = poll_fn(|cx| attempt.poll(cluster, timer, cx)).await;
+        let bytes = match &ended {
+            Ok(outcome) => outcome.pump.bytes(),
+            Err(_) => attempt.bytes(),
+        };
+        self.trail.request_bytes = bytes.unwrap_or(self.trail.request_bytes);
+        ended
+    }
+
+    /// Opens a stream for the call.
+    ///
+    /// # Errors
+    /// The deadline has passed.
+    pub(super) fn open(&mut self, lease: Lease, mut pump: Pump) -> Result<Result<Attempt, Outcome>, Error> {
+        let mut request = head(&self.path, lease.endpoint(), &self.headers, self.timer.left()?);
+        retry::tell(request.headers_mut(), self.seen);
+        self.seen += 1;
+        let (reply, stream) = match lease.send(request, false) {
+            Ok(opened) => opened,
+            Err(error) => {
+                let error = broken(self.cluster.name(), &error, &self.timer);
+                return Ok(Err(Outcome { reply: Err(error), fault: Some(Fault::Unseen), pump }));
+            }
+        };
+        self.trail.attempts += 1;
+        self.trail.endpoint = Some(Arc::clone(lease.endpoint().address()));
+        pump.attach(stream);
+        Ok(Ok(Attempt::new(Unanswered::new(reply, pump, lease), &self.rules, self.done)))
+    }
+
+    /// Whether the call is to be sent once more; if so, waits until that is due, with the request as it was.
+    ///
+    /// # Errors
+    /// The deadline passed meanwhile.
+    async fn again(&mut self, fault: Fault, pump: &mut Pump) -> Result<Option<Option<Further>>, Error> {
+        if matches!(fault, Fault::Unseen | Fault::Refused) {
+            self.seen = self.seen.saturating_sub(1);
+        }
+        let next = self.rules.next(fault, self.done, fastrand::f64());
+        let wait = match next {
+            Next::Stop => return Ok(None),
+            Next::Resend { .. } => None,
+            Next::Retry(wait) => Some(wait),
+        };
+        let too_late = |wait: Duration| self.timer.left().is_ok_and(|left| left.is_some_and(|left| left <= wait));
+        if wait.is_some_and(too_late) || !pump.rewind() {
+            return Ok(None);
+        }
+        let shares = self.cluster.shares();
+        let want = match next {
+            Next::Resend { refused: false } | Next::Stop => None,
+            Next::Resend { refused: true } => Some(Want::Refused),
+            Next::Retry(_) => Some(Want::Policy),
+        };
+        let further = want.map(|want| shares.further(want));
+        if let Some(None) = further {
+            return Ok(None);
+        }
+        match wait {
+            None => self.done.unseen += 1,
+            Some(wait) => {
+                self.done.retries += 1;
+                within(&mut self.timer, sleep(wait)).await?;
+            }
+        }
+        shares.metrics().retries.add(1);
+        Ok(Some(further.flatten()))
+    }
+}
+
+/// The end of an attempt that found no place.
+pub(super) fn no_place(unreachable: &Unreachable, pump: Pump) -> Outcome {
+    let (reason, fault) = match unreachable.bound() {
+        Some(_) => (Reason::UpstreamOverloaded, None),
+        None => (Reason::UpstreamUnreachable, Some(Fault::status(Code::Unavailable.number(), &HeaderMap::new()))),
+    };
+    let error = Error::new(reason, unreachable.to_string()).with_retry_after(RETRY_AFTER);
+    Outcome { reply: Err(error), fault, pump }
+}
+
+/// After which it is worth asking again when there is no place for a call.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// Waits for `future` for as long as the call may take.
-async fn within<T>(timer: &mut Timer, future: impl Future<Output = T>) -> Result<T, Error> {
+pub(super) async fn within<T>(timer: &mut Timer, future: impl Future<Output = T>) -> Result<T, Error> {
     let mut future = std::pin::pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(value) => Poll::Ready(Ok(value)),
@@ -135,16 +232,28 @@ fn head(path: &PathAndQuery, endpoint: &Endpoint, headers: &HeaderMap, left: Opt
     request
 }
 
-/// Whether the peer promised that no application saw the call: RFC 9113 §8.7.
-fn never_arrived(error: &h2::Error) -> bool {
-    error.is_remote() && (error.is_go_away() || error.reason() == Some(H2Reason::REFUSED_STREAM))
+/// What the end of a stream means for another attempt, if the peer promised that no application saw the call:
+/// RFC 9113 §8.7.
+pub(super) fn fault_of(error: &h2::Error) -> Option<Fault> {
+    match error {
+        error if !error.is_remote() => None,
+        error if error.is_go_away() => Some(Fault::Unseen),
+        error => (error.reason() == Some(H2Reason::REFUSED_STREAM)).then_some(Fault::Refused),
+    }
+}
+
+/// What a status means for another attempt; nothing when it is OK.
+pub(super) fn status_fault(trailers: &HeaderMap) -> Option<Fault> {
+    let number = trailers.get(grpc::STATUS).and_then(status::parse_status).unwrap_or_else(|| Code::Internal.number());
+    (number != Code::Ok.number()).then(|| Fault::status(number, trailers))
 }
 
 /// The error for a call that the upstream's connection or stream failed.
 pub(crate) fn broken(upstream: &str, error: &h2::Error, timer: &Timer) -> Error {
     let text = format!("upstream {upstream} broke off the call: {error}");
     // How a reset translates: PROTOCOL-HTTP2 "Errors". What is not listed there is a broken connection.
-    match error.reason().filter(|_| error.is_reset() && error.is_remote()) {
+    // A stream that is reset by HTTP/2 itself has broken its rules, or our limits.
+    match error.reason().filter(|_| error.is_reset() && (error.is_remote() || error.is_library())) {
         Some(H2Reason::CANCEL) => timer.unless_exceeded(Error::upstream_code(Code::Cancelled, text)),
         Some(H2Reason::ENHANCE_YOUR_CALM) => Error::upstream_code(Code::ResourceExhausted, text),
         Some(H2Reason::INADEQUATE_SECURITY) => Error::upstream_code(Code::PermissionDenied, text),
@@ -154,7 +263,7 @@ pub(crate) fn broken(upstream: &str, error: &h2::Error, timer: &Timer) -> Error 
 }
 
 /// Refuses a reply that is not gRPC.
-fn check(upstream: &str, head: &response::Parts) -> Result<(), Error> {
+pub(super) fn check(upstream: &str, head: &response::Parts) -> Result<(), Error> {
     let status = head.status;
     let content_type = head.headers.get(CONTENT_TYPE);
     let is_grpc = content_type.is_some_and(|value| super::protocol::is_grpc(value.as_bytes()));
@@ -174,7 +283,7 @@ fn check(upstream: &str, head: &response::Parts) -> Result<(), Error> {
 }
 
 /// Whether the head says how the call ended, so that nothing that follows it matters.
-pub(crate) fn is_trailers_only(head: &response::Parts, body: &RecvStream) -> bool {
+pub(crate) fn is_trailers_only(head: &response::Parts, body: &UpstreamBody) -> bool {
     body.is_end_stream() || head.headers.contains_key(grpc::STATUS)
 }
 

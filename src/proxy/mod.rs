@@ -10,6 +10,7 @@
 mod admit;
 #[allow(dead_code, reason = "whoever asks comes next")]
 mod ask;
+mod attempt;
 mod authenticate;
 pub mod body;
 mod call;
@@ -24,6 +25,7 @@ mod form;
 mod forward;
 mod framed;
 mod gate;
+mod hedge;
 mod limits;
 mod local;
 mod multipart;
@@ -36,12 +38,14 @@ pub mod rehearsal;
 mod reply;
 mod resolve;
 mod rest;
+mod retry;
 mod spread;
 mod stream;
 mod timer;
 mod unanswered;
 mod unary;
 mod upload;
+mod upstream_body;
 mod values;
 mod websocket;
 pub mod worker;
@@ -64,6 +68,7 @@ use cors::Grant;
 use form::Form;
 use forward::{Incoming, Outgoing};
 use resolve::Route;
+use retry::Rules;
 use timer::Timer;
 use worker::Worker;
 
@@ -175,7 +180,8 @@ impl Proxy {
             limits::pass(call, gate, &mut outgoing, &mut timer).await?;
         }
         call.forwarded();
-        let incoming = forward::send(&cluster, outgoing, pick, timer, &mut call.trail).await?;
+        let rules = Rules::of(call);
+        let incoming = forward::send(&cluster, outgoing, pick, timer, rules, &mut call.trail).await?;
         Ok((way, incoming))
     }
 

@@ -1,7 +1,7 @@
 //! Moves a call's request upstream, with flow control end to end and enough memory to start again.
 //!
-//! The client's window opens only by what the upstream took. What was sent is remembered up to [`REPLAY_LIMIT`], so
-//! that a call which never reached the application can be sent to another endpoint.
+//! The client's window opens only by what the upstream took. What was sent is remembered up to a limit, so that a call can
+//! be sent to another endpoint.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -20,9 +20,7 @@ use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{FrameError, Scanner};
 
-/// Request bytes kept for another attempt; a call that sent more is not sent again.
-const REPLAY_LIMIT: usize = 64 << 10;
-/// The same in pieces, each of which may keep the larger buffer alive that it was read into.
+/// Pieces of a request kept for another attempt, each of which may keep the larger buffer alive that it was read into.
 const REPLAY_CHUNKS: usize = 64;
 /// Pieces below this are sent together when they are here together: an upstream that is built on h2 takes many small DATA
 /// frames that it has not read for an attack, and closes the connection that other calls share.
@@ -45,6 +43,8 @@ pub(crate) struct Pump {
     small: u32,
     waited: usize,
     replay: Replay,
+    /// Request bytes kept for another attempt; a call that sent more is not sent again.
+    limit: usize,
     /// Bytes that were read and for which the client's window is still closed.
     owed: usize,
     bytes: u64,
@@ -164,7 +164,8 @@ enum Replay {
 }
 
 impl Pump {
-    pub(crate) fn new(source: Source) -> Self {
+    /// Keeps up to `limit` bytes for another attempt.
+    pub(crate) fn new(source: Source, limit: usize) -> Self {
         let from_client = matches!(source.inner(), Source::Stream(_) | Source::Recoded(_));
         Self {
             source,
@@ -174,6 +175,7 @@ impl Pump {
             small: 0,
             waited: 0,
             replay: Replay::Kept { chunks: Vec::new(), bytes: 0 },
+            limit,
             owed: 0,
             bytes: 0,
             from_client,
@@ -203,6 +205,30 @@ impl Pump {
         self.next.take_if(|next| matches!(next, Some(Ok(_))));
         self.replay = Replay::Again { chunks: chunks.into_iter(), kept: Vec::new(), bytes };
         true
+    }
+
+    /// Whether [`Self::rewind`] would succeed.
+    pub(crate) fn can_rewind(&self) -> bool {
+        !matches!(self.replay, Replay::Gone)
+    }
+
+    /// The whole request once more, if it was sent to its end and is remembered.
+    pub(crate) fn whole(&self) -> Option<Source> {
+        match &self.replay {
+            Replay::Kept { chunks, .. } if self.stream.is_none() && self.source.is_end() => Some(match &**chunks {
+                [only] => Source::Frame(only.clone()),
+                chunks => Source::Frame(chunks.concat().into()),
+            }),
+            Replay::Kept { .. } | Replay::Again { .. } | Replay::Gone => None,
+        }
+    }
+
+    /// Leaves nothing here but the stream, and returns the rest.
+    pub(crate) fn detach(&mut self) -> Self {
+        let mut stays = Self::new(Source::End, 0);
+        stays.replay = Replay::Gone;
+        stays.stream = self.stream.take();
+        std::mem::replace(self, stays)
     }
 
     /// Forgets everything but the stream, which stays open.
@@ -314,7 +340,7 @@ impl Pump {
         {
             self.bytes += chunk.len() as u64;
             self.owed += chunk.len();
-            self.replay.keep(chunk);
+            self.replay.keep(chunk, self.limit);
         }
         Poll::Ready(taken)
     }
@@ -419,9 +445,9 @@ impl Source {
 }
 
 impl Replay {
-    fn keep(&mut self, chunk: &Bytes) {
+    fn keep(&mut self, chunk: &Bytes, limit: usize) {
         match self {
-            Self::Kept { chunks, bytes } if *bytes + chunk.len() <= REPLAY_LIMIT && chunks.len() < REPLAY_CHUNKS => {
+            Self::Kept { chunks, bytes } if *bytes + chunk.len() <= limit && chunks.len() < REPLAY_CHUNKS => {
                 *bytes += chunk.len();
                 chunks.push(chunk.clone());
             }

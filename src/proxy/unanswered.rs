@@ -56,8 +56,15 @@ impl Unanswered {
         timer.poll(cx).map(Err)
     }
 
-    pub(super) fn pump(&mut self) -> &Pump {
-        &self.open().pump
+    pub(super) fn pump(&self) -> &Pump {
+        &self.open.as_ref().expect("taken only with the whole").pump
+    }
+
+    /// Gives the stream up; what is left of the request can be sent elsewhere.
+    pub(super) fn abandon(mut self) -> Pump {
+        let open = self.open();
+        open.lease.broke();
+        open.pump.detach()
     }
 
     /// What goes on living when the stream was answered, or its server ended it.
@@ -77,6 +84,7 @@ impl Drop for Unanswered {
         let Some(mut open) = self.open.take() else { return };
         // Only the stream lives on. The client's body, or what was made of it, is nobody's any more.
         open.pump.give_up();
+        open.lease.gave_up(self.since.elapsed());
         let settled = self.since + SETTLE;
         if Instant::now() < settled {
             runtime::spawn("given-up stream", async move {

@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
-use h2::RecvStream;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 
@@ -13,6 +12,7 @@ use super::exchange::{reply_frame_error, several_replies};
 use super::forward::{self, Incoming};
 use super::pump::Pump;
 use super::timer::Timer;
+use super::upstream_body::UpstreamBody;
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::grpc::messages::{Message, Messages};
@@ -79,7 +79,7 @@ pub(super) struct One {
 /// Its status is not OK, or it is not one message.
 pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<One, Error> {
     let upstream = call.upstream_name();
-    let Incoming { head, mut body, mut pump, mut timer, lease } = incoming;
+    let Incoming { head, mut body, mut pump, mut timer } = incoming;
     if forward::is_trailers_only(&head, &body) {
         forward::trailers_status(upstream, &head.headers, &timer)?;
         return Err(no_message(upstream));
@@ -88,7 +88,7 @@ pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<O
     let read = read_one(upstream, limit, &mut body, &mut pump, &mut timer).await;
     call.trail.request_bytes = pump.bytes().unwrap_or(call.trail.request_bytes);
     let (message, trailers) = read?;
-    drop(lease);
+    drop(body);
     call.replied();
     let upstream = call.upstream_name();
     forward::trailers_status(upstream, &trailers, &timer)
@@ -105,7 +105,7 @@ pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<O
 pub(super) async fn read_one(
     upstream: &str,
     limit: usize,
-    body: &mut RecvStream,
+    body: &mut UpstreamBody,
     pump: &mut Pump,
     timer: &mut Timer,
 ) -> Result<(Result<Option<Message>, Error>, HeaderMap), Error> {
@@ -119,7 +119,7 @@ pub(super) async fn read_one(
         loop {
             match body.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => {
-                    body.flow_control().release_capacity(data.len()).ok();
+                    body.release(data.len());
                     messages.push(data);
                     while let Some(message) = messages.take().map_err(reply_frame_error)? {
                         if only.replace(message).is_some() {

@@ -190,6 +190,7 @@ impl<'c> Building<'c> {
             client_streaming: method.client_streaming,
             server_streaming: method.server_streaming,
             side_effect_free: method.side_effect_free,
+            idempotent: method.idempotent,
             settings,
             cors: self.config.cors(&method.name).cloned(),
             limits,

@@ -81,6 +81,8 @@ pub struct Method {
     pub server_streaming: bool,
     /// Whether it is declared free of side effects, so that GET may call it.
     pub side_effect_free: bool,
+    /// Whether it is declared to do the same once or twice.
+    pub idempotent: bool,
     /// What holds for it.
     pub settings: MethodSettings,
     /// Which pages of other origins may call it; none when there is no word of it.

@@ -16,9 +16,10 @@ use prometheus_client::metrics::exemplar::Exemplar;
 
 use super::histogram::Total;
 use super::metrics::{
-    CODES, EndpointMetrics, LimitMetrics, Limiter, ListenerMetrics, MethodMetrics, Registry, UNKNOWN_METHOD,
+    CODES, EndpointMetrics, FleetMetrics, LimitMetrics, Limiter, ListenerMetrics, MethodMetrics, Registry,
+    UNKNOWN_METHOD, UpstreamMetrics,
 };
-use super::{ConnectionEvent, Origin, Protocol, Transport};
+use super::{Bound, ConnectionEvent, Origin, Protocol, Transport};
 use crate::grpc::status::Code;
 use crate::runtime;
 
@@ -45,6 +46,8 @@ struct Collected {
     endpoints: BTreeMap<[Arc<str>; 2], Vec<Arc<EndpointMetrics>>>,
     limits: BTreeMap<[Arc<str>; 1], Vec<Arc<LimitMetrics>>>,
     limiter: (usize, usize),
+    upstreams: BTreeMap<[Arc<str>; 1], Vec<Arc<UpstreamMetrics>>>,
+    fleets: Vec<([Arc<str>; 1], Arc<FleetMetrics>)>,
     schemas: Vec<(Arc<str>, bool)>,
     dropped_log_lines: u64,
     started: SystemTime,
@@ -58,6 +61,8 @@ impl From<&Registry> for Collected {
             endpoints: BTreeMap::new(),
             limits: BTreeMap::new(),
             limiter: registry.limiter.get().map(Limiter::size).unwrap_or_default(),
+            upstreams: BTreeMap::new(),
+            fleets: registry.fleets.list(),
             schemas: registry.readiness.schemas(),
             dropped_log_lines: registry.dropped_log_lines.value(),
             started: registry.started,
@@ -68,6 +73,7 @@ impl From<&Registry> for Collected {
             group(&mut collected.listeners, worker.listeners.list());
             group(&mut collected.endpoints, worker.endpoints.list());
             group(&mut collected.limits, worker.limits.list());
+            group(&mut collected.upstreams, worker.upstreams.list());
         }
         collected
     }
@@ -87,6 +93,8 @@ impl Collector for Collected {
         self.connections(&mut encoder)?;
         self.upstreams(&mut encoder)?;
         self.limits(&mut encoder)?;
+        self.attempts(&mut encoder)?;
+        self.fleets(&mut encoder)?;
         self.process(&mut encoder)
     }
 }
@@ -183,6 +191,19 @@ impl Collected {
         write(&UPSTREAM_CONNECTIONS, |it| it.connections.value())?;
         write(&UPSTREAM_STREAMS, |it| it.streams.value())?;
         write(&UPSTREAM_CONNECT_FAILURES, |it| i64::try_from(it.connect_failures.value()).unwrap_or(i64::MAX))?;
+        let mut family = UPSTREAM_DURATION.begin(encoder)?;
+        for ([upstream, endpoint], handles) in &self.endpoints {
+            let mut total = Total::default();
+            handles.iter().for_each(|it| it.duration.add_to(&mut total));
+            if total.count() > 0 {
+                family.encode_family(&[("upstream", &**upstream), ("endpoint", &**endpoint)])?.encode_histogram(
+                    total.seconds(),
+                    total.count(),
+                    &total.buckets(),
+                    NO_EXEMPLARS,
+                )?;
+            }
+        }
         let mut family = SCHEMA_LOADED.begin(encoder)?;
         for (upstream, loaded) in &self.schemas {
             sample(&mut family, &[("upstream", &**upstream)], &u64::from(*loaded))?;
@@ -206,6 +227,49 @@ impl Collected {
         let (keys, bytes) = self.limiter;
         RATE_LIMIT_KEYS.begin(encoder)?.encode_gauge(&(keys as u64))?;
         RATE_LIMIT_STORE.begin(encoder)?.encode_gauge(&(bytes as u64))
+    }
+
+    fn attempts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut write = |family: &Family, value: fn(&UpstreamMetrics) -> u64| {
+            let mut family = family.begin(encoder)?;
+            for ([upstream], handles) in &self.upstreams {
+                let value: u64 = handles.iter().map(|it| value(it)).sum();
+                sample(&mut family, &[("upstream", &**upstream)], &value)?;
+            }
+            Ok(())
+        };
+        write(&UPSTREAM_RETRIES, |it| it.retries.value())?;
+        write(&UPSTREAM_HEDGES, |it| it.hedges.value())?;
+        let mut family = UPSTREAM_REFUSED.begin(encoder)?;
+        for ([upstream], handles) in &self.upstreams {
+            for bound in Bound::ALL {
+                let value: u64 = handles.iter().map(|it| it.refused_by(bound)).sum();
+                sample(&mut family, &[("upstream", &**upstream), ("limit", bound.name())], &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fleets(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = UPSTREAM_ENDPOINTS.begin(encoder)?;
+        for ([upstream], fleet) in &self.fleets {
+            for (health, gauge) in
+                [("usable", &fleet.usable), ("unhealthy", &fleet.unhealthy), ("ejected", &fleet.ejected)]
+            {
+                sample(&mut family, &[("upstream", &**upstream), ("health", health)], &gauge.value())?;
+            }
+        }
+        let mut family = UPSTREAM_EJECTIONS.begin(encoder)?;
+        for ([upstream], fleet) in &self.fleets {
+            sample(&mut family, &[("upstream", &**upstream)], &fleet.ejections.value())?;
+        }
+        let mut family = UPSTREAM_HEALTH_CHECKS.begin(encoder)?;
+        for ([upstream], fleet) in &self.fleets {
+            for (result, counter) in [("passed", &fleet.checks_passed), ("failed", &fleet.checks_failed)] {
+                sample(&mut family, &[("upstream", &**upstream), ("result", result)], &counter.value())?;
+            }
+        }
+        Ok(())
     }
 
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -314,6 +378,32 @@ const UPSTREAM_CONNECT_FAILURES: Family = Family::new(
     "portico_upstream_connect_failures_total",
     "Attempts to connect to an endpoint that failed.",
 );
+const UPSTREAM_DURATION: Family = Family::new(
+    MetricType::Histogram,
+    "portico_upstream_duration_seconds",
+    "Time from the head of an attempt to the head of its reply.",
+);
+const UPSTREAM_RETRIES: Family = Family::new(
+    MetricType::Counter,
+    "portico_upstream_retries_total",
+    "Attempts of calls after an attempt that failed.",
+);
+const UPSTREAM_HEDGES: Family = Family::new(
+    MetricType::Counter,
+    "portico_upstream_hedges_total",
+    "Attempts of calls beside an attempt that had not answered.",
+);
+const UPSTREAM_REFUSED: Family = Family::new(
+    MetricType::Counter,
+    "portico_upstream_refused_total",
+    "Calls, connections and attempts that an upstream was not given because of a limit.",
+);
+const UPSTREAM_ENDPOINTS: Family =
+    Family::new(MetricType::Gauge, "portico_upstream_endpoints", "Endpoints of an upstream by their health.");
+const UPSTREAM_EJECTIONS: Family =
+    Family::new(MetricType::Counter, "portico_upstream_ejections_total", "Ejections of endpoints whose calls failed.");
+const UPSTREAM_HEALTH_CHECKS: Family =
+    Family::new(MetricType::Counter, "portico_upstream_health_checks_total", "Health checks of endpoints by result.");
 const SCHEMA_LOADED: Family = Family::new(
     MetricType::Gauge,
     "portico_schema_loaded",

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use super::histogram::Histogram;
 use super::readiness::Readiness;
-use super::{ConnectionEvent, Origin, Protocol, Transport};
+use super::{Bound, ConnectionEvent, Origin, Protocol, Transport};
 use crate::grpc::status::Code;
 
 /// Stands for every method that no schema declares; methods that one declares have a slash.
@@ -28,6 +28,8 @@ pub struct Registry {
     pub(super) readiness: Arc<Readiness>,
     pub(super) dropped_log_lines: Arc<Counter>,
     workers: Mutex<Vec<Arc<Worker>>>,
+    /// By upstream.
+    pub(super) fleets: Handles<1, FleetMetrics>,
     pub(super) limiter: OnceLock<Limiter>,
 }
 
@@ -54,6 +56,7 @@ impl Registry {
             readiness,
             dropped_log_lines: Arc::default(),
             workers: Mutex::default(),
+            fleets: Handles::default(),
             limiter: OnceLock::new(),
         }
     }
@@ -68,6 +71,11 @@ impl Registry {
         let worker = Arc::new(Worker::default());
         lock(&self.workers).push(worker.clone());
         WorkerMetrics(worker)
+    }
+
+    /// What the whole process counts of an upstream. Locks and allocates.
+    pub fn fleet(&self, upstream: &str) -> Arc<FleetMetrics> {
+        self.fleets.resolve([upstream]).unwrap_or_default()
     }
 
     /// Where the access log counts lines that it could not keep or write.
@@ -107,6 +115,11 @@ impl WorkerMetrics {
     /// The counters of a listener, by the address on which it accepts. Locks and allocates.
     pub fn listener(&self, address: &str) -> Arc<ListenerMetrics> {
         self.0.listeners.resolve([address]).unwrap_or_default()
+    }
+
+    /// The counters of an upstream. Locks and allocates.
+    pub fn upstream(&self, upstream: &str) -> Arc<UpstreamMetrics> {
+        self.0.upstreams.resolve([upstream]).unwrap_or_default()
     }
 
     /// The counters of an upstream's endpoint, `host:port`. Locks and allocates. Beyond 20,000 endpoints it gives
@@ -246,6 +259,54 @@ impl Drop for OpenConnection {
     }
 }
 
+/// The endpoints of one upstream, as the whole process knows them.
+#[derive(Debug, Default)]
+pub struct FleetMetrics {
+    pub(super) usable: Gauge,
+    pub(super) unhealthy: Gauge,
+    pub(super) ejected: Gauge,
+    /// Endpoints were ejected so often.
+    pub ejections: Counter,
+    /// Health checks that passed.
+    pub checks_passed: Counter,
+    /// Health checks that failed.
+    pub checks_failed: Counter,
+}
+
+impl FleetMetrics {
+    /// How many endpoints there are now: those that can be used, those whose check fails, and the rest of those ejected.
+    pub fn endpoints(&self, usable: usize, unhealthy: usize, ejected: usize) {
+        for (gauge, count) in [(&self.usable, usable), (&self.unhealthy, unhealthy), (&self.ejected, ejected)] {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// The calls of one upstream, from one worker.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct UpstreamMetrics {
+    /// Attempts after one that failed.
+    pub retries: Counter,
+    /// Attempts beside one that had not answered yet.
+    pub hedges: Counter,
+    refused: [Counter; Bound::ALL.len()],
+}
+
+impl UpstreamMetrics {
+    /// Counts what was refused because a bound is full.
+    pub fn refused(&self, bound: Bound) {
+        if let Some(counter) = self.refused.get(bound as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// How often so far.
+    pub(super) fn refused_by(&self, bound: Bound) -> u64 {
+        self.refused.get(bound as usize).map_or(0, Counter::value)
+    }
+}
+
 /// The connections to one endpoint, from one worker.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -253,6 +314,7 @@ pub struct EndpointMetrics {
     pub(super) connections: Gauge,
     pub(super) streams: Gauge,
     pub(super) connect_failures: Counter,
+    pub(super) duration: Histogram,
 }
 
 impl EndpointMetrics {
@@ -266,6 +328,11 @@ impl EndpointMetrics {
     pub fn stream(self: &Arc<Self>) -> UpstreamStream {
         self.streams.add(1);
         UpstreamStream(self.clone())
+    }
+
+    /// Takes the time from a call's head to that of its reply.
+    pub fn answered(&self, took: Duration) {
+        self.duration.observe(took);
     }
 
     /// Counts an attempt to connect that failed, the HTTP/2 preface included.
@@ -322,6 +389,10 @@ impl Gauge {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
+    fn set(&self, n: i64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     pub(super) fn value(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -339,6 +410,8 @@ pub(super) struct Worker {
     pub(super) endpoints: Handles<2, EndpointMetrics>,
     /// By name.
     pub(super) limits: Handles<1, LimitMetrics>,
+    /// By upstream.
+    pub(super) upstreams: Handles<1, UpstreamMetrics>,
 }
 
 /// Handles by the values of their labels. Locked while resolving and while listing, never while counting.

@@ -126,6 +126,47 @@ impl ConnectionEvent {
     ];
 }
 
+/// A bound on what an upstream is given to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// Calls and streams at once.
+    Requests,
+    /// Calls that wait for a place on a connection.
+    Pending,
+    /// Connections.
+    Connections,
+    /// Further attempts at once.
+    Retries,
+    /// Further attempts beside the calls of the last seconds.
+    Budget,
+}
+
+impl Bound {
+    /// Every bound, in the order of the discriminants.
+    pub const ALL: [Self; 5] = [Self::Requests, Self::Pending, Self::Connections, Self::Retries, Self::Budget];
+
+    /// The name in labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Pending => "pending",
+            Self::Connections => "connections",
+            Self::Retries => "retries",
+            Self::Budget => "retry_budget",
+        }
+    }
+
+    /// What it bounds.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Requests => "calls",
+            Self::Pending => "waiting calls",
+            Self::Connections => "connections",
+            Self::Retries | Self::Budget => "retries",
+        }
+    }
+}
+
 /// Text as a JSON string, with its quotes.
 pub(crate) fn json_string(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len() + 2);

@@ -12,6 +12,7 @@ use super::balance::{Balancer, Member};
 use super::connection::Lease;
 use super::endpoint::{Endpoint, Unreachable};
 use super::fleet::Fleet;
+use super::shares::Shares;
 use crate::config;
 use crate::config::balancing::HashOn;
 use crate::encoding::Encoding;
@@ -22,7 +23,7 @@ use crate::telemetry::metrics::WorkerMetrics;
 #[derive(Debug)]
 pub struct Cluster {
     fleet: Arc<Fleet>,
-    workers: usize,
+    shares: Rc<Shares>,
     metrics: WorkerMetrics,
     current: RefCell<Rc<Current>>,
     /// Encodings of messages that it said to take, once it said so.
@@ -39,7 +40,7 @@ struct Current {
 }
 
 /// What is known of a call when its endpoint is picked.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Pick {
     /// What it hashes to, where the upstream's policy has a use for it.
     key: Option<u64>,
@@ -63,10 +64,11 @@ impl Cluster {
     ///
     /// `workers` is how many workers share `max_per_endpoint`.
     pub fn new(fleet: Arc<Fleet>, workers: usize, metrics: &WorkerMetrics) -> Rc<Self> {
-        let current = Current::of(&fleet, workers, metrics, None);
+        let shares = Shares::new(&fleet, workers, metrics);
+        let current = Current::of(&shares, metrics, None);
         Rc::new(Self {
             fleet,
-            workers,
+            shares,
             metrics: metrics.clone(),
             current: RefCell::new(Rc::new(current)),
             encodings: Cell::new(None),
@@ -105,12 +107,23 @@ impl Cluster {
         self.fleet.config().balancing.hash_on.as_ref()
     }
 
+    /// What bounds its calls, and what further attempts they may make.
+    pub fn shares(&self) -> &Rc<Shares> {
+        &self.shares
+    }
+
     /// A place for one more call, on the endpoint that the upstream's policy picks. One that is full, or could not be reached
     /// the last time, is passed over; when all are, the call waits for the first of them.
     ///
     /// # Errors
-    /// There is no endpoint that can be used, or none could be reached; the error is then that of the last one tried.
+    /// There is no endpoint that can be used, none could be reached, or they have as much to do as they may; the error is
+    /// that of the last one tried.
     pub async fn acquire(&self, pick: &mut Pick) -> Result<Lease, Unreachable> {
+        let permit = self.shares.request()?;
+        Ok(self.place(pick).await?.with(permit))
+    }
+
+    async fn place(&self, pick: &mut Pick) -> Result<Lease, Unreachable> {
         let current = self.current();
         let mut passed: SmallVec<[usize; 4]> = current.indices(&pick.tried).collect();
         let tried = passed.len();
@@ -146,7 +159,7 @@ impl Cluster {
     fn current(&self) -> Rc<Current> {
         let mut current = self.current.borrow_mut();
         if current.generation != self.fleet.generation() {
-            *current = Rc::new(Current::of(&self.fleet, self.workers, &self.metrics, Some(&current)));
+            *current = Rc::new(Current::of(&self.shares, &self.metrics, Some(&current)));
         }
         Rc::clone(&current)
     }
@@ -167,14 +180,15 @@ async fn waited(endpoint: &Rc<Endpoint>) -> Result<Lease, Unreachable> {
 
 impl Current {
     /// Endpoints that are still there keep their connections; others end with the calls that they have.
-    fn of(fleet: &Fleet, workers: usize, metrics: &WorkerMetrics, before: Option<&Self>) -> Self {
+    fn of(shares: &Rc<Shares>, metrics: &WorkerMetrics, before: Option<&Self>) -> Self {
+        let fleet = shares.fleet();
         // Before the list, so that a newer one is never taken for this.
         let generation = fleet.generation();
         let list = fleet.list();
         let config = fleet.config();
         let endpoints = list.members.iter().map(|known| {
             let same = before.and_then(|before| before.endpoints.iter().find(|endpoint| endpoint.is(&known.endpoint)));
-            same.cloned().unwrap_or_else(|| Endpoint::new(config, known, workers, metrics))
+            same.cloned().unwrap_or_else(|| Endpoint::new(known, shares, metrics))
         });
         let endpoints: Box<[Rc<Endpoint>]> = endpoints.collect();
         let weights = list.members.iter().map(|known| (&*known.endpoint.address, known.endpoint.weight));

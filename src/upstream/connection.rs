@@ -10,12 +10,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{PingPong, SendStream};
 use http::Request;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::endpoint::Endpoint;
+use super::pulse::Pulse;
+use super::quota::Permit;
 use super::transport::{ConnectError, Security};
 use crate::config;
 use crate::io::Batch;
@@ -31,6 +33,9 @@ pub struct Connection {
     window: usize,
     /// How much of it is taken by replies whose clients do not read.
     held: Cell<usize>,
+    /// Whether it is old enough for another one to take its place.
+    aged: Cell<bool>,
+    pub(super) pulse: Rc<Pulse>,
 }
 
 impl Connection {
@@ -46,12 +51,22 @@ impl Connection {
 
     /// Whether the peer allows one more stream.
     pub(super) fn has_room(&self) -> bool {
-        !self.closed.get() && self.active.get() < self.allowed_streams()
+        !self.closed.get() && !self.pulse.is_doubted() && self.active.get() < self.allowed_streams()
     }
 
-    /// Whether slow readers take so much of the window that a call is better off on another connection.
+    /// Whether a call is better off on another connection: slow readers take much of the window, or it is about to end.
     pub(super) fn is_crowded(&self) -> bool {
-        self.held.get() > self.window / 4
+        self.aged.get() || self.held.get() > self.window / 4
+    }
+
+    /// Whether it is to be counted when it is asked how many connections there are.
+    pub(super) fn is_lasting(&self) -> bool {
+        !self.closed.get() && !self.aged.get() && !self.pulse.is_lost()
+    }
+
+    /// Lets another connection take its place.
+    pub(super) fn age(&self) {
+        self.aged.set(true);
     }
 
     /// What one more call may hold when its streams hold this much together: half of the window is for those who come
@@ -77,15 +92,39 @@ pub struct Lease {
     endpoint: Rc<Endpoint>,
     /// Of the connection's held bytes, those of this call.
     held: Cell<usize>,
+    since: Instant,
+    /// What had come on the connection when the call began.
+    count: u64,
+    answered: Cell<bool>,
     _counted: UpstreamStream,
+    /// What it takes of the endpoint's bound, and of the upstream's.
+    _permit: Permit,
+    permit: Option<Permit>,
 }
 
 impl Lease {
-    pub(super) fn new(connection: Rc<Connection>, endpoint: Rc<Endpoint>) -> Self {
+    pub(super) fn new(connection: Rc<Connection>, endpoint: Rc<Endpoint>, permit: Permit) -> Self {
         connection.active.set(connection.active.get() + 1);
         endpoint.member().begin();
         let counted = endpoint.metrics().stream();
-        Self { connection, endpoint, held: Cell::new(0), _counted: counted }
+        let count = connection.pulse.count();
+        Self {
+            connection,
+            endpoint,
+            held: Cell::new(0),
+            since: Instant::now(),
+            count,
+            answered: Cell::new(false),
+            _counted: counted,
+            _permit: permit,
+            permit: None,
+        }
+    }
+
+    /// The same with what it takes of another bound.
+    pub(super) fn with(mut self, permit: Permit) -> Self {
+        self.permit = Some(permit);
+        self
     }
 
     /// The endpoint that the connection leads to.
@@ -93,9 +132,33 @@ impl Lease {
         &self.endpoint
     }
 
-    /// The call was answered, or given up, after so long.
+    /// The call was answered, or its server ended it, after so long.
     pub fn answered(&self, took: Duration) {
-        self.endpoint.member().observe(took, tokio::time::Instant::now());
+        let now = Instant::now();
+        self.answered.set(true);
+        self.connection.pulse.heard();
+        self.endpoint.metrics().answered(took);
+        self.endpoint.member().observe(took, now);
+    }
+
+    /// Something of the reply came.
+    pub fn heard(&self) {
+        self.connection.pulse.heard();
+    }
+
+    /// The call was given up after so long without an answer.
+    pub fn gave_up(&self, after: Duration) {
+        self.endpoint.member().waited(after, Instant::now());
+    }
+
+    /// The call ended with a status of that number, which the endpoint gave.
+    pub fn ended(&self, number: u32) {
+        self.endpoint.judge(Some(number));
+    }
+
+    /// The call broke off, or what came of it was no gRPC.
+    pub fn broke(&self) {
+        self.endpoint.judge(None);
     }
 
     /// Sends a request's head and opens its stream.
@@ -125,6 +188,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.hold(0);
+        if !self.answered.get() {
+            self.connection.pulse.unanswered(self.count, self.since.elapsed(), Instant::now());
+        }
         self.connection.active.set(self.connection.active.get() - 1);
         self.endpoint.member().end();
         self.endpoint.stream_ended();
@@ -155,6 +221,8 @@ pub(super) enum End {
     Closed,
     Http2(h2::Error),
     Io(io::Error),
+    /// The peer did not answer a PING.
+    Silent,
 }
 
 impl From<Result<(), h2::Error>> for End {
@@ -167,6 +235,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("closed"),
+            Self::Silent => f.write_str("the peer is silent"),
             Self::Http2(error) => error.fmt(f),
             Self::Io(error) => error.fmt(f),
         }
@@ -180,7 +249,7 @@ pub(super) async fn open(
     address: &str,
     security: &Security,
     settings: &config::Connections,
-) -> Result<(Rc<Connection>, impl Future<Output = End> + 'static), OpenError> {
+) -> Result<(Rc<Connection>, Option<PingPong>, impl Future<Output = End> + 'static), OpenError> {
     let opening = async {
         let stream = security.connect(address).await.map_err(OpenError::Connect)?;
         let batch = Batch::new(stream);
@@ -199,6 +268,7 @@ pub(super) async fn open(
             .handshake::<_, Bytes>(batch.clone())
             .await
             .map_err(|error| OpenError::Handshake(End::Http2(error)))?;
+        let pings = connection.ping_pong();
         let mut driver = poll_fn(move |cx| {
             loop {
                 if let Poll::Ready(end) = Pin::new(&mut connection).poll(cx) {
@@ -224,8 +294,10 @@ pub(super) async fn open(
             closed: Cell::new(false),
             window: settings.connection_window as usize,
             held: Cell::new(0),
+            aged: Cell::new(false),
+            pulse: Rc::new(Pulse::new(Instant::now())),
         });
-        Ok((connection, driver))
+        Ok((connection, pings, driver))
     };
     timeout(settings.connect_timeout, opening).await.unwrap_or(Err(OpenError::Timeout))
 }

@@ -18,16 +18,21 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use h2::PingPong;
 use http::uri::{Authority, Scheme};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::balance::Member;
 use super::connection::{self, Connection, End, Lease};
 use super::fleet::Known;
+use super::outlier::{self, Tally};
+use super::quota::{Permit, Share};
+use super::shares::Shares;
 use super::transport::Security;
 use crate::config;
 use crate::runtime;
+use crate::telemetry::Bound;
 use crate::telemetry::metrics::{EndpointMetrics, WorkerMetrics};
 
 /// One address of an upstream.
@@ -47,6 +52,13 @@ pub struct Endpoint {
     changed: Notify,
     metrics: Arc<EndpointMetrics>,
     member: Member,
+    known: Known,
+    tally: Arc<Tally>,
+    shares: Rc<Shares>,
+    /// Calls and streams here.
+    requests: Rc<Share>,
+    /// Calls that wait here.
+    pending: Rc<Share>,
 }
 
 #[derive(Debug)]
@@ -56,27 +68,42 @@ enum Dial {
     Paused { until: Instant, cause: Unreachable },
 }
 
-/// An endpoint could not be reached.
+/// A call has no place at an endpoint, or at any.
 #[derive(Debug, Clone)]
-pub struct Unreachable(Arc<str>);
+pub struct Unreachable {
+    text: Arc<str>,
+    /// The bound that is full, if that is why.
+    full: Option<Bound>,
+}
 
 impl Unreachable {
     /// Says who could not be reached and why.
     pub fn new(whom: &str, why: impl fmt::Display) -> Self {
-        Self(format!("{whom} cannot be reached: {why}").into())
+        Self { text: format!("{whom} cannot be reached: {why}").into(), full: None }
+    }
+
+    /// Says who has as much to do as it may.
+    pub(super) fn full(whom: &str, bound: Bound, limit: u64) -> Self {
+        Self { text: format!("{whom} has as many {} as it may, {limit}", bound.words()).into(), full: Some(bound) }
+    }
+
+    /// The bound that is full, if that is why.
+    pub fn bound(&self) -> Option<Bound> {
+        self.full
     }
 }
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl std::error::Error for Unreachable {}
 
 impl Endpoint {
-    pub(super) fn new(config: &config::Upstream, known: &Known, workers: usize, metrics: &WorkerMetrics) -> Rc<Self> {
+    pub(super) fn new(known: &Known, shares: &Rc<Shares>, metrics: &WorkerMetrics) -> Rc<Self> {
+        let (config, workers) = (shares.fleet().config(), shares.workers());
         let config::endpoints::Endpoint { address, weight, zone } = known.endpoint.clone();
         let authority = config.authority_of(&address);
         Rc::new(Self {
@@ -91,6 +118,11 @@ impl Endpoint {
             changed: Notify::new(),
             metrics: metrics.endpoint(&config.name, &address),
             member: Member::new(weight, zone, Arc::clone(&known.standing)),
+            tally: known.conduct.tally(),
+            requests: Share::new(&known.requests, workers),
+            pending: Share::new(&known.pending, workers),
+            known: known.clone(),
+            shares: Rc::clone(shares),
             address,
         })
     }
@@ -137,6 +169,8 @@ impl Endpoint {
     /// # Cancel safety
     /// Dropping the future gives up the place; an attempt to connect goes on for others.
     pub async fn acquire(self: &Rc<Self>) -> Result<Lease, Unreachable> {
+        let permit = self.requests.take().ok_or_else(|| self.full(Bound::Requests, self.known.requests.limit()))?;
+        let mut waiting = None;
         loop {
             // Registered before the state is looked at, so that no change in between is missed.
             let changed = self.changed.notified();
@@ -145,9 +179,13 @@ impl Endpoint {
                     // For the calls after this one, if another connection may be and can be made.
                     self.dial_if_due().ok();
                 }
-                return Ok(Lease::new(connection, Rc::clone(self)));
+                return Ok(Lease::new(connection, Rc::clone(self), permit));
             }
-            match self.dial_if_due()? {
+            let due = self.dial_if_due()?;
+            if waiting.is_none() {
+                waiting = Some(self.wait()?);
+            }
+            match due {
                 // Elapsed or changed: either way there is something to look at.
                 Some(until) => drop(timeout_at(until, changed).await),
                 None => changed.await,
@@ -155,19 +193,44 @@ impl Endpoint {
         }
     }
 
+    /// A call waits here, until what this returns is dropped.
+    fn wait(&self) -> Result<[Permit; 2], Unreachable> {
+        let full = || self.full(Bound::Pending, self.known.pending.limit());
+        Ok([self.pending.take().ok_or_else(full)?, self.shares.wait()?])
+    }
+
+    fn full(&self, bound: Bound, limit: u64) -> Unreachable {
+        self.shares.metrics().refused(bound);
+        Unreachable::full(&format!("upstream {} at {}", self.upstream, self.address), bound, limit)
+    }
+
+    /// A call ended with a status of that number, or without one.
+    pub(super) fn judge(&self, number: Option<u32>) {
+        let fleet = self.shares.fleet();
+        let Some(settings) = &fleet.config().outliers else { return };
+        let failed = number.is_none_or(|number| settings.codes.contain(number));
+        let in_row = self.known.conduct.note(&self.tally, failed);
+        if settings.consecutive_failures.is_some_and(|most| in_row >= most) {
+            outlier::eject(fleet, &self.known, settings, "failures in a row", Instant::now());
+        }
+    }
+
     /// Whether a call would have to wait here for another to end, or for a connection that failed to come the last time. That
     /// is then tried again, without the call.
     pub(super) fn is_busy(self: &Rc<Self>) -> bool {
         self.forget_closed();
-        let (open, room) = {
-            let connections = self.connections.borrow();
-            (connections.len(), connections.iter().any(|connection| connection.has_room()))
-        };
+        let open = self.lasting();
+        let room = self.connections.borrow().iter().any(|connection| connection.has_room());
         if open == 0 && self.failures.get() > 0 {
             self.dial_if_due().ok();
             return true;
         }
         open >= self.max_connections && !room
+    }
+
+    /// Connections that count against those that there may be.
+    fn lasting(&self) -> usize {
+        self.connections.borrow().iter().filter(|connection| connection.is_lasting()).count()
     }
 
     /// The usable connection with the fewest streams, if one has room.
@@ -189,7 +252,7 @@ impl Endpoint {
     /// Starts an attempt to connect unless one is under way, or as many connections are open as may be. Says when the
     /// next one may start if that is only a matter of time.
     fn dial_if_due(self: &Rc<Self>) -> Result<Option<Instant>, Unreachable> {
-        let open = self.connections.borrow().len();
+        let open = self.lasting();
         let mut dial = self.dial.borrow_mut();
         match &*dial {
             Dial::Dialing => return Ok(None),
@@ -198,25 +261,32 @@ impl Endpoint {
             }
             Dial::Idle | Dial::Paused { .. } => {}
         }
-        if open < self.max_connections {
+        if open < self.max_connections
+            && let Some(permit) = self.shares.connect(open == 0)
+        {
             *dial = Dial::Dialing;
             let endpoint = Rc::clone(self);
-            runtime::spawn("dial", async move { endpoint.dial().await });
+            runtime::spawn("dial", async move { endpoint.dial(permit).await });
         }
         Ok(None)
     }
 
-    async fn dial(self: Rc<Self>) {
+    async fn dial(self: Rc<Self>, permit: Permit) {
         let opened = connection::open(&self.address, &self.security, &self.settings).await;
         *self.dial.borrow_mut() = match opened {
-            Ok((connection, driver)) => {
+            Ok((connection, pings, driver)) => {
                 self.failures.set(0);
-                let counted = self.metrics.open();
+                let counted = (self.metrics.open(), permit);
                 self.connections.borrow_mut().push(Rc::clone(&connection));
                 // Neither is kept alive from here: h2 closes a connection when nobody can send on it any more.
                 let (endpoint, connection) = (Rc::downgrade(&self), Rc::downgrade(&connection));
+                let settings = self.settings;
                 runtime::spawn("upstream connection", async move {
-                    let end = drive(driver, &endpoint, &connection).await;
+                    let end = tokio::select! {
+                        end = drive(driver, &endpoint, &connection) => end,
+                        () = watch(pings, settings.keepalive, &endpoint, &connection) => End::Silent,
+                        () = age(settings.max_age, &endpoint, &connection) => End::Closed,
+                    };
                     if let Some(connection) = connection.upgrade() {
                         connection.close();
                     }
@@ -265,6 +335,48 @@ async fn drive(driver: impl Future<Output = End>, endpoint: &Weak<Endpoint>, con
     })
     .await
 }
+
+/// Ready when the peer is gone, see [`super::pulse`].
+async fn watch(
+    pings: Option<PingPong>,
+    keepalive: Option<Duration>,
+    endpoint: &Weak<Endpoint>,
+    connection: &Weak<Connection>,
+) {
+    let pulse = connection.upgrade().map(|connection| Rc::clone(&connection.pulse));
+    let (Some(pings), Some(pulse)) = (pings, pulse) else { return std::future::pending().await };
+    let is_active = || connection.upgrade().is_some_and(|connection| connection.active() > 0);
+    let trusted = || {
+        if let Some(endpoint) = endpoint.upgrade() {
+            endpoint.changed.notify_waiters();
+        }
+    };
+    pulse.watch(pings, keepalive, is_active, trusted).await;
+}
+
+/// Lets another connection take the place of one that is old, so that endpoints behind a balancer of connections all get
+/// some. Never ready: calls end on the old one.
+async fn age(max_age: Option<Duration>, endpoint: &Weak<Endpoint>, connection: &Weak<Connection>) {
+    let Some(max_age) = max_age else { return std::future::pending().await };
+    // Less up to a tenth, so that connections that were made together do not end together.
+    sleep(max_age.mul_f64(1.0 - fastrand::f64() / 10.0)).await;
+    if let (Some(endpoint), Some(connection)) = (endpoint.upgrade(), connection.upgrade()) {
+        connection.age();
+        // A call that came now would wait for the new one, if there were none.
+        endpoint.dial_if_due().ok();
+    }
+    sleep(HANDOVER).await;
+    if let Some(connection) = connection.upgrade() {
+        connection.close();
+    }
+    if let Some(endpoint) = endpoint.upgrade() {
+        endpoint.forget_closed();
+    }
+    std::future::pending().await
+}
+
+/// In which a new connection is to be there.
+const HANDOVER: Duration = Duration::from_secs(2);
 
 /// How long no new attempt is made after this many failures in a row: from 50 ms doubling to 1 s, less up to a
 /// quarter so that workers do not knock together.

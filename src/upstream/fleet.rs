@@ -6,15 +6,20 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use tokio::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
-use super::balance::{Changes, Standing};
-use super::discovery;
+use super::balance::{Changes, Fault, Standing};
+use super::budget::Budget;
+use super::outlier::Conduct;
+use super::quota::Quota;
+use super::{discovery, health, outlier};
 use crate::config;
 use crate::config::endpoints::Endpoint;
+use crate::telemetry::metrics::{FleetMetrics, Registry};
 
 /// The endpoints of one upstream.
 #[derive(Debug)]
@@ -23,8 +28,31 @@ pub struct Fleet {
     list: ArcSwap<List>,
     /// Counts lists.
     generation: AtomicU64,
+    /// Told of each list.
+    lists: watch::Sender<()>,
     /// Counts what happened to standings.
     changes: Arc<Changes>,
+    /// Held by whoever ejects an endpoint, so that no two of them count the same ones.
+    ejecting: Mutex<()>,
+    /// Told of each ejection.
+    ejected: Arc<Notify>,
+    bounds: Bounds,
+    metrics: Arc<FleetMetrics>,
+}
+
+/// What goes to all endpoints of an upstream at once.
+#[derive(Debug)]
+pub struct Bounds {
+    /// Calls and streams.
+    pub requests: Arc<Quota>,
+    /// Calls that wait for a place on a connection.
+    pub pending: Arc<Quota>,
+    /// Connections.
+    pub connections: Arc<Quota>,
+    /// Attempts that are not the first one of their call.
+    pub retries: Arc<Quota>,
+    /// The same in the course of time.
+    pub budget: Budget,
 }
 
 /// The endpoints that there are.
@@ -43,6 +71,12 @@ pub struct Known {
     pub endpoint: Endpoint,
     /// What is known of its health.
     pub standing: Arc<Standing>,
+    /// How its calls went.
+    pub conduct: Arc<Conduct>,
+    /// Calls and streams that it may have at once.
+    pub requests: Arc<Quota>,
+    /// Calls that may wait for a place on its connections.
+    pub pending: Arc<Quota>,
 }
 
 impl List {
@@ -54,8 +88,26 @@ impl List {
 
 impl Fleet {
     /// A fleet of the endpoints that are in the configuration; discovery brings others.
-    pub fn new(config: config::Upstream) -> Arc<Self> {
-        let fleet = Self { list: ArcSwap::default(), generation: AtomicU64::new(0), changes: Arc::default(), config };
+    pub fn new(config: config::Upstream, metrics: Arc<FleetMetrics>) -> Arc<Self> {
+        let breaker = config.breaker;
+        let bounds = Bounds {
+            requests: Quota::new(breaker.max_requests),
+            pending: Quota::new(breaker.max_pending),
+            connections: Quota::new(breaker.max_connections),
+            retries: Quota::new(breaker.max_retries),
+            budget: Budget::new(breaker.retry_budget),
+        };
+        let fleet = Self {
+            config,
+            list: ArcSwap::default(),
+            generation: AtomicU64::new(0),
+            lists: watch::Sender::new(()),
+            changes: Arc::default(),
+            ejecting: Mutex::default(),
+            ejected: Arc::default(),
+            bounds,
+            metrics,
+        };
         fleet.set(fleet.config.endpoints.fixed().to_vec());
         Arc::new(fleet)
     }
@@ -80,16 +132,49 @@ impl Fleet {
         &self.changes
     }
 
+    /// What goes to all of them at once.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// What operators are told of it.
+    pub(super) fn metrics(&self) -> &FleetMetrics {
+        &self.metrics
+    }
+
+    /// Tells of each list that comes.
+    pub(super) fn subscribe(&self) -> watch::Receiver<()> {
+        self.lists.subscribe()
+    }
+
+    pub(super) fn ejecting(&self) -> &Mutex<()> {
+        &self.ejecting
+    }
+
+    pub(super) fn ejected(&self) -> &Arc<Notify> {
+        &self.ejected
+    }
+
+    /// Counts its endpoints by health.
+    pub(super) fn count(&self) {
+        let list = self.list();
+        let count = |is: fn(&Standing) -> bool| list.members.iter().filter(|known| is(&known.standing)).count();
+        self.metrics.endpoints(
+            count(Standing::is_usable),
+            count(|standing| standing.has(Fault::Unhealthy)),
+            count(|standing| standing.has(Fault::Ejected) && !standing.has(Fault::Unhealthy)),
+        );
+    }
+
     /// Replaces the endpoints. Those that were known keep their standing. Only discovery calls it, one at a time.
     pub(super) fn set(&self, endpoints: Vec<Endpoint>) {
         let before = self.list();
         let known = |endpoint: Endpoint| {
             let same = before.members.iter().find(|known| known.endpoint.address == endpoint.address);
-            let standing = same.map_or_else(
-                || Arc::new(Standing::new(Arc::clone(&self.changes), Instant::now())),
-                |known| Arc::clone(&known.standing),
-            );
-            Known { endpoint, standing }
+            match same {
+                Some(known) => Known { endpoint, ..known.clone() },
+                None => self.meet(endpoint, !before.members.is_empty()),
+            }
         };
         let members = endpoints.into_iter().map(known).collect();
         self.publish(List { members, problem: None });
@@ -101,24 +186,57 @@ impl Fleet {
         self.publish(List { members, problem: Some(problem) });
     }
 
+    /// An endpoint that was not known. Beside others it has to pass its health check first.
+    fn meet(&self, endpoint: Endpoint, later: bool) -> Known {
+        let now = Instant::now();
+        let standing = if later { Standing::new } else { Standing::seasoned };
+        let standing = Arc::new(standing(Arc::clone(&self.changes), now));
+        if later && self.config.health_check.is_some() {
+            standing.set(Fault::Unhealthy, true, now);
+        }
+        Known {
+            endpoint,
+            standing,
+            conduct: Arc::default(),
+            requests: Quota::new(self.config.breaker.endpoint_requests),
+            pending: Quota::new(self.config.breaker.endpoint_pending),
+        }
+    }
+
     fn publish(&self, list: List) {
         self.list.store(Arc::new(list));
         self.generation.fetch_add(1, Ordering::Release);
+        self.count();
+        self.lists.send_replace(());
     }
 }
 
 /// All fleets of the process.
 #[derive(Debug, Default)]
 pub struct Fleets {
-    /// Where discovery and health checks run; without it there are none.
-    control: Option<Handle>,
+    /// Where discovery and health checks run and what they tell operators; without it there are none.
+    control: Option<(Handle, Arc<Registry>)>,
     known: Mutex<Vec<Weak<Fleet>>>,
+    /// Those of the configuration that the gateway runs with.
+    held: Mutex<Vec<Arc<Fleet>>>,
 }
 
 impl Fleets {
     /// Discovery and health checks run on that runtime.
-    pub fn new(control: Handle) -> Arc<Self> {
-        Arc::new(Self { control: Some(control), known: Mutex::default() })
+    pub fn new(control: Handle, registry: Arc<Registry>) -> Arc<Self> {
+        Arc::new(Self { control: Some((control, registry)), known: Mutex::default(), held: Mutex::default() })
+    }
+
+    /// Keeps the fleets of these upstreams in place of those that were kept before, whether or not there are calls for them.
+    pub fn hold<'c>(&self, configs: impl IntoIterator<Item = &'c config::Upstream>) {
+        let fleets = configs.into_iter().map(|config| self.get(config)).collect();
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = fleets;
+    }
+
+    /// Those that somebody has.
+    pub fn list(&self) -> Vec<Arc<Fleet>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// The fleet of an upstream: the one that somebody has already, if its configuration is the same.
@@ -127,10 +245,13 @@ impl Fleets {
         known.retain(|fleet| fleet.strong_count() > 0);
         let same = known.iter().filter_map(Weak::upgrade).find(|fleet| fleet.config == *config);
         same.unwrap_or_else(|| {
-            let fleet = Fleet::new(config.clone());
+            let metrics = self.control.as_ref().map(|(_, registry)| registry.fleet(&config.name));
+            let fleet = Fleet::new(config.clone(), metrics.unwrap_or_default());
             known.push(Arc::downgrade(&fleet));
-            if let Some(control) = &self.control {
+            if let Some((control, _)) = &self.control {
                 discovery::follow(&fleet, control);
+                health::watch(&fleet, control);
+                outlier::watch(&fleet, control);
             }
             fleet
         })

@@ -9,7 +9,7 @@
 //!
 //! Protocol: <https://github.com/grpc/grpc/blob/v1.76.0/doc/server-reflection.md>.
 
-mod exchange;
+pub(super) mod exchange;
 #[cfg(test)]
 mod tests;
 
@@ -164,9 +164,9 @@ where
 }
 
 /// What the requests are addressed to.
-struct Origin {
-    scheme: Scheme,
-    authority: Authority,
+pub(super) struct Origin {
+    pub(super) scheme: Scheme,
+    pub(super) authority: Authority,
 }
 
 async fn converse(sender: SendRequest<Bytes>, origin: &Origin) -> Result<Fetched, Error> {

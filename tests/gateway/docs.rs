@@ -95,6 +95,25 @@ fn configurations_in_the_readme_load_without_a_warning() {
 }
 
 #[test]
+fn configurations_in_the_guide_to_upstreams_load_without_a_warning() {
+    let guide = read("docs/upstreams.md");
+
+    let file = blocks(&guide).find(|(language, _)| *language == "yaml file").expect("a file of endpoints").1;
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("endpoints.yaml"), file).expect("a file");
+    let mut loaded = 0;
+    for (_, text) in blocks(&guide).filter(|(language, _)| *language == "yaml") {
+        match config::from_str(text, "docs/upstreams.md", folder.path()) {
+            Ok(configuration) => assert!(configuration.warnings.is_empty(), "{text}"),
+            Err(errors) => panic!("{errors}"),
+        }
+        loaded += 1;
+    }
+    let endpoints = config::endpoints::read(&folder.path().join("endpoints.yaml")).expect("it is right");
+    assert_eq!((loaded, endpoints.len()), (8, 2));
+}
+
+#[test]
 fn every_module_is_on_the_code_map() {
     let architecture = read("ARCHITECTURE.md");
     let library = read("src/lib.rs");

@@ -14,7 +14,7 @@ use crate::support::backend::raw::Manner;
 use crate::support::backend::scripted::{self, Scripted, Settings};
 use crate::support::backend::{self, Options};
 use crate::support::frames;
-use crate::support::gateway::TestGateway;
+use crate::support::gateway::{TestGateway, over_endpoints};
 use crate::support::grpc::{Answer, REPEAT, Raw, SAY, framed, rest, soon};
 
 fn message() -> SayReply {
@@ -28,13 +28,7 @@ fn stalled() -> bytes::Bytes {
 
 /// A gateway with one worker in front of these endpoints, whose schema comes from a file.
 async fn over(endpoints: &[SocketAddr], more: &str) -> (TestGateway, Raw) {
-    let set = concat!(env!("OUT_DIR"), "/test/echo.binpb");
-    let endpoints: Vec<_> = endpoints.iter().map(|address| format!("\"{address}\"")).collect();
-    let yaml = format!(
-        "workers: 1\nupstreams: [ {{ name: echo, endpoints: [{}], schema: {{ descriptor_set: \"{set}\" }}{more} }} ]\n",
-        endpoints.join(", ")
-    );
-    let gateway = TestGateway::start(&yaml).await;
+    let gateway = over_endpoints(endpoints, more, "").await;
     let client = Raw::connect(gateway.address).await;
     (gateway, client)
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use http::HeaderName;
 use http::header::DATE;
 
-use super::{authentication, bounded, choose, cors, each, limit, rate_limit, require, to_usize, value};
+use super::{
+    authentication, bounded, choose, cors, each, limit, optional, rate_limit, require, retry, to_usize, value,
+};
 use crate::config::authentication::Provider;
 use crate::config::file::{Compression as RawCompression, Json, Policy as RawPolicy};
 use crate::config::problem::Place;
@@ -28,7 +30,7 @@ pub(super) fn policies(
     let mut all_limits = rate_limit::Limits::default();
     for raw in value(list).items {
         let RawPolicy { r#match, timeout, json, limits, compression, reply, request_headers, .. } = raw.value;
-        let RawPolicy { reply_headers, cors, rate_limits, authenticate, .. } = raw.value;
+        let RawPolicy { reply_headers, cors, rate_limits, authenticate, retry, hedge, .. } = raw.value;
         let reply = value(reply);
         require(r#match.is_some(), "match", &raw.at, report);
         let (timeout, limits) = (value(timeout), value(limits));
@@ -41,6 +43,9 @@ pub(super) fn policies(
         let settings = PartialSettings {
             unary_timeout: timeout.unary.map(|span| unary_timeout(&span, report)),
             stream_idle: timeout.stream_idle.map(|span| bounded(&span, TIMEOUT, report).0),
+            stream_timeout: timeout.stream.map(|span| optional(&span, TIMEOUT, report)),
+            retry: retry::retry(retry, report),
+            hedge: retry::hedge(hedge, report),
             max_request_message,
             max_response_message,
             compression: compression.and_then(|compression| self::compression(compression, report)),

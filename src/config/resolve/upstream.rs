@@ -8,7 +8,10 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::listener::WINDOW;
-use super::{bounded, choose, each, existing_file, existing_folder, has_unread, require, to_u32, to_usize, value};
+use super::{
+    bounded, choose, each, existing_file, existing_folder, has_unread, optional, protection, require, to_u32, to_usize,
+    value,
+};
 use crate::config::balancing::{Algorithm, Balancing, HashOn};
 use crate::config::endpoints::{Endpoint, Endpoints};
 use crate::config::file::{
@@ -60,12 +63,15 @@ fn upstream(raw: Located<RawUpstream>, base: &Path, report: &mut Report<'_>) -> 
         authority,
         tls,
         connections,
+        health_check,
+        outlier_detection,
+        circuit_breaker,
     } = raw.value;
     require(name.is_some(), "name", &raw.at, report);
     let name = name.and_then(|name| name.parse(report, |text| pattern::upstream_name(text)));
     let found = Found { endpoints, dns, srv, file: endpoints_file, resolvers };
     let endpoints = found.resolve(base, &raw.at, report);
-    let balancing = balancing(value(load_balancing), report);
+    let mut balancing = balancing(value(load_balancing), report);
     let schema = schema.map_or(Some(SchemaSource::Reflection), |schema| self::schema(schema, base, report));
     if let Some(services) = services.as_ref().filter(|_| schema == Some(SchemaSource::None)) {
         report.problem(&services.at, "an upstream with `schema: none` serves no calls");
@@ -77,15 +83,26 @@ fn upstream(raw: Located<RawUpstream>, base: &Path, report: &mut Report<'_>) -> 
         Some(tls) => Some(super::tls::upstream(tls, base, report)?),
     };
     let connections = self::connections(value(connections), report);
+    let health_check = health_check.map(|check| protection::health_check(check, report));
+    let outliers = outlier_detection.map(|section| protection::outliers(section.value, report));
+    if outliers.is_some() {
+        // Who failed comes back little by little.
+        balancing.slow_start.get_or_insert(RETURN);
+    }
+    let breaker = protection::breaker(value(circuit_breaker), report);
+    let (name, endpoints, schema) = (name?, endpoints?, schema?);
     Some(Upstream {
-        name: name?,
-        endpoints: endpoints?,
+        name,
+        endpoints,
         balancing,
-        schema: schema?,
+        schema,
         services,
         authority,
         tls,
         connections,
+        health_check,
+        outliers,
+        breaker,
     })
 }
 
@@ -254,6 +271,12 @@ fn connections(raw: RawConnections, report: &mut Report<'_>) -> Connections {
     if let Some(budget) = raw.data_frame_budget {
         connections.data_frame_budget = to_usize(bounded(&budget, DATA_FRAME_BUDGET, report).0);
     }
+    if let Some(age) = raw.max_age {
+        connections.max_age = optional(&age, MAX_AGE, report);
+    }
+    if let Some(keepalive) = raw.keepalive {
+        connections.keepalive = optional(&keepalive, KEEPALIVE, report);
+    }
     connections
 }
 
@@ -268,7 +291,11 @@ const ALGORITHMS: [(&str, Algorithm); 6] = [
     ("maglev", Algorithm::Maglev),
 ];
 const WEIGHT: RangeInclusive<u64> = 1..=1000;
+/// In which ejected endpoints come to their full share, unless slow start says otherwise.
+const RETURN: Duration = Duration::from_secs(10);
 const SLOW_START: RangeInclusive<Span> = Span(Duration::from_secs(1))..=Span(Duration::from_mins(15));
 const PER_ENDPOINT: RangeInclusive<u64> = 1..=1024;
 const CONNECT_TIMEOUT: RangeInclusive<Span> = Span(Duration::from_millis(1))..=Span(Duration::from_mins(5));
+const MAX_AGE: RangeInclusive<Span> = Span(Duration::from_secs(1))..=Span(Duration::from_hours(24));
+const KEEPALIVE: RangeInclusive<Span> = Span(Duration::from_secs(1))..=Span(Duration::from_hours(1));
 const DATA_FRAME_BUDGET: RangeInclusive<Size> = Size(64 << 10)..=Size(4 << 30);

@@ -90,6 +90,8 @@ upstreams:
       stream_window: 128KiB
       connection_window: 2MiB
       data_frame_budget: 1GiB
+      max_age: none
+      keepalive: 1m
 "#,
     );
 
@@ -103,6 +105,8 @@ upstreams:
         stream_window: 128 << 10,
         connection_window: 2 << 20,
         data_frame_budget: 1 << 30,
+        max_age: None,
+        keepalive: Some(Duration::from_mins(1)),
     };
     assert_eq!(upstream.connections, expected);
 }

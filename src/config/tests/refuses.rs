@@ -351,7 +351,7 @@ fn unknown_keys_name_the_nearest() {
     ]);
     assert_upstream_refused(&[(
         "wibble: {}",
-        "4:5: upstreams[0].wibble: unknown key; known here: name, endpoints, dns, srv, endpoints_file, resolvers, load_balancing, schema, services, authority, tls, connections",
+        "4:5: upstreams[0].wibble: unknown key; known here: name, endpoints, dns, srv, endpoints_file, resolvers, load_balancing, schema, services, authority, tls, connections, health_check, outlier_detection, circuit_breaker",
     )]);
 }
 

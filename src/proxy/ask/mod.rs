@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::call::Call;
 use super::forward::{self, Incoming, Outgoing, Trail};
 use super::pump::Source;
+use super::retry::Rules;
 use super::timer::Timer;
 use super::{exchange, unary};
 use crate::error::{Error, Reason};
@@ -51,7 +52,8 @@ pub(crate) async fn unary<A: Message + Default>(
     let frame = frame::close(message, 0, usize::MAX).unwrap_or_default();
     let outgoing = Outgoing { path: PathAndQuery::from_static(path), headers, body: Source::Frame(frame) };
     let timer = Timer::new(Instant::now(), Some(until), None);
-    let incoming = forward::send(cluster, outgoing, Pick::default(), timer, &mut Trail::default()).await?;
+    let incoming =
+        forward::send(cluster, outgoing, Pick::default(), timer, Rules::default(), &mut Trail::default()).await?;
     let answer = answer(cluster.name(), incoming).await?;
     A::decode(answer).map_err(|error| {
         Error::new(Reason::UpstreamMessage, format!("the answer of upstream {} is unreadable: {error}", cluster.name()))
@@ -60,7 +62,7 @@ pub(crate) async fn unary<A: Message + Default>(
 
 /// The one message of the answer, once its status is known to be OK.
 async fn answer(upstream: &str, incoming: Incoming) -> Result<Bytes, Error> {
-    let Incoming { head, mut body, mut pump, mut timer, lease: _place } = incoming;
+    let Incoming { head, mut body, mut pump, mut timer } = incoming;
     if forward::is_trailers_only(&head, &body) {
         forward::trailers_status(upstream, &head.headers, &timer)?;
         return Err(unary::no_message(upstream));

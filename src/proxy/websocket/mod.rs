@@ -22,6 +22,7 @@ use super::call::{Call, Target};
 use super::forward::{self, Outgoing};
 use super::pump::Source;
 use super::resolve::{self, Captures};
+use super::retry::Rules;
 use super::unary::too_large;
 use super::worker::Worker;
 use super::{cors, date, limits, reply as replies, rest, spread};
@@ -109,13 +110,14 @@ async fn open(
     }
     let cluster = Rc::clone(prepared.cluster(method.upstream));
     let pick = spread::pick(&cluster, call, &parts);
+    let rules = Rules::of(call);
     call.forwarded();
     let sending = Box::pin(async move {
         let mut trail = forward::Trail::default();
         if let Err(refused) = outgoing.body.open(&mut timer).await {
             return (trail, Err(refused));
         }
-        let sent = forward::send(&cluster, outgoing, pick, timer, &mut trail).await;
+        let sent = forward::send(&cluster, outgoing, pick, timer, rules, &mut trail).await;
         (trail, sent)
     });
     Ok(Opened { headers: reply, socket, sending, plan: found.plan.reply.clone() })

@@ -71,6 +71,13 @@ impl Member {
         self.latency.observe(took, now);
     }
 
+    /// It had not answered after so long, which says that it is slow, and never that it is fast.
+    pub fn waited(&self, so_far: Duration, now: Instant) {
+        if self.latency.seconds(now).is_none_or(|usual| so_far.as_secs_f64() > usual) {
+            self.latency.observe(so_far, now);
+        }
+    }
+
     /// What one more call costs it.
     fn load(&self) -> f64 {
         f64::from(self.active.get() + 1) / f64::from(self.weight)

@@ -51,6 +51,11 @@ impl Standing {
         Self { changes, state: AtomicU8::new(0), born: now, usable_since: AtomicU64::new(0) }
     }
 
+    /// The same of one that does not have to start slowly: it is there from the beginning, like the others.
+    pub fn seasoned(changes: Arc<Changes>, now: Instant) -> Self {
+        Self { usable_since: AtomicU64::new(ALWAYS), ..Self::new(changes, now) }
+    }
+
     /// Whether it may be called.
     pub fn is_usable(&self) -> bool {
         self.state.load(Ordering::Relaxed) == 0
@@ -69,7 +74,7 @@ impl Standing {
         let news = (before & bit != 0) != has;
         if news && !has && before == bit {
             let since = now.saturating_duration_since(self.born).as_millis();
-            self.usable_since.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.usable_since.store(u64::try_from(since).unwrap_or(0), Ordering::Relaxed);
         }
         if news {
             self.changes.note();
@@ -79,7 +84,13 @@ impl Standing {
 
     /// For how long it has been usable without a break.
     pub fn usable_for(&self, now: Instant) -> Duration {
-        let since = self.born + Duration::from_millis(self.usable_since.load(Ordering::Relaxed));
+        let since = match self.usable_since.load(Ordering::Relaxed) {
+            ALWAYS => return Duration::MAX,
+            since => self.born + Duration::from_millis(since),
+        };
         now.saturating_duration_since(since)
     }
 }
+
+/// In place of the time since when an endpoint is usable.
+const ALWAYS: u64 = u64::MAX;

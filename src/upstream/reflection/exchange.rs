@@ -1,4 +1,5 @@
-//! One call of `ServerReflectionInfo`: questions out, answers back in the same order.
+//! One call of the gateway's own to an upstream, such as `ServerReflectionInfo`: questions out, answers back in the same
+//! order.
 //!
 //! Frames are the five-byte ones of gRPC; compressed ones are refused, since none were asked for.
 
@@ -6,7 +7,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, header};
-use prost::Message as _;
+use prost::Message;
 
 use super::{Error, Origin, printable};
 use crate::pb::grpc::reflection::v1::server_reflection_request::MessageRequest;
@@ -20,7 +21,8 @@ const MAX_RECEIVED: usize = 1 << 30;
 /// gRPC status of a method that is not there.
 const UNIMPLEMENTED: u32 = 12;
 
-pub(super) struct Exchange {
+#[derive(Debug)]
+pub(in crate::upstream) struct Exchange {
     questions: SendStream<Bytes>,
     /// Until the reply's head is there.
     head: Option<ResponseFuture>,
@@ -31,7 +33,11 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) async fn open(sender: SendRequest<Bytes>, origin: &Origin, path: &'static str) -> Result<Self, Error> {
+    pub(in crate::upstream) async fn open(
+        sender: SendRequest<Bytes>,
+        origin: &Origin,
+        path: &'static str,
+    ) -> Result<Self, Error> {
         let Origin { scheme, authority } = origin;
         let uri = Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query(path).build();
         let request = Request::builder()
@@ -48,13 +54,17 @@ impl Exchange {
     }
 
     /// Answers so far.
-    pub(super) fn answered(&self) -> usize {
+    pub(in crate::upstream) fn answered(&self) -> usize {
         self.answered
     }
 
-    /// Sends a question. If the server has ended the call meanwhile, [`Self::answer`] tells so.
+    /// Asks for descriptors. If the server has ended the call meanwhile, [`Self::answer`] tells so.
     pub(super) fn ask(&mut self, question: MessageRequest) {
-        let request = ServerReflectionRequest { host: String::new(), message_request: Some(question) };
+        self.send(&ServerReflectionRequest { host: String::new(), message_request: Some(question) });
+    }
+
+    /// Sends a message.
+    pub(in crate::upstream) fn send(&mut self, request: &impl Message) {
         let length = request.encoded_len();
         let mut frame = BytesMut::with_capacity(5 + length);
         frame.put_u8(0);
@@ -64,7 +74,7 @@ impl Exchange {
     }
 
     /// Tells the server that nothing more is asked.
-    pub(super) fn finish(&mut self) {
+    pub(in crate::upstream) fn finish(&mut self) {
         drop(self.questions.send_data(Bytes::new(), true));
     }
 
@@ -73,6 +83,15 @@ impl Exchange {
     /// # Errors
     /// The call ended, or what came is not an answer.
     pub(super) async fn answer(&mut self) -> Result<MessageResponse, Error> {
+        let response: ServerReflectionResponse = self.receive().await?;
+        response.message_response.ok_or(Error::Malformed("a reply is empty"))
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// The call ended, or what came is not such a message.
+    pub(in crate::upstream) async fn receive<M: Message + Default>(&mut self) -> Result<M, Error> {
         if let Some(head) = self.head.take() {
             self.begin(head.await?)?;
         }
@@ -80,9 +99,7 @@ impl Exchange {
         loop {
             if let Some(message) = next_message(&mut self.buffer)? {
                 self.answered += 1;
-                let response = ServerReflectionResponse::decode(message);
-                let response = response.map_err(|_| Error::Malformed("a reply is not a ServerReflectionResponse"))?;
-                return response.message_response.ok_or(Error::Malformed("a reply is empty"));
+                return M::decode(message).map_err(|_| Error::Malformed("a reply is not the message that is due"));
             }
             match body.data().await {
                 Some(chunk) => {

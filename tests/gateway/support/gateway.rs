@@ -135,3 +135,15 @@ impl Drop for TestGateway {
 pub(crate) fn upstream(name: &str, address: SocketAddr) -> String {
     format!("upstreams: [ {{ name: {name}, endpoints: [\"{address}\"], schema: {{ reflection: {{}} }} }} ]\n")
 }
+
+/// A gateway with one worker in front of these endpoints of the upstream `echo`, whose schema comes from a file; with more
+/// keys of the upstream, and more of the file.
+pub(crate) async fn over_endpoints(endpoints: &[SocketAddr], keys: &str, file: &str) -> TestGateway {
+    let set = concat!(env!("OUT_DIR"), "/test/echo.binpb");
+    let endpoints: Vec<_> = endpoints.iter().map(|address| format!("\"{address}\"")).collect();
+    TestGateway::start(&format!(
+        "workers: 1\nupstreams: [ {{ name: echo, endpoints: [{}], schema: {{ descriptor_set: \"{set}\" }}{keys} }} ]\n{file}\n",
+        endpoints.join(", ")
+    ))
+    .await
+}

@@ -7,6 +7,7 @@
 
 pub(crate) mod act;
 mod echo;
+mod health;
 pub(crate) mod pb;
 pub(crate) mod raw;
 mod reflection;
@@ -14,16 +15,19 @@ mod respond;
 pub(crate) mod scripted;
 mod seen;
 mod tally;
+pub(crate) mod wire;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tonic::transport::server::{Server, TcpIncoming};
 use tonic::transport::{Channel, Endpoint};
 
+pub(crate) use health::Health;
 use pb::echo_client::EchoClient;
 pub(crate) use reflection::Reflection;
 pub(crate) use seen::Seen;
@@ -36,7 +40,17 @@ pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     /// What went on so far.
     pub(crate) tally: Tally,
+    stop: watch::Sender<bool>,
     _process: Process,
+}
+
+impl Backend {
+    /// Takes no more calls, and returns when those that it has are over.
+    pub(crate) async fn drain(&self) {
+        self.stop.send_replace(true);
+        // The server has the only receiver.
+        self.stop.closed().await;
+    }
 }
 
 /// How a backend is set up.
@@ -52,6 +66,8 @@ pub(crate) struct Options {
     pub(crate) max_concurrent_streams: Option<u32>,
     /// Whether replies are compressed for callers who accept gzip. Compressed requests are always understood.
     pub(crate) gzip: bool,
+    /// What it tells of its health; without, it has no such service.
+    pub(crate) health: Option<Health>,
 }
 
 impl Default for Options {
@@ -62,6 +78,7 @@ impl Default for Options {
             descriptors: pb::ECHO_SET.to_vec(),
             max_concurrent_streams: None,
             gzip: false,
+            health: None,
         }
     }
 }
@@ -78,6 +95,7 @@ pub(crate) async fn start_with(options: Options) -> Backend {
     let tally = Tally::default();
     let services = respond::Services::new(&options, &tally);
     let connections = tally.clone();
+    let (stop, mut stopped) = watch::channel(false);
     process.spawn(async move {
         // Registers the socket with the runtime of the backend, not with that of the test.
         let listener = TcpListener::from_std(listener).expect("the listener is open");
@@ -86,9 +104,13 @@ pub(crate) async fn start_with(options: Options) -> Backend {
             accepted
         });
         let server = Server::builder().max_concurrent_streams(options.max_concurrent_streams);
-        server.serve_with_incoming(services, incoming).await.expect("the backend serves");
+        let signal = async {
+            stopped.wait_for(|stopped| *stopped).await.ok();
+        };
+        server.serve_with_incoming_shutdown(services, incoming, signal).await.expect("the backend serves");
+        drop(stopped);
     });
-    Backend { address, tally, _process: process }
+    Backend { address, tally, stop, _process: process }
 }
 
 /// A gRPC client of the echo service, connected to that address: the backend's, or that of a gateway before it.

@@ -12,7 +12,10 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, CompressionEncoding, Service};
 
+use portico::pb::grpc::health::v1::health_server::HealthServer;
+
 use super::echo::Echo;
+use super::health::Health;
 use super::pb::echo_server::EchoServer;
 use super::reflection::Reflector;
 use super::{Options, Seen, Tally};
@@ -25,6 +28,7 @@ const LARGEST_MESSAGE: usize = 256 << 20;
 pub(crate) struct Services {
     echo: EchoServer<Echo>,
     reflector: Reflector,
+    health: Option<HealthServer<Health>>,
 }
 
 /// Left by the service in the response's extensions.
@@ -39,7 +43,8 @@ impl Services {
         if options.gzip {
             echo = echo.send_compressed(CompressionEncoding::Gzip);
         }
-        Self { echo, reflector: Reflector::new(options.reflection, &options.descriptors) }
+        let health = options.health.clone().map(HealthServer::new);
+        Self { echo, reflector: Reflector::new(options.reflection, &options.descriptors), health }
     }
 }
 
@@ -57,7 +62,10 @@ impl Service<Request<Body>> for Services {
         request.extensions_mut().insert(seen);
         let response = match self.reflector.call(&mut request) {
             Some(response) => response,
-            None => self.echo.call(request),
+            None => match &mut self.health {
+                Some(health) if request.uri().path().starts_with("/grpc.health.v1.Health/") => health.call(request),
+                _ => self.echo.call(request),
+            },
         };
         Box::pin(async move {
             let mut response = response.await?;

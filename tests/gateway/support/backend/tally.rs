@@ -47,6 +47,11 @@ impl Tally {
         found.unwrap_or_default()
     }
 
+    /// Waits until the counts are as wanted, however long that takes.
+    pub(crate) async fn reaches(&self, wanted: impl Fn(&Counts) -> bool) {
+        self.0.subscribe().wait_for(wanted).await.ok();
+    }
+
     /// Begins a call, which counts as cancelled if the guard is dropped before it is finished.
     pub(crate) fn begin(&self) -> Ongoing {
         self.change(|counts| counts.started += 1);

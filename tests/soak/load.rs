@@ -1,0 +1,195 @@
+//! Steady load: REST and gRPC, unary and streams, so many calls a second, and what became of each.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tonic::transport::Channel;
+
+use crate::backend;
+use crate::backend::pb::echo_client::EchoClient;
+use crate::backend::pb::{Behaviour, SayRequest};
+
+/// How a call is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Unary gRPC of a method that may be called twice.
+    Grpc,
+    /// Unary gRPC of one that may not.
+    GrpcOnce,
+    /// A stream of five messages.
+    GrpcStream,
+    /// Unary REST of a method that may be called twice.
+    Rest,
+    /// A stream of five messages as NDJSON.
+    RestStream,
+}
+
+/// In which proportion they come; one connection each.
+const MIX: [Kind; 10] = [
+    Kind::Grpc,
+    Kind::Rest,
+    Kind::Grpc,
+    Kind::Rest,
+    Kind::GrpcOnce,
+    Kind::Grpc,
+    Kind::Rest,
+    Kind::GrpcStream,
+    Kind::Rest,
+    Kind::RestStream,
+];
+
+/// A call that failed.
+#[derive(Debug, Clone)]
+pub(crate) struct Loss {
+    pub(crate) kind: Kind,
+    /// When it ended, after the load began.
+    pub(crate) at: Duration,
+    pub(crate) why: String,
+}
+
+/// What became of the calls.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) calls: BTreeMap<Kind, usize>,
+    pub(crate) losses: Vec<Loss>,
+    pub(crate) lasted: Duration,
+}
+
+/// Load that runs.
+pub(crate) struct Load {
+    tasks: JoinSet<Report>,
+    over: Arc<AtomicBool>,
+    pub(crate) begun: Instant,
+}
+
+/// Calls that one connection has under way at most, so that a stalled call does not hold up the others.
+const AT_ONCE: u32 = 4;
+
+impl Load {
+    /// Begins so many calls a second.
+    pub(crate) fn start(gateway: SocketAddr, rate: u32) -> Self {
+        let (over, begun) = (Arc::new(AtomicBool::new(false)), Instant::now());
+        let mut tasks = JoinSet::new();
+        let lanes = u32::try_from(MIX.len()).expect("few") * AT_ONCE;
+        for kind in MIX {
+            for _ in 0..AT_ONCE {
+                tasks.spawn(lane(gateway, kind, Duration::from_secs(1) * lanes / rate, Arc::clone(&over), begun));
+            }
+        }
+        Self { tasks, over, begun }
+    }
+
+    /// Lets the calls that run end.
+    pub(crate) async fn stop(self) -> Report {
+        self.over.store(true, Ordering::Relaxed);
+        let mut sum = Report { lasted: self.begun.elapsed(), ..Report::default() };
+        for report in self.tasks.join_all().await {
+            for (kind, calls) in report.calls {
+                *sum.calls.entry(kind).or_default() += calls;
+            }
+            sum.losses.extend(report.losses);
+        }
+        sum.losses.sort_by_key(|loss| loss.at);
+        sum
+    }
+}
+
+impl Report {
+    /// Calls a second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.calls.values().sum::<usize>() as f64 / self.lasted.as_secs_f64()
+    }
+}
+
+/// One call after the other over one connection, each at its time.
+async fn lane(gateway: SocketAddr, kind: Kind, every: Duration, over: Arc<AtomicBool>, begun: Instant) -> Report {
+    let mut report = Report::default();
+    let mut client = Client::connect(gateway, kind).await;
+    let mut ticks = interval(every);
+    // Late calls are made up for, so that the rate holds.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    while !over.load(Ordering::Relaxed) {
+        ticks.tick().await;
+        *report.calls.entry(kind).or_default() += 1;
+        let ended = timeout(Duration::from_secs(10), client.call(kind)).await;
+        if let Err(why) = ended.unwrap_or_else(|_| Err("no answer within ten seconds".to_owned())) {
+            report.losses.push(Loss { kind, at: begun.elapsed(), why });
+            client = Client::connect(gateway, kind).await;
+        }
+    }
+    report
+}
+
+/// A connection to the gateway.
+enum Client {
+    Grpc(Box<EchoClient<Channel>>),
+    Rest(http1::SendRequest<Full<Bytes>>, SocketAddr),
+}
+
+impl Client {
+    async fn connect(gateway: SocketAddr, kind: Kind) -> Self {
+        if matches!(kind, Kind::Grpc | Kind::GrpcOnce | Kind::GrpcStream) {
+            return Self::Grpc(Box::new(backend::client(gateway).await));
+        }
+        let stream = TcpStream::connect(gateway).await.expect("the gateway listens");
+        stream.set_nodelay(true).expect("a socket");
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
+        tokio::spawn(connection);
+        Self::Rest(sender, gateway)
+    }
+
+    async fn call(&mut self, kind: Kind) -> Result<(), String> {
+        let behaviour = Behaviour { count: 5, ..Behaviour::default() };
+        let said = |status: tonic::Status| format!("{:?}: {}", status.code(), status.message());
+        match self {
+            Self::Grpc(client) => match kind {
+                Kind::GrpcStream => {
+                    let request = SayRequest { text: "a".into(), behaviour: Some(behaviour) };
+                    let mut replies = client.repeat(request).await.map_err(said)?.into_inner();
+                    let mut count = 0;
+                    while replies.message().await.map_err(said)?.is_some() {
+                        count += 1;
+                    }
+                    (count == 5).then_some(()).ok_or_else(|| format!("{count} messages"))
+                }
+                Kind::GrpcOnce => {
+                    client.plain(SayRequest { text: "a".into(), behaviour: None }).await.map(drop).map_err(said)
+                }
+                Kind::Grpc | Kind::Rest | Kind::RestStream => {
+                    client.say(SayRequest { text: "a".into(), behaviour: None }).await.map(drop).map_err(said)
+                }
+            },
+            Self::Rest(sender, gateway) => {
+                let (path, lines) = match kind {
+                    Kind::RestStream => ("/test/v1/repeat/a?behaviour.count=5", 5),
+                    Kind::Grpc | Kind::GrpcOnce | Kind::GrpcStream | Kind::Rest => ("/test/v1/say/a", 1),
+                };
+                let request = Request::builder()
+                    .method(Method::GET)
+                    .uri(path)
+                    .header("host", gateway.to_string())
+                    .header("accept", "application/x-ndjson, application/json")
+                    .body(Full::default())
+                    .expect("a good request");
+                sender.ready().await.map_err(|error| error.to_string())?;
+                let reply = sender.send_request(request).await.map_err(|error| error.to_string())?;
+                let status = reply.status();
+                let body = reply.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+                let text = String::from_utf8_lossy(&body);
+                let whole = status.is_success() && text.lines().count() == lines && !text.contains("\"error\"");
+                whole.then_some(()).ok_or_else(|| format!("{status}: {text}"))
+            }
+        }
+    }
+}
