@@ -121,7 +121,7 @@ impl Gateway {
         let shutdown = Shutdown::new();
         let shared = Shared {
             fleets: Fleets::new(control.clone(), Arc::clone(&registry)),
-            credentials: Credentials::new(control.clone()),
+            credentials: Credentials::new(control.clone(), Arc::clone(&readiness), registry.worker()),
             limits: Arc::new(LocalStore::new(config.rate_limiting.memory)),
             readiness: Arc::clone(&readiness),
         };

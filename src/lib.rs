@@ -12,7 +12,7 @@
 //! | 3 | [`snapshot`], [`credentials`], [`error`] |
 //! | 2 | [`route`], [`transcode`], [`policy`], [`upstream`] |
 //! | 1 | [`schema`], [`body`] |
-//! | 0 | [`config`], [`encoding`], [`grpc`], [`telemetry`], [`pb`], [`runtime`], [`io`] |
+//! | 0 | [`config`], [`fetch`], [`jose`], [`encoding`], [`grpc`], [`telemetry`], [`pb`], [`runtime`], [`io`] |
 //!
 //! A module imports only from lower levels, and those of level 2 never import each other.
 //!
@@ -48,10 +48,12 @@ pub mod credentials;
 pub mod demo;
 pub mod encoding;
 pub mod error;
+pub mod fetch;
 pub mod gateway;
 pub mod grpc;
 pub mod inspect;
 pub(crate) mod io;
+pub mod jose;
 pub mod multipart;
 pub mod pb;
 pub mod policy;

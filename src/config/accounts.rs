@@ -3,29 +3,44 @@
 //! Such a file holds hashes, never a secret itself, and nothing of it is ever printed. It is read once while the
 //! configuration is checked, and again by the running gateway whenever it changes.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::file::authentication::{KeyEntry, KeyFile};
+use super::file::authentication::{Attributes, KeyEntry, KeyFile, UserEntry, UserFile};
 use super::node::Node;
+use super::password::PasswordHash;
 use super::problem::{Place, Problem};
-use super::read::{List, Located, Read, Report};
+use super::read::{Located, Read, Report};
 
 /// One caller.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct Account<S> {
     /// Unique in its file.
     pub name: Arc<str>,
-    /// SHA-256 of its key.
-    pub digest: [u8; 32],
+    /// What its secret is known by.
+    pub secret: S,
     /// What rules and limits may ask of it.
     pub attributes: Map<String, Json>,
 }
 
-impl fmt::Debug for Account {
+impl<S> Account<S> {
+    /// The attributes with `name`, and with the name as `sub` unless they say otherwise.
+    pub fn claims(&self) -> Map<String, Json> {
+        let mut claims = self.attributes.clone();
+        claims.insert("name".to_owned(), Json::from(&*self.name));
+        claims.entry("sub").or_insert_with(|| Json::from(&*self.name));
+        claims
+    }
+}
+
+/// SHA-256 of a key.
+pub type Digest = [u8; 32];
+
+impl<S> fmt::Debug for Account<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Account").field("name", &self.name).finish_non_exhaustive()
     }
@@ -35,8 +50,45 @@ impl fmt::Debug for Account {
 ///
 /// # Errors
 /// The file cannot be read, or everything that is wrong in it. No message shows a hash.
-pub fn read_keys(path: &Path) -> Result<Vec<Account>, String> {
-    read(path, |node, root, report| KeyFile::read(node, root, report).map(|file| accounts(file.keys, report)))
+pub fn read_keys(path: &Path) -> Result<Vec<Account<Digest>>, String> {
+    read(path, |node, root, report| {
+        let list = KeyFile::read(node, root, report)?.keys;
+        let entries = list.map(|list| list.value.items).unwrap_or_default().into_iter();
+        let entries = entries.map(|entry| {
+            let KeyEntry { name, hash, attributes } = entry.value;
+            Entry { name, secret: hash, attributes, at: entry.at, needs: "a `name` and a `hash`" }
+        });
+        Some(accounts(entries, digest, report))
+    })
+}
+
+/// Reads a file of users: the key `users` with a list of `name`, `password` and `attributes`. It may be empty.
+///
+/// # Errors
+/// As [`read_keys`].
+pub fn read_users(path: &Path) -> Result<Vec<Account<PasswordHash>>, String> {
+    read(path, |node, root, report| {
+        let list = UserFile::read(node, root, report)?.users;
+        let entries = list.map(|list| list.value.items).unwrap_or_default().into_iter();
+        let entries = entries.map(|entry| {
+            let UserEntry { name, password, attributes } = entry.value;
+            Entry { name, secret: password, attributes, at: entry.at, needs: "a `name` and a `password`" }
+        });
+        let users = accounts(entries, |text| text.parse(), report);
+        for user in users.iter().filter(|user| user.name.contains(':')) {
+            report.problem(root, format!("no name of a user has a colon: {:?}", user.name));
+        }
+        Some(users)
+    })
+}
+
+/// A line of either file.
+struct Entry {
+    name: Option<Located<String>>,
+    secret: Option<Located<String>>,
+    attributes: Option<Located<Attributes>>,
+    at: Place,
+    needs: &'static str,
 }
 
 /// Reads a file and shows what is wrong in it, each with its place.
@@ -67,20 +119,25 @@ fn shown(problem: Problem, name: &str) -> String {
     problem.in_file(name, "").to_string()
 }
 
-fn accounts(list: Option<Located<List<KeyEntry>>>, report: &mut Report<'_>) -> Vec<Account> {
-    let mut accounts: Vec<Account> = Vec::new();
-    for entry in list.map(|list| list.value.items).unwrap_or_default() {
-        let KeyEntry { name, hash, attributes } = entry.value;
-        let (Some(name), Some(hash)) = (name, hash) else {
-            report.problem(&entry.at, "an entry has a `name` and a `hash`");
+fn accounts<S>(
+    entries: impl Iterator<Item = Entry>,
+    parse: impl Fn(&str) -> Result<S, String>,
+    report: &mut Report<'_>,
+) -> Vec<Account<S>> {
+    let mut accounts: Vec<Account<S>> = Vec::new();
+    let mut names: HashSet<Arc<str>> = HashSet::new();
+    for Entry { name, secret, attributes, at, needs } in entries {
+        let (Some(name), Some(secret)) = (name, secret) else {
+            report.problem(&at, format!("an entry has {needs}"));
             continue;
         };
-        if name.value.is_empty() || accounts.iter().any(|known| *known.name == *name.value) {
+        let unique: Arc<str> = name.value.into();
+        if unique.is_empty() || !names.insert(Arc::clone(&unique)) {
             report.problem(&name.at, "the name is empty or stands twice");
         }
-        let Some(digest) = hash.parse(report, |text| digest(text)) else { continue };
+        let Some(secret) = secret.parse(report, |text| parse(text)) else { continue };
         let attributes = attributes.map(|attributes| attributes.value.0).unwrap_or_default();
-        accounts.push(Account { name: name.value.into(), digest, attributes });
+        accounts.push(Account { name: unique, secret, attributes });
     }
     accounts
 }
@@ -107,7 +164,7 @@ mod tests {
 
     const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
-    fn read(text: &str) -> Result<Vec<Account>, String> {
+    fn read(text: &str) -> Result<Vec<Account<Digest>>, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("keys.yaml");
         std::fs::write(&path, text).expect("a file");
@@ -122,7 +179,7 @@ mod tests {
 
         let accounts = read(&text).expect("a good file");
 
-        assert_eq!((accounts.len(), &*accounts[0].name, accounts[0].digest[0]), (1, "acme", 0x9f));
+        assert_eq!((accounts.len(), &*accounts[0].name, accounts[0].secret[0]), (1, "acme", 0x9f));
         assert_eq!(
             Json::Object(accounts[0].attributes.clone()),
             serde_json::json!({"plan": "gold", "seats": 5, "a": [1, {"b": -1.5}]})

@@ -18,6 +18,7 @@ pub mod health_check;
 mod matching;
 mod node;
 pub mod outliers;
+pub mod password;
 pub(crate) mod pattern;
 pub mod problem;
 pub mod rate_limit;
@@ -28,6 +29,7 @@ pub mod retry;
 pub(crate) mod spelling;
 pub mod tls;
 pub(crate) mod units;
+pub mod url;
 mod validity;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};

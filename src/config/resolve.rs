@@ -12,6 +12,7 @@ mod rate_limit;
 mod retry;
 mod rule;
 mod tls;
+mod token;
 pub(super) mod upstream;
 
 use std::fmt::Display;

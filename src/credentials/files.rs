@@ -1,5 +1,6 @@
 //! A file that is read again when it changes; what it said before stays while it is wrong.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,13 +12,20 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 /// The contents of a file.
-#[derive(Debug)]
 pub(crate) struct File<T> {
     path: PathBuf,
-    read: fn(&Path) -> Result<T, String>,
+    read: Reader<T>,
     contents: ArcSwap<T>,
     /// Counts contents.
     generation: AtomicU64,
+}
+
+type Reader<T> = Box<dyn Fn(&Path) -> Result<T, String> + Send + Sync>;
+
+impl<T> fmt::Debug for File<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// What tells that a file is another.
@@ -26,13 +34,13 @@ type Stamp = Option<(SystemTime, u64)>;
 impl<T: Default + Send + Sync + 'static> File<T> {
     /// Reads the file. One that is wrong by now is as good as empty until it is right: it was right when the configuration
     /// was checked.
-    pub(crate) fn open(path: &Path, read: fn(&Path) -> Result<T, String>) -> Arc<Self> {
+    pub(crate) fn open(path: &Path, read: impl Fn(&Path) -> Result<T, String> + Send + Sync + 'static) -> Arc<Self> {
         let contents = read(path).unwrap_or_else(|problem| {
             tracing::error!(%problem, "file of credentials is wrong, nobody is let in by it");
             T::default()
         });
         let (contents, generation) = (ArcSwap::from_pointee(contents), AtomicU64::new(0));
-        Arc::new(Self { path: path.to_owned(), read, contents, generation })
+        Arc::new(Self { path: path.to_owned(), read: Box::new(read), contents, generation })
     }
 
     /// What the file said when it was last right.

@@ -2,18 +2,29 @@
 //!
 //! An [`Authority`] is what the whole process knows for one provider; [`Credentials`] gives the same one for the same
 //! configuration, whoever asks, so that a reload forgets nothing. Each worker has an [`Authenticator`] over it, with
-//! copies of its own. Files and networks are only touched on the control runtime.
+//! copies of its own. Files, networks and passwords are only touched on the control runtime.
 
 pub mod authenticator;
 mod files;
+mod keys;
+mod passwords;
+mod questions;
+mod schedule;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::runtime::Handle;
 
-use crate::config::accounts::{self, Account};
-use crate::config::authentication::{Kind, Provider};
+use crate::config::accounts::{self, Account, Digest};
+use crate::config::authentication::{Keys, Kind, Provider};
+use crate::config::password::PasswordHash;
+use crate::jose::KeySet;
+use crate::telemetry::metrics::WorkerMetrics;
+use crate::telemetry::readiness::Readiness;
 use files::File;
+use keys::{Audience, Remote};
+use passwords::Passwords;
+use questions::Questions;
 
 pub use authenticator::{Authenticator, Presented};
 
@@ -27,21 +38,62 @@ pub struct Authority {
 /// By kind of provider.
 #[derive(Debug)]
 enum Known {
-    ApiKeys(Arc<File<Vec<Account>>>),
+    FetchedKeys(Arc<Remote>),
+    KeyFile(Arc<File<KeySet>>),
+    FixedKeys(Arc<KeySet>),
+    ApiKeys(Arc<File<Vec<Account<Digest>>>>),
+    Passwords(Passwords),
+    Certificates,
+    Questions(Questions),
 }
 
 impl Authority {
-    fn new(provider: &Arc<Provider>) -> Self {
+    fn new(provider: &Arc<Provider>, control: Option<&Handle>) -> Self {
         let known = match &provider.kind {
+            Kind::Jwt(jwt) => match &jwt.keys {
+                Keys::Url(jwks) => Known::FetchedKeys(Remote::new(&provider.name, jwks, jwt.algorithms)),
+                Keys::File(path) => {
+                    let algorithms = jwt.algorithms;
+                    Known::KeyFile(File::open(path, move |path| {
+                        let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+                        let read = KeySet::from_text(&text, algorithms);
+                        read.map(|read| read.keys).map_err(|problem| format!("{}: {problem}", path.display()))
+                    }))
+                }
+                Keys::Fixed(keys) => Known::FixedKeys(Arc::new(keys.clone())),
+            },
             Kind::ApiKeys(keys) => Known::ApiKeys(File::open(&keys.file, accounts::read_keys)),
+            Kind::Basic(basic) => {
+                let users: Arc<File<Vec<Account<PasswordHash>>>> = File::open(&basic.file, accounts::read_users);
+                Known::Passwords(Passwords::new(users, control.cloned()))
+            }
+            Kind::Certificate => Known::Certificates,
+            Kind::Introspection(rules) => Known::Questions(Questions::new(rules, control.cloned())),
         };
         Self { provider: Arc::clone(provider), known }
     }
 
     /// Keeps it current for as long as somebody has it.
-    fn follow(&self, control: &Handle) {
+    fn follow(&self, control: &Handle, audience: Audience) {
         match &self.known {
+            Known::FetchedKeys(remote) => keys::follow(remote, audience, control),
+            Known::KeyFile(file) => files::follow(file, control),
             Known::ApiKeys(file) => files::follow(file, control),
+            Known::Passwords(passwords) => files::follow(passwords.users(), control),
+            Known::FixedKeys(_) | Known::Certificates | Known::Questions(_) => {}
+        }
+    }
+
+    /// Whether its keys are fetched, and if so, whether there are any.
+    fn has_keys(&self) -> Option<bool> {
+        match &self.known {
+            Known::FetchedKeys(remote) => Some(!remote.keys().is_empty()),
+            Known::KeyFile(_)
+            | Known::FixedKeys(_)
+            | Known::ApiKeys(_)
+            | Known::Passwords(_)
+            | Known::Certificates
+            | Known::Questions(_) => None,
         }
     }
 
@@ -54,17 +106,24 @@ impl Authority {
 /// All authorities of the process.
 #[derive(Debug, Default)]
 pub struct Credentials {
-    /// Where files and networks are watched; without it nothing changes.
-    control: Option<Handle>,
+    /// Without it nothing changes, and nobody can be asked.
+    control: Option<Control>,
     known: Mutex<Vec<Weak<Authority>>>,
     /// Those of the current configuration, so that they are there before the first call.
     kept: Mutex<Vec<Arc<Authority>>>,
 }
 
+#[derive(Debug)]
+struct Control {
+    handle: Handle,
+    readiness: Arc<Readiness>,
+    metrics: WorkerMetrics,
+}
+
 impl Credentials {
     /// Files and networks are watched on that runtime.
-    pub fn new(control: Handle) -> Arc<Self> {
-        Arc::new(Self { control: Some(control), ..Self::default() })
+    pub fn new(handle: Handle, readiness: Arc<Readiness>, metrics: WorkerMetrics) -> Arc<Self> {
+        Arc::new(Self { control: Some(Control { handle, readiness, metrics }), ..Self::default() })
     }
 
     /// The authority of a provider: the one that somebody has already, if its configuration is the same.
@@ -73,10 +132,11 @@ impl Credentials {
         known.retain(|authority| authority.strong_count() > 0);
         let same = known.iter().filter_map(Weak::upgrade).find(|authority| authority.provider == *provider);
         same.unwrap_or_else(|| {
-            let authority = Arc::new(Authority::new(provider));
+            let authority = Arc::new(Authority::new(provider, self.control.as_ref().map(|control| &control.handle)));
             known.push(Arc::downgrade(&authority));
             if let Some(control) = &self.control {
-                authority.follow(control);
+                let metrics = control.metrics.provider(&provider.name);
+                authority.follow(&control.handle, Audience { readiness: Arc::clone(&control.readiness), metrics });
             }
             authority
         })
@@ -85,6 +145,20 @@ impl Credentials {
     /// Has everything ready for these providers, and lets go of what only others needed. To be called with each
     /// configuration before it is used; reads files.
     pub fn keep(&self, providers: &[Arc<Provider>]) {
+        // Names first: the first keys may be there before this ends.
+        let found: Vec<Arc<Authority>> = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.iter().filter_map(Weak::upgrade).collect()
+        };
+        if let Some(control) = &self.control {
+            let fetched = providers
+                .iter()
+                .filter(|provider| matches!(&provider.kind, Kind::Jwt(jwt) if matches!(jwt.keys, Keys::Url(_))));
+            control.readiness.set_issuers(fetched.map(|provider| {
+                let known = found.iter().find(|authority| authority.provider == *provider);
+                (Arc::clone(&provider.name), known.and_then(|authority| authority.has_keys()).unwrap_or(false))
+            }));
+        }
         let kept = providers.iter().map(|provider| self.get(provider)).collect();
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
     }

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use hashbrown::HashMap;
-use serde_json::Value;
 
 use super::identity::{Identity, Kind};
-use crate::config::accounts::Account;
+use crate::config::accounts::{Account, Digest};
 
 /// Keys by their hashes.
 #[derive(Debug, Default)]
@@ -22,14 +21,11 @@ pub struct ApiKeys {
 
 impl ApiKeys {
     /// The keys of a provider.
-    pub fn new(source: &Arc<str>, accounts: &[Account]) -> Self {
+    pub fn new(source: &Arc<str>, accounts: &[Account<Digest>]) -> Self {
         let mut keys = Self::default();
         for account in accounts {
-            let mut claims = account.attributes.clone();
-            claims.insert("name".to_owned(), Value::from(&*account.name));
-            claims.entry("sub").or_insert_with(|| Value::from(&*account.name));
-            let identity = Identity::new(Arc::clone(source), Kind::ApiKey, claims);
-            keys.accounts.entry(beginning(&account.digest)).or_default().push((account.digest, identity));
+            let identity = Identity::new(Arc::clone(source), Kind::ApiKey, account.claims());
+            keys.accounts.entry(beginning(&account.secret)).or_default().push((account.secret, identity));
         }
         keys
     }
@@ -53,11 +49,11 @@ fn beginning(digest: &[u8; 32]) -> [u8; 8] {
 mod tests {
     use super::*;
 
-    fn account(name: &str, key: &str) -> Account {
+    fn account(name: &str, key: &str) -> Account<Digest> {
         let attributes =
             serde_json::Map::from_iter([("name".to_owned(), "mine".into()), ("plan".to_owned(), "gold".into())]);
         let digest = digest(&SHA256, key.as_bytes()).as_ref().try_into().expect("32 bytes");
-        Account { name: name.into(), digest, attributes }
+        Account { name: name.into(), secret: digest, attributes }
     }
 
     #[test]

@@ -14,6 +14,14 @@ use crate::config::claim::ClaimPath;
 /// What was shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// A signed token. Claims: its own.
+    Jwt,
+    /// A name and a password. Claims: as of an API key.
+    Basic,
+    /// The certificate of the connection. Claims: see [`super::certificate::claims`].
+    Certificate,
+    /// A token that its issuer was asked about. Claims: the answer without `active`.
+    Introspection,
     /// An API key. Claims: its attributes, `name`, and `sub`, which is the name unless the attributes say otherwise.
     ApiKey,
 }

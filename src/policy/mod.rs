@@ -5,10 +5,14 @@
 
 pub mod api_key;
 pub mod authenticate;
+pub mod certificate;
 pub mod client;
 pub mod cors;
 pub mod credential;
 pub mod headers;
 pub mod identity;
+pub mod introspection;
+pub mod jwt;
+pub mod memory;
 pub mod rate_limit;
 pub mod websocket;

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::TE;
 use http::{Method as HttpMethod, Request, StatusCode, Uri, Version, request};
@@ -243,6 +243,11 @@ impl Call {
             Some(method) => &method.settings,
             None => self.unknown.as_deref().unwrap_or(&self.prepared.snapshot.config.defaults),
         }
+    }
+
+    /// When it began, in seconds since the Unix epoch.
+    pub(crate) fn unix_time(&self) -> u64 {
+        self.time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 
     /// Whether the upstream takes messages of that encoding.

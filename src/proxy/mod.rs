@@ -54,6 +54,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::{HeaderValue, Request, Response, request};
+use rustls_pki_types::CertificateDer;
 
 use crate::body::RequestBody;
 use crate::config;
@@ -81,6 +82,8 @@ pub struct Peer {
     pub local: SocketAddr,
     /// Whether the connection is TLS.
     pub tls: bool,
+    /// That the client showed, verified by the listener.
+    pub certificate: Option<CertificateDer<'static>>,
     /// Settings of the listener.
     pub listener: Rc<config::Listener>,
 }

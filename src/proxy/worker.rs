@@ -12,7 +12,7 @@ use crate::credentials::{Authenticator, Credentials};
 use crate::policy::rate_limit::LocalStore;
 use crate::snapshot::{Snapshot, Source};
 use crate::telemetry::access_log::WorkerLog;
-use crate::telemetry::metrics::{LimitMetrics, MethodMetrics, UNKNOWN_METHOD, WorkerMetrics};
+use crate::telemetry::metrics::{LimitMetrics, MethodMetrics, ProviderMetrics, UNKNOWN_METHOD, WorkerMetrics};
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::{Cluster, Fleets};
 
@@ -49,7 +49,7 @@ pub(crate) struct Prepared {
     pub(crate) snapshot: Arc<Snapshot>,
     clusters: Vec<Rc<Cluster>>,
     /// In the order of the configuration's providers.
-    authenticators: Vec<Rc<Authenticator>>,
+    authenticators: Vec<(Rc<Authenticator>, Arc<ProviderMetrics>)>,
     methods: Vec<OnceCell<PreparedMethod>>,
     /// By upstream, for calls of methods that no schema knows.
     unknown_methods: Vec<OnceCell<Arc<MethodMetrics>>>,
@@ -127,7 +127,8 @@ impl Worker {
             .iter()
             .map(|provider| {
                 let known = before.and_then(|before| before.authenticator_of(provider));
-                known.unwrap_or_else(|| Rc::new(Authenticator::new(self.shared.credentials.get(provider))))
+                let metrics = || self.metrics.provider(&provider.name);
+                known.unwrap_or_else(|| (Rc::new(Authenticator::new(self.shared.credentials.get(provider))), metrics()))
             })
             .collect();
         self.shared.limits.set_memory(snapshot.config.rate_limiting.memory);
@@ -149,12 +150,17 @@ impl Prepared {
 
     /// Of the provider with that index in the configuration.
     pub(crate) fn authenticator(&self, provider: usize) -> &Rc<Authenticator> {
-        &self.authenticators[provider]
+        &self.authenticators[provider].0
+    }
+
+    /// The counters of the same.
+    pub(crate) fn provider_metrics(&self, provider: usize) -> &Arc<ProviderMetrics> {
+        &self.authenticators[provider].1
     }
 
     /// What it remembers of callers lives on with it.
-    fn authenticator_of(&self, provider: &Arc<Provider>) -> Option<Rc<Authenticator>> {
-        self.authenticators.iter().find(|known| known.provider() == provider).cloned()
+    fn authenticator_of(&self, provider: &Arc<Provider>) -> Option<(Rc<Authenticator>, Arc<ProviderMetrics>)> {
+        self.authenticators.iter().find(|(known, _)| known.provider() == provider).cloned()
     }
 
     /// `:path` of a method of the schema.

@@ -115,18 +115,23 @@ async fn connection<A: Answer>(accepted: Accepted, site: Rc<Site<A>>) -> std::io
     let _permit = accepted.permit;
     let stream = TcpStream::from_std(accepted.socket)?;
     let tls = accepted.settings.tls.as_ref();
-    let peer = Rc::new(Peer {
+    let mut peer = Peer {
         address: accepted.address,
         local: stream.local_addr()?,
         tls: tls.is_some(),
+        certificate: None,
         listener: Rc::new(config::Listener::clone(&accepted.settings)),
-    });
+    };
     let Some(tls) = tls else {
-        speak(stream, Agreed::Nothing, peer, site).await;
+        speak(stream, Agreed::Nothing, Rc::new(peer), site).await;
         return Ok(());
     };
     match tls::accept(stream, tls, accepted.settings.limits.tls_handshake_timeout, &site.drain).await {
-        Handshake::Done(stream, agreed) => speak(stream, agreed, peer, site).await,
+        Handshake::Done(stream, agreed) => {
+            let shown = stream.get_ref().1.peer_certificates();
+            peer.certificate = shown.and_then(|chain| chain.first()).cloned();
+            speak(stream, agreed, Rc::new(peer), site).await;
+        }
         Handshake::Failed(error) => {
             site.metrics.count(ConnectionEvent::TlsFailure);
             tracing::debug!(%error, peer = %peer.address, "TLS handshake failed");

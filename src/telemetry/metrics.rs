@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::histogram::Histogram;
+pub use super::providers::{AuthenticationResult, ProviderMetrics};
 use super::readiness::Readiness;
 use super::{Bound, ConnectionEvent, Origin, Protocol, Transport};
 use crate::grpc::status::Code;
@@ -126,6 +127,11 @@ impl WorkerMetrics {
     /// counters that nobody sees.
     pub fn endpoint(&self, upstream: &str, endpoint: &str) -> Arc<EndpointMetrics> {
         self.0.endpoints.resolve([upstream, endpoint]).unwrap_or_default()
+    }
+
+    /// The counters of a provider of authentication. Locks and allocates.
+    pub fn provider(&self, name: &str) -> Arc<ProviderMetrics> {
+        self.0.providers.resolve([name]).unwrap_or_default()
     }
 }
 
@@ -389,7 +395,7 @@ impl Gauge {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    fn set(&self, n: i64) {
+    pub(super) fn set(&self, n: i64) {
         self.0.store(n, Ordering::Relaxed);
     }
 
@@ -412,6 +418,8 @@ pub(super) struct Worker {
     pub(super) limits: Handles<1, LimitMetrics>,
     /// By upstream.
     pub(super) upstreams: Handles<1, UpstreamMetrics>,
+    /// By name.
+    pub(super) providers: Handles<1, ProviderMetrics>,
 }
 
 /// Handles by the values of their labels. Locked while resolving and while listing, never while counting.

@@ -11,6 +11,7 @@ mod histogram;
 pub mod line;
 pub mod logs;
 pub mod metrics;
+mod providers;
 pub mod readiness;
 pub(crate) mod timestamp;
 pub mod trace;

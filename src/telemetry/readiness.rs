@@ -42,6 +42,26 @@ impl Readiness {
         self.set_schema(upstream, Some(problem));
     }
 
+    /// Takes the names of all whose keys are fetched, each with whether there are any. Others are forgotten.
+    pub fn set_issuers(&self, issuers: impl IntoIterator<Item = (Arc<str>, bool)>) {
+        let keys = issuers.into_iter().map(|(name, loaded)| (name, (!loaded).then(|| "not fetched yet".into())));
+        self.state().keys = keys.collect();
+    }
+
+    /// Says that keys of the provider are in use.
+    pub fn keys_loaded(&self, provider: &str) {
+        if let Some(known) = self.state().keys.get_mut(provider) {
+            *known = None;
+        }
+    }
+
+    /// Says why the keys of the provider could not be fetched. Those that were fetched before stay in use.
+    pub fn keys_failed(&self, provider: &str, problem: String) {
+        if let Some(known @ Some(_)) = self.state().keys.get_mut(provider) {
+            *known = Some(problem.into_boxed_str());
+        }
+    }
+
     /// Says that the gateway is about to stop. There is no way back.
     pub fn drain(&self) {
         self.state().draining = true;
@@ -62,6 +82,11 @@ impl Readiness {
         for (upstream, problem) in &state.schemas {
             if let Some(problem) = problem {
                 reasons.push(Reason::NoSchema { upstream: upstream.clone(), problem: problem.clone() });
+            }
+        }
+        for (provider, problem) in &state.keys {
+            if let Some(problem) = problem {
+                reasons.push(Reason::NoKeys { provider: provider.clone(), problem: problem.clone() });
             }
         }
         if state.draining {
@@ -101,6 +126,13 @@ pub enum Reason {
         /// What the last attempt to load it met.
         problem: Box<str>,
     },
+    /// Nobody can be let in by this provider.
+    NoKeys {
+        /// Its name.
+        provider: Arc<str>,
+        /// What the last attempt to fetch them met.
+        problem: Box<str>,
+    },
     /// The gateway finishes the calls that it has and stops.
     Draining,
 }
@@ -110,6 +142,7 @@ impl fmt::Display for Reason {
         match self {
             Self::Starting => f.write_str("starting"),
             Self::NoSchema { upstream, problem } => write!(f, "no schema for upstream {upstream}: {problem}"),
+            Self::NoKeys { provider, problem } => write!(f, "no keys for provider {provider}: {problem}"),
             Self::Draining => f.write_str("draining"),
         }
     }
@@ -121,6 +154,8 @@ struct State {
     draining: bool,
     /// By upstream, what keeps its schema away; `None` when loaded.
     schemas: BTreeMap<Arc<str>, Option<Box<str>>>,
+    /// By provider, what keeps its keys away; `None` when there are some.
+    keys: BTreeMap<Arc<str>, Option<Box<str>>>,
 }
 
 #[cfg(test)]
@@ -166,6 +201,22 @@ mod tests {
         readiness.schema_loaded("films");
 
         assert_eq!(readiness.schemas(), [("books".into(), true), ("music".into(), false)]);
+    }
+
+    #[test]
+    fn waits_for_keys_and_keeps_those_that_came() {
+        let readiness = Readiness::default();
+        readiness.set_upstreams([]);
+        readiness.set_issuers([("staff".into(), false), ("other".into(), true)]);
+        readiness.keys_failed("staff", "connection refused".into());
+        readiness.keys_failed("other", "connection refused".into());
+        assert_eq!(reasons(&readiness), ["no keys for provider staff: connection refused"]);
+
+        readiness.keys_loaded("staff");
+        readiness.keys_failed("staff", "connection refused".into());
+        readiness.keys_failed("gone", "connection refused".into());
+
+        assert!(readiness.reasons().is_empty());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod faults;
 mod headers;
 mod health;
 mod inspect;
+mod jwt;
 mod leftover;
 mod lifecycle;
 mod limits;

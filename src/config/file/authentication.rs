@@ -5,11 +5,121 @@ use serde_json::{Map, Value as Json};
 use crate::config::node::{Node, Value};
 use crate::config::problem::Place;
 use crate::config::read::{Entries, List, Located, Read, Report, section};
+use crate::config::units::Span;
 
 section! {
     /// The ways in which callers may prove who they are, by kind.
     Authentication {
+        jwt: List<Jwt>,
         api_keys: List<ApiKeys>,
+        basic: List<Basic>,
+        certificates: List<Certificates>,
+        introspection: List<Introspection>,
+    }
+}
+
+section! {
+    /// Signed tokens of one issuer.
+    Jwt {
+        name: String,
+        issuer: String,
+        audiences: Audiences,
+        jwks: Jwks,
+        secret: Secret,
+        algorithms: List<String>,
+        leeway: Span,
+        types: List<String>,
+        header: String,
+        cookie: String,
+        query: String,
+    }
+}
+
+section! {
+    /// Keys of an issuer; exactly one of `url`, `file` and `inline`.
+    Jwks {
+        url: String,
+        file: String,
+        inline: String,
+        refresh: Span,
+        min_interval: Span,
+        timeout: Span,
+        ca: String,
+    }
+}
+
+section! {
+    /// A secret that is shared with an issuer; exactly one of `text`, `base64` and `file`.
+    Secret {
+        text: String,
+        base64: String,
+        file: String,
+    }
+}
+
+section! {
+    /// Users with passwords.
+    Basic {
+        name: String,
+        file: String,
+        realm: String,
+    }
+}
+
+section! {
+    /// A file of users.
+    UserFile {
+        users: List<UserEntry>,
+    }
+}
+
+section! {
+    /// Who has a password.
+    UserEntry {
+        name: String,
+        password: String,
+        attributes: Attributes,
+    }
+}
+
+section! {
+    /// Certificates of clients.
+    Certificates {
+        name: String,
+    }
+}
+
+section! {
+    /// Tokens whose issuer is asked about them.
+    Introspection {
+        name: String,
+        url: String,
+        client_id: String,
+        client_secret: String,
+        issuer: String,
+        audiences: Audiences,
+        cache: Span,
+        timeout: Span,
+        ca: String,
+        header: String,
+        cookie: String,
+        query: String,
+    }
+}
+
+/// Names of audiences, or the word `any`.
+#[derive(Debug)]
+pub(crate) enum Audiences {
+    Any,
+    Of(List<String>),
+}
+
+impl Read for Audiences {
+    fn read(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Text(text) if text == "any" => Some(Self::Any),
+            _ => List::read(node, at, report).map(Self::Of),
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! Who may prove what in which way, and what methods ask for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::{require, value};
-use crate::config::authentication::{ApiKeys, Kind, Places, Provider, Requirement, Rule};
+use super::{require, token, value};
+use crate::config::authentication::{ApiKeys, Basic, Kind, Places, Provider, Requirement, Rule};
 use crate::config::file::authentication::{
-    ApiKeys as RawApiKeys, Authentication, Demand, Requirement as RawRequirement,
+    ApiKeys as RawApiKeys, Authentication, Basic as RawBasic, Demand, Requirement as RawRequirement,
 };
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report};
@@ -16,27 +16,81 @@ use crate::config::spelling::nearest;
 use crate::config::{Change, Policy, accounts};
 use crate::grpc::metadata;
 
-/// Every provider of the file, in its order.
+/// Every provider of the file, kind by kind.
 pub(super) fn providers(
     raw: Option<Located<Authentication>>,
     base: &Path,
     report: &mut Report<'_>,
 ) -> Vec<Arc<Provider>> {
-    let Authentication { api_keys } = value(raw);
+    let Authentication { jwt, api_keys, basic, certificates, introspection } = value(raw);
     let mut providers: Vec<Arc<Provider>> = Vec::new();
-    for Located { value: raw, at } in value(api_keys).items {
-        let RawApiKeys { name, header, cookie, query, file } = raw;
-        let name = provider_name(name, &at, &providers, report);
-        require(file.is_some(), "file", &at, report);
-        let from = places(header, HeaderName::from_static("x-api-key"), cookie, query, report);
-        let (Some(name), Some(file), Some(from)) = (name, file, from) else { continue };
-        let path = base.join(&file.value);
-        if let Err(problem) = accounts::read_keys(&path) {
-            report.problem(&file.at, problem);
-        }
-        providers.push(Arc::new(Provider { name, kind: Kind::ApiKeys(ApiKeys { from, file: path }) }));
+    for Located { value: mut raw, at } in value(jwt).items {
+        let name = provider_name(raw.name.take(), &at, &providers, report);
+        let kind = token::jwt(raw, &at, base, report).map(|jwt| Kind::Jwt(Box::new(jwt)));
+        add(name, kind, &mut providers);
+    }
+    for Located { value: mut raw, at } in value(api_keys).items {
+        let name = provider_name(raw.name.take(), &at, &providers, report);
+        let kind = api_keys_of(raw, &at, base, report).map(Kind::ApiKeys);
+        add(name, kind, &mut providers);
+    }
+    for Located { value: mut raw, at } in value(basic).items {
+        let name = provider_name(raw.name.take(), &at, &providers, report);
+        let kind = basic_of(raw, &at, base, report).map(Kind::Basic);
+        add(name, kind, &mut providers);
+    }
+    for Located { value: raw, at } in value(certificates).items {
+        let name = provider_name(raw.name, &at, &providers, report);
+        add(name, Some(Kind::Certificate), &mut providers);
+    }
+    for Located { value: mut raw, at } in value(introspection).items {
+        let name = provider_name(raw.name.take(), &at, &providers, report);
+        let kind = token::introspection(raw, &at, base, report).map(|it| Kind::Introspection(Box::new(it)));
+        add(name, kind, &mut providers);
     }
     providers
+}
+
+fn add(name: Option<Arc<str>>, kind: Option<Kind>, providers: &mut Vec<Arc<Provider>>) {
+    if let (Some(name), Some(kind)) = (name, kind) {
+        providers.push(Arc::new(Provider { name, kind }));
+    }
+}
+
+fn api_keys_of(raw: RawApiKeys, at: &Place, base: &Path, report: &mut Report<'_>) -> Option<ApiKeys> {
+    let RawApiKeys { name: _, header, cookie, query, file } = raw;
+    require(file.is_some(), "file", at, report);
+    let from = places(header, HeaderName::from_static("x-api-key"), cookie, query, report);
+    let file = sound_file(&file?, base, accounts::read_keys, report);
+    Some(ApiKeys { from: from?, file })
+}
+
+fn basic_of(raw: RawBasic, at: &Place, base: &Path, report: &mut Report<'_>) -> Option<Basic> {
+    let RawBasic { name: _, file, realm } = raw;
+    require(file.is_some(), "file", at, report);
+    let realm = realm.map_or_else(|| Some("portico".into()), |realm| realm.parse(report, |text| quotable(text)));
+    let file = sound_file(&file?, base, accounts::read_users, report);
+    Some(Basic { file, realm: realm? })
+}
+
+/// A file in which nothing is wrong.
+fn sound_file<T>(
+    file: &Located<String>,
+    base: &Path,
+    read: impl Fn(&Path) -> Result<T, String>,
+    report: &mut Report<'_>,
+) -> PathBuf {
+    let path = base.join(&file.value);
+    if let Err(problem) = read(&path) {
+        report.problem(&file.at, problem);
+    }
+    path
+}
+
+/// Text that can stand in the quotes of a header.
+fn quotable(text: &str) -> Result<Box<str>, String> {
+    let fits = |byte: u8| (b' '..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\');
+    if text.bytes().all(fits) { Ok(text.into()) } else { Err(format!("{text:?} cannot stand in a header")) }
 }
 
 /// A name that no other provider has.
@@ -63,7 +117,7 @@ fn provider_name(
 }
 
 /// Where a credential stands.
-fn places(
+pub(super) fn places(
     header: Option<Located<String>>,
     default: HeaderName,
     cookie: Option<Located<String>>,

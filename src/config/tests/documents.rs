@@ -47,6 +47,14 @@ fn every_key_is_in_the_reference() {
         ("## `serve`", "", file::Serve::KEYS),
         ("## `errors`", "", file::Errors::KEYS),
         ("## `authentication`", "", authentication::Authentication::KEYS),
+        ("### `authentication.jwt[]`", "", authentication::Jwt::KEYS),
+        ("### `authentication.jwt[]`", "jwks.", authentication::Jwks::KEYS),
+        ("### `authentication.jwt[]`", "", authentication::Secret::KEYS),
+        ("### `authentication.basic[]`", "", authentication::Basic::KEYS),
+        ("### `authentication.basic[]`", "", authentication::UserFile::KEYS),
+        ("### `authentication.basic[]`", "", authentication::UserEntry::KEYS),
+        ("## `authentication`", "", authentication::Certificates::KEYS),
+        ("### `authentication.introspection[]`", "", authentication::Introspection::KEYS),
         ("### `authentication.api_keys[]`", "", authentication::ApiKeys::KEYS),
         ("### `authentication.api_keys[]`", "", authentication::KeyFile::KEYS),
         ("### `authentication.api_keys[]`", "", authentication::KeyEntry::KEYS),
@@ -89,7 +97,9 @@ fn every_block_of_the_reference_loads() {
     for file in ["inventory.proto", "library.binpb"] {
         fs::write(folder.path().join(file), "").expect("a file");
     }
-    fs::copy(repository("examples/credentials/partners.yaml"), folder.path().join("partners.yaml")).expect("a copy");
+    for file in ["partners.yaml", "office.yaml"] {
+        fs::copy(repository("examples/credentials").join(file), folder.path().join(file)).expect("a copy");
+    }
     identity(folder.path());
     let reference = document("docs/configuration.md");
 

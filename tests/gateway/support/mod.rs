@@ -10,5 +10,6 @@ pub(crate) mod process;
 pub(crate) mod rest;
 pub(crate) mod rpc;
 pub(crate) mod tls;
+pub(crate) mod tokens;
 pub(crate) mod ways;
 pub(crate) mod websocket;
