@@ -85,183 +85,232 @@ async fn good_tokens_of_another_library_let_their_callers_in_by_every_protocol()
     granted(&site.gateway, &[("authorization", &format!("Bearer {}", text(&good["byPem"])))], "PEM").await;
 }
 
-/// Tokens of which none may let anybody in, though each is one step from one that would.
-fn bad_tokens(rsa: &Private, ec: &Private, ed: &Private) -> Vec<(String, String)> {
-    let stranger = Private::p256();
-    let weak = Private::Secret(b"secret".to_vec());
-    let header = |other: Value| {
-        let mut header = json!({"alg": "ES256", "kid": "ec"});
-        for (name, value) in other.as_object().into_iter().flatten() {
-            header[name] = value.clone();
+/// What a token is called, and the token.
+type Bad = Vec<(&'static str, String)>;
+
+/// Makes tokens of which none may let anybody in, though each is one step from one that would.
+struct Forger<'k> {
+    rsa: &'k Private,
+    ec: &'k Private,
+    ed: &'k Private,
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "so that tests can write it down in place")]
+fn header(other: Value) -> String {
+    let mut header = json!({"alg": "ES256", "kid": "ec"});
+    for (name, value) in other.as_object().into_iter().flatten() {
+        header[name] = value.clone();
+    }
+    header.to_string()
+}
+
+fn good_claims() -> String {
+    claims(json!({})).to_string()
+}
+
+impl Forger<'_> {
+    fn all(&self) -> Bad {
+        [self.algorithms(), self.keys(), self.headers(), self.claims(), self.forms()].concat()
+    }
+
+    /// By no algorithm, or by one that is not the key's.
+    fn algorithms(&self) -> Bad {
+        let mut bad = Bad::new();
+        let rsa = self.rsa;
+        let ec = self.ec;
+        let weak = Private::Secret(b"secret".to_vec());
+        for alg in ["none", "None", "NONE", "nOnE", ""] {
+            bad.push(("alg none, no signature", Private::Nothing.token(&header(json!({"alg": alg})), &good_claims())));
+            bad.push(("alg none, good signature", ec.token(&header(json!({"alg": alg})), &good_claims())));
         }
-        header.to_string()
-    };
-    let good_claims = || claims(json!({})).to_string();
-    let good = ec.token(&header(json!({})), &good_claims());
-    let parts: Vec<&str> = good.split('.').collect();
-    let mut bad: Vec<(&str, String)> = Vec::new();
-
-    // Algorithms.
-    for alg in ["none", "None", "NONE", "nOnE", ""] {
-        bad.push(("alg none, no signature", Private::Nothing.token(&header(json!({"alg": alg})), &good_claims())));
-        bad.push(("alg none, good signature", ec.token(&header(json!({"alg": alg})), &good_claims())));
-    }
-    let public = rsa.jwk("rsa");
-    let forms = [public["n"].as_str().expect("text").as_bytes().to_vec(), public.to_string().into_bytes()];
-    for form in forms {
-        let secret = Private::Secret(form);
+        let public = rsa.jwk("rsa");
+        let forms = [public["n"].as_str().expect("text").as_bytes().to_vec(), public.to_string().into_bytes()];
+        for form in forms {
+            let secret = Private::Secret(form);
+            bad.push((
+                "HS256 with the public key",
+                secret.token(&header(json!({"alg": "HS256", "kid": "rsa"})), &good_claims()),
+            ));
+        }
         bad.push((
-            "HS256 with the public key",
-            secret.token(&header(json!({"alg": "HS256", "kid": "rsa"})), &good_claims()),
+            "HS256 with an empty secret",
+            Private::Secret(vec![0]).token(&header(json!({"alg": "HS256"})), &good_claims()),
         ));
+        bad.push(("HS256 with a weak secret", weak.token(r#"{"alg":"HS256"}"#, &good_claims())));
+        bad.push(("the algorithm of another key", ec.token(&header(json!({"alg": "RS256"})), &good_claims())));
+        bad.push((
+            "another algorithm of the key's type",
+            rsa.token(&header(json!({"alg": "RS512", "kid": "rsa"})), &good_claims()),
+        ));
+        bad.push((
+            "an algorithm that the key excludes",
+            rsa.token(&header(json!({"alg": "PS256", "kid": "rsa"})), &good_claims()),
+        ));
+        bad.push(("a wrong curve", ec.token(&header(json!({"alg": "ES384"})), &good_claims())));
+        bad.push(("ES256K", ec.token(&header(json!({"alg": "ES256K"})), &good_claims())));
+        bad.push(("an algorithm in lower case", ec.token(&header(json!({"alg": "es256"})), &good_claims())));
+        bad.push(("an algorithm that is no text", ec.token(&header(json!({"alg": ["ES256"]})), &good_claims())));
+        bad.push(("no algorithm", ec.token(r#"{"kid":"ec"}"#, &good_claims())));
+        bad
     }
-    bad.push((
-        "HS256 with an empty secret",
-        Private::Secret(vec![0]).token(&header(json!({"alg": "HS256"})), &good_claims()),
-    ));
-    bad.push(("HS256 with a weak secret", weak.token(r#"{"alg":"HS256"}"#, &good_claims())));
-    bad.push(("the algorithm of another key", ec.token(&header(json!({"alg": "RS256"})), &good_claims())));
-    bad.push((
-        "another algorithm of the key's type",
-        rsa.token(&header(json!({"alg": "RS512", "kid": "rsa"})), &good_claims()),
-    ));
-    bad.push((
-        "an algorithm that the key excludes",
-        rsa.token(&header(json!({"alg": "PS256", "kid": "rsa"})), &good_claims()),
-    ));
-    bad.push(("a wrong curve", ec.token(&header(json!({"alg": "ES384"})), &good_claims())));
-    bad.push(("ES256K", ec.token(&header(json!({"alg": "ES256K"})), &good_claims())));
-    bad.push(("an algorithm in lower case", ec.token(&header(json!({"alg": "es256"})), &good_claims())));
-    bad.push(("an algorithm that is no text", ec.token(&header(json!({"alg": ["ES256"]})), &good_claims())));
-    bad.push(("no algorithm", ec.token(r#"{"kid":"ec"}"#, &good_claims())));
 
-    // Keys.
-    bad.push(("a stranger's signature", stranger.token(&header(json!({})), &good_claims())));
-    bad.push(("an embedded key", stranger.token(&header(json!({"jwk": stranger.jwk("ec")})), &good_claims())));
-    bad.push((
-        "an embedded key alone",
-        stranger.token(&json!({"alg": "ES256", "jwk": stranger.jwk("x")}).to_string(), &good_claims()),
-    ));
-    for name in ["jku", "x5u"] {
-        let elsewhere = header(json!({(name): "http://127.0.0.1:1/keys", "kid": "elsewhere"}));
-        bad.push(("a key that is elsewhere", stranger.token(&elsewhere, &good_claims())));
+    /// By keys that are none of the issuer's.
+    fn keys(&self) -> Bad {
+        let mut bad = Bad::new();
+        let ec = self.ec;
+        let ed = self.ed;
+        let stranger = Private::p256();
+        bad.push(("a stranger's signature", stranger.token(&header(json!({})), &good_claims())));
+        bad.push(("an embedded key", stranger.token(&header(json!({"jwk": stranger.jwk("ec")})), &good_claims())));
+        bad.push((
+            "an embedded key alone",
+            stranger.token(&json!({"alg": "ES256", "jwk": stranger.jwk("x")}).to_string(), &good_claims()),
+        ));
+        for name in ["jku", "x5u"] {
+            let elsewhere = header(json!({(name): "http://127.0.0.1:1/keys", "kid": "elsewhere"}));
+            bad.push(("a key that is elsewhere", stranger.token(&elsewhere, &good_claims())));
+        }
+        bad.push(("an embedded certificate", stranger.token(&header(json!({"x5c": ["MIIB"]})), &good_claims())));
+        for kid in
+            ["../../../../dev/null", "ec' OR '1'='1", "ec\u{0}", "EC", "ec ", "", "/jwks.json", "http://127.0.0.1:1/"]
+        {
+            bad.push(("a kid that is none", ec.token(&header(json!({"kid": kid})), &good_claims())));
+        }
+        for kid in [json!(1), json!(["ec"]), json!({"ec": 1}), json!(null)] {
+            bad.push(("a kid of a wrong type", ec.token(&header(json!({"kid": kid})), &good_claims())));
+        }
+        bad.push(("the kid of another key", ec.token(&header(json!({"kid": "ed"})), &good_claims())));
+        bad.push(("a key of 1024 bits", ed.token(&header(json!({"alg": "RS256", "kid": "weak"})), &good_claims())));
+        bad.push(("a key for encryption", ec.token(&header(json!({"kid": "enc"})), &good_claims())));
+        bad
     }
-    bad.push(("an embedded certificate", stranger.token(&header(json!({"x5c": ["MIIB"]})), &good_claims())));
-    for kid in
-        ["../../../../dev/null", "ec' OR '1'='1", "ec\u{0}", "EC", "ec ", "", "/jwks.json", "http://127.0.0.1:1/"]
-    {
-        bad.push(("a kid that is none", ec.token(&header(json!({"kid": kid})), &good_claims())));
-    }
-    for kid in [json!(1), json!(["ec"]), json!({"ec": 1}), json!(null)] {
-        bad.push(("a kid of a wrong type", ec.token(&header(json!({"kid": kid})), &good_claims())));
-    }
-    bad.push(("the kid of another key", ec.token(&header(json!({"kid": "ed"})), &good_claims())));
-    bad.push(("a key of 1024 bits", ed.token(&header(json!({"alg": "RS256", "kid": "weak"})), &good_claims())));
-    bad.push(("a key for encryption", ec.token(&header(json!({"kid": "enc"})), &good_claims())));
 
-    // Headers.
-    for critical in [json!(["exp"]), json!([]), json!(["b64"]), json!("x")] {
-        bad.push(("crit", ec.token(&header(json!({"crit": critical, "b64": true})), &good_claims())));
+    /// With headers that say too much.
+    fn headers(&self) -> Bad {
+        let mut bad = Bad::new();
+        let ec = self.ec;
+        for critical in [json!(["exp"]), json!([]), json!(["b64"]), json!("x")] {
+            bad.push(("crit", ec.token(&header(json!({"crit": critical, "b64": true})), &good_claims())));
+        }
+        bad.push(("b64", ec.token(&header(json!({"b64": false})), &good_claims())));
+        bad.push(("zip", ec.token(&header(json!({"zip": "DEF"})), &good_claims())));
+        bad.push(("a header twice", ec.token(r#"{"alg":"ES256","kid":"ec","alg":"ES256"}"#, &good_claims())));
+        bad.push(("a header that is a list", ec.token(r#"["ES256"]"#, &good_claims())));
+        bad.push(("a header that is no JSON", ec.token("ES256", &good_claims())));
+        bad
     }
-    bad.push(("b64", ec.token(&header(json!({"b64": false})), &good_claims())));
-    bad.push(("zip", ec.token(&header(json!({"zip": "DEF"})), &good_claims())));
-    bad.push(("a header twice", ec.token(r#"{"alg":"ES256","kid":"ec","alg":"ES256"}"#, &good_claims())));
-    bad.push(("a header that is a list", ec.token(r#"["ES256"]"#, &good_claims())));
-    bad.push(("a header that is no JSON", ec.token("ES256", &good_claims())));
 
-    // Claims.
-    let with = |other: Value| ec.token(&header(json!({})), &claims(other).to_string());
-    let raw = |text: &str| {
-        let open = good_claims();
-        ec.token(&header(json!({})), &format!("{},{text}}}", open.trim_end_matches('}')))
-    };
-    bad.push(("a claim twice", raw("\"sub\":\"ann\"")));
-    bad.push(("an audience twice", raw("\"aud\":\"api\"")));
-    bad.push(("an expiry twice, escaped", raw(&format!("\"\\u0065xp\":{}", now() + 9999))));
-    bad.push(("a nested claim twice", raw("\"a\":{\"b\":1,\"b\":2}")));
-    bad.push(("no issuer", with(json!({"iss": null}))));
-    for issuer in [
-        json!("https://issuer.example.com/"),
-        json!("https://ISSUER.example.com"),
-        json!([ISSUER]),
-        json!(""),
-        json!("issuer"),
-    ] {
-        bad.push(("a wrong issuer", with(json!({"iss": issuer}))));
+    /// With claims that are not those of this place and time.
+    fn claims(&self) -> Bad {
+        let mut bad = Bad::new();
+        let ec = self.ec;
+        let with = |other: Value| ec.token(&header(json!({})), &claims(other).to_string());
+        let raw = |text: &str| {
+            let open = good_claims();
+            ec.token(&header(json!({})), &format!("{},{text}}}", open.trim_end_matches('}')))
+        };
+        bad.push(("a claim twice", raw("\"sub\":\"ann\"")));
+        bad.push(("an audience twice", raw("\"aud\":\"api\"")));
+        bad.push(("an expiry twice, escaped", raw(&format!("\"\\u0065xp\":{}", now() + 9999))));
+        bad.push(("a nested claim twice", raw("\"a\":{\"b\":1,\"b\":2}")));
+        bad.push(("no issuer", with(json!({"iss": null}))));
+        for issuer in [
+            json!("https://issuer.example.com/"),
+            json!("https://ISSUER.example.com"),
+            json!([ISSUER]),
+            json!(""),
+            json!("issuer"),
+        ] {
+            bad.push(("a wrong issuer", with(json!({"iss": issuer}))));
+        }
+        bad.push(("no audience", with(json!({"aud": null}))));
+        for audience in [
+            json!("other"),
+            json!("API"),
+            json!("api "),
+            json!([]),
+            json!(["other"]),
+            json!([["api"]]),
+            json!({"api": 1}),
+            json!(["api", 1]),
+            json!(true),
+            json!("other api"),
+        ] {
+            bad.push(("a wrong audience", with(json!({"aud": audience}))));
+        }
+        bad.push(("no expiry", with(json!({"exp": null}))));
+        for expiry in [
+            json!(now() - 3600),
+            json!(now() - 31),
+            json!(0),
+            json!(-1),
+            json!(now().to_string()),
+            json!("4102444800"),
+            json!(true),
+            json!([4_102_444_800_i64]),
+            json!({}),
+            json!(i64::MIN),
+            json!(1e300),
+            json!(-1e300),
+            json!((now() + 3600) * 1000),
+            json!(u64::MAX),
+            json!(0.5),
+        ] {
+            bad.push(("a wrong expiry", with(json!({"exp": expiry}))));
+        }
+        bad.push(("an expiry beyond all numbers", raw("\"nbf\":1e999")));
+        for start in [json!(now() + 3600), json!(now() + 120), json!("0"), json!(u64::MAX), json!(1e300), json!(false)]
+        {
+            bad.push(("a wrong start", with(json!({"nbf": start}))));
+            bad.push(("a wrong time of issue", with(json!({"iat": start}))));
+        }
+        for text in ["", "null", "[]", "\"x\"", "{", "{}"] {
+            bad.push(("claims that are none", ec.token(&header(json!({})), text)));
+        }
+        let deep = format!("\"a\":{}1{}", "[".repeat(500), "]".repeat(500));
+        bad.push(("claims that are nested deeply", raw(&deep)));
+        bad
     }
-    bad.push(("no audience", with(json!({"aud": null}))));
-    for audience in [
-        json!("other"),
-        json!("API"),
-        json!("api "),
-        json!([]),
-        json!(["other"]),
-        json!([["api"]]),
-        json!({"api": 1}),
-        json!(["api", 1]),
-        json!(true),
-        json!("other api"),
-    ] {
-        bad.push(("a wrong audience", with(json!({"aud": audience}))));
-    }
-    bad.push(("no expiry", with(json!({"exp": null}))));
-    for expiry in [
-        json!(now() - 3600),
-        json!(now() - 31),
-        json!(0),
-        json!(-1),
-        json!(now().to_string()),
-        json!("4102444800"),
-        json!(true),
-        json!([4_102_444_800_i64]),
-        json!({}),
-        json!(i64::MIN),
-        json!(1e300),
-        json!(-1e300),
-        json!((now() + 3600) * 1000),
-        json!(u64::MAX),
-        json!(0.5),
-    ] {
-        bad.push(("a wrong expiry", with(json!({"exp": expiry}))));
-    }
-    bad.push(("an expiry beyond all numbers", raw("\"nbf\":1e999")));
-    for start in [json!(now() + 3600), json!(now() + 120), json!("0"), json!(u64::MAX), json!(1e300), json!(false)] {
-        bad.push(("a wrong start", with(json!({"nbf": start}))));
-        bad.push(("a wrong time of issue", with(json!({"iat": start}))));
-    }
-    for text in ["", "null", "[]", "\"x\"", "{", "{}"] {
-        bad.push(("claims that are none", ec.token(&header(json!({})), text)));
-    }
-    let deep = format!("\"a\":{}1{}", "[".repeat(500), "]".repeat(500));
-    bad.push(("claims that are nested deeply", raw(&deep)));
 
-    // Form.
-    let changed = encode(claims(json!({"sub": "eve"})).to_string().as_bytes());
-    bad.push(("changed claims", format!("{}.{changed}.{}", parts[0], parts[2])));
-    bad.push(("changed header", format!("{}.{}.{}", encode(header(json!({"x": 1})).as_bytes()), parts[1], parts[2])));
-    bad.push(("no signature", format!("{}.{}.", parts[0], parts[1])));
-    bad.push(("two parts", format!("{}.{}", parts[0], parts[1])));
-    bad.push(("two dots", format!("{}..{}.{}", parts[0], parts[1], parts[2])));
-    bad.push(("dots alone", "..".to_owned()));
-    bad.push(("four parts", format!("{good}.{}", parts[2])));
-    bad.push(("five parts", format!("{good}.{}.{}", parts[1], parts[2])));
-    bad.push(("padding", format!("{good}==")));
-    bad.push((
-        "standard base64",
-        format!("{}.{}.{}", parts[0], parts[1], parts[2].replace('-', "+").replace('_', "/") + "+"),
-    ));
-    bad.push(("half a signature", good.get(..good.len() - 43).expect("ASCII").to_owned()));
-    bad.push(("a signature twice", format!("{good}{}", parts[2])));
-    bad.push(("a signature of zeros", format!("{}.{}.{}", parts[0], parts[1], encode(&[0; 64]))));
-    bad.push(("a signature in DER", format!("{}.{}.{}", parts[0], parts[1], encode(&[0x30, 0x06, 2, 1, 1, 2, 1, 1]))));
-    bad.push((
-        "JSON",
-        json!({"payload": parts[1], "signature": parts[2], "protected": parts[0]}).to_string().replace('"', "'"),
-    ));
-    bad.push(("too long", ec.token(&header(json!({})), &claims(json!({"pad": "x".repeat(13_000)})).to_string())));
-    bad.push(("a space inside", good.replacen('.', " .", 1)));
-    bad.push(("another scheme inside", format!("Bearer {good}")));
-    bad.into_iter().map(|(name, token)| (name.to_owned(), token)).collect()
+    /// In another form.
+    fn forms(&self) -> Bad {
+        let mut bad = Bad::new();
+        let ec = self.ec;
+        let good = ec.token(&header(json!({})), &good_claims());
+        let parts: Vec<&str> = good.split('.').collect();
+        let changed = encode(claims(json!({"sub": "eve"})).to_string().as_bytes());
+        bad.push(("changed claims", format!("{}.{changed}.{}", parts[0], parts[2])));
+        bad.push((
+            "changed header",
+            format!("{}.{}.{}", encode(header(json!({"x": 1})).as_bytes()), parts[1], parts[2]),
+        ));
+        bad.push(("no signature", format!("{}.{}.", parts[0], parts[1])));
+        bad.push(("two parts", format!("{}.{}", parts[0], parts[1])));
+        bad.push(("two dots", format!("{}..{}.{}", parts[0], parts[1], parts[2])));
+        bad.push(("dots alone", "..".to_owned()));
+        bad.push(("four parts", format!("{good}.{}", parts[2])));
+        bad.push(("five parts", format!("{good}.{}.{}", parts[1], parts[2])));
+        bad.push(("padding", format!("{good}==")));
+        bad.push((
+            "standard base64",
+            format!("{}.{}.{}", parts[0], parts[1], parts[2].replace('-', "+").replace('_', "/") + "+"),
+        ));
+        bad.push(("half a signature", good.get(..good.len() - 43).expect("ASCII").to_owned()));
+        bad.push(("a signature twice", format!("{good}{}", parts[2])));
+        bad.push(("a signature of zeros", format!("{}.{}.{}", parts[0], parts[1], encode(&[0; 64]))));
+        bad.push((
+            "a signature in DER",
+            format!("{}.{}.{}", parts[0], parts[1], encode(&[0x30, 0x06, 2, 1, 1, 2, 1, 1])),
+        ));
+        bad.push((
+            "JSON",
+            json!({"payload": parts[1], "signature": parts[2], "protected": parts[0]}).to_string().replace('"', "'"),
+        ));
+        bad.push(("too long", ec.token(&header(json!({})), &claims(json!({"pad": "x".repeat(13_000)})).to_string())));
+        bad.push(("a space inside", good.replacen('.', " .", 1)));
+        bad.push(("another scheme inside", format!("Bearer {good}")));
+        bad
+    }
 }
 
 #[tokio::test]
@@ -279,7 +328,7 @@ async fn bad_tokens_are_refused_alike_by_every_protocol() {
         granted(&site.gateway, &[("authorization", &format!("Bearer {}", key.good(alg, kid)))], kid).await;
     }
 
-    let bad = bad_tokens(&rsa, &ec, &ed);
+    let bad = Forger { rsa: &rsa, ec: &ec, ed: &ed }.all();
     assert!(bad.len() >= 60, "{} tokens", bad.len());
     for (name, token) in &bad {
         refused(&site.gateway, &[("authorization", &format!("Bearer {token}"))], WRONG, &format!("{name}: {token}"))
