@@ -4,6 +4,8 @@
 //! Everything is summed over the workers here, when somebody asks. Every family is announced even while it is empty,
 //! so that its name and help can be found; `docs/operations.md` lists the same names.
 
+mod authentication;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +18,8 @@ use prometheus_client::metrics::exemplar::Exemplar;
 
 use super::histogram::Total;
 use super::metrics::{
-    AuthenticationResult, CODES, EndpointMetrics, FleetMetrics, LimitMetrics, Limiter, ListenerMetrics, MethodMetrics,
-    ProviderMetrics, Registry, UNKNOWN_METHOD, UpstreamMetrics,
+    CODES, EndpointMetrics, FleetMetrics, LimitMetrics, Limiter, ListenerMetrics, MethodMetrics, ProviderMetrics,
+    Registry, UNKNOWN_METHOD, UpstreamMetrics,
 };
 use super::{Bound, ConnectionEvent, Origin, Protocol, Transport};
 use crate::grpc::status::Code;
@@ -98,7 +100,7 @@ impl Collector for Collected {
         self.limits(&mut encoder)?;
         self.attempts(&mut encoder)?;
         self.fleets(&mut encoder)?;
-        self.authentication(&mut encoder)?;
+        authentication::encode(&self.providers, &mut encoder)?;
         self.process(&mut encoder)
     }
 }
@@ -276,38 +278,6 @@ impl Collected {
         Ok(())
     }
 
-    fn authentication(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut family = AUTHENTICATIONS.begin(encoder)?;
-        for ([provider], handles) in &self.providers {
-            for result in AuthenticationResult::ALL {
-                let count: u64 = handles.iter().map(|it| it.counted(result)).sum();
-                sample(&mut family, &[("provider", &**provider), ("result", result.name())], &count)?;
-            }
-        }
-        let fetched: Vec<_> = self
-            .providers
-            .iter()
-            .map(|(name, handles)| {
-                let add = |a: [u64; 2], b: [u64; 2]| [a[0] + b[0], a[1] + b[1]];
-                (name, handles, handles.iter().map(|it| it.fetches()).fold([0; 2], add))
-            })
-            .filter(|(.., fetches)| *fetches != [0; 2])
-            .collect();
-        let mut family = KEY_FETCHES.begin(encoder)?;
-        for ([provider], _, [good, bad]) in &fetched {
-            sample(&mut family, &[("provider", &**provider), ("outcome", "success")], good)?;
-            sample(&mut family, &[("provider", &**provider), ("outcome", "failure")], bad)?;
-        }
-        for (which, family) in [&KEYS, &KEYS_STALE].into_iter().enumerate() {
-            let mut family = family.begin(encoder)?;
-            for ([provider], handles, _) in &fetched {
-                let value: i64 = handles.iter().map(|it| it.keys()[which]).sum();
-                sample(&mut family, &[("provider", &**provider)], &value)?;
-            }
-        }
-        Ok(())
-    }
-
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         DROPPED_LOG_LINES.begin(encoder)?.encode_gauge(&self.dropped_log_lines)?;
         PANICS.begin(encoder)?.encode_gauge(&runtime::panics())?;
@@ -444,20 +414,6 @@ const SCHEMA_LOADED: Family = Family::new(
     MetricType::Gauge,
     "portico_schema_loaded",
     "Whether the schema of an upstream is loaded (1) or not (0).",
-);
-const AUTHENTICATIONS: Family = Family::new(
-    MetricType::Counter,
-    "portico_authentication_total",
-    "Calls that a provider was asked about, by what it found.",
-);
-const KEY_FETCHES: Family =
-    Family::new(MetricType::Counter, "portico_authentication_key_fetches_total", "Fetches of a provider's keys.");
-const KEYS: Family =
-    Family::new(MetricType::Gauge, "portico_authentication_keys", "Keys of a provider that are in use.");
-const KEYS_STALE: Family = Family::new(
-    MetricType::Gauge,
-    "portico_authentication_keys_stale",
-    "Whether the last fetch of a provider's keys failed (1), so that older ones are in use.",
 );
 const RATE_LIMIT_DECISIONS: Family = Family::new(
     MetricType::Counter,
