@@ -33,6 +33,10 @@ pub(super) use string::write_string;
 /// Messages inside each other; what protobuf's own parsers allow.
 pub(super) const MAX_DEPTH: usize = 100;
 
+/// How often, on average, a byte of a message may be copied to join parts. A message that was sent in two halves, as a
+/// serializer may, takes one for each level that is split.
+const MAX_JOINS: usize = 16;
+
 /// Reads wire bytes, writes JSON.
 #[derive(Debug)]
 pub(super) struct Decoder<'a, 'o, 'b> {
@@ -44,6 +48,9 @@ pub(super) struct Decoder<'a, 'o, 'b> {
     /// Where the text may end at most, but for the value that crosses it.
     limit: usize,
     depth: usize,
+    /// Bytes that may still be copied to join the parts of split messages: those inside each other must not cost more
+    /// than the message is worth.
+    joinable: usize,
     /// Whether nothing is taken for granted.
     thorough: bool,
     /// Whether all strings so far were ASCII.
@@ -64,7 +71,8 @@ type Step<T = ()> = std::result::Result<T, Stop>;
 impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     /// Appends to `out`.
     pub(super) fn new(plans: &'a Plans, options: Json, out: &'o mut Out<'b>) -> Self {
-        Self { plans, types: plans, out, options, limit: usize::MAX, depth: 0, thorough: false, ascii: true }
+        let (limit, joinable) = (usize::MAX, usize::MAX);
+        Self { plans, types: plans, out, options, limit, depth: 0, joinable, thorough: false, ascii: true }
     }
 
     /// Ends in an error once it has appended more than `bytes`: short elements can have long names, so the text of a
@@ -76,21 +84,22 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
 
     /// Writes a message as a JSON value.
     pub(super) fn whole_message(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Result<()> {
-        self.twice(|decoder| decoder.message(plan, wire))
+        self.twice(wire, |decoder| decoder.message(plan, wire))
     }
 
     /// Writes one field of a message as a JSON value; see [`super::ReplyPlan::decode`] for one that is absent.
     pub(super) fn whole_field(&mut self, plan: &'a MessagePlan, index: usize, wire: &[u8]) -> Result<()> {
-        self.twice(|decoder| decoder.only_field(plan, index, wire))
+        self.twice(wire, |decoder| decoder.only_field(plan, index, wire))
     }
 
     /// Writes an `Any` of this type and content.
     pub(super) fn whole_any(&mut self, type_url: &str, value: &[u8]) -> Result<()> {
-        self.twice(|decoder| decoder.any_object(type_url, value))
+        self.twice(value, |decoder| decoder.any_object(type_url, value))
     }
 
-    fn twice(&mut self, pass: impl Fn(&mut Self) -> Step) -> Result<()> {
+    fn twice(&mut self, wire: &[u8], pass: impl Fn(&mut Self) -> Step) -> Result<()> {
         let (start, plans) = (self.out.len(), self.plans);
+        self.joinable = wire.len().saturating_mul(MAX_JOINS);
         let mut result = pass(self);
         // Text of strings that are not UTF-8 is none either: what stands around them is ASCII or comes from the schema.
         if result.is_ok() && !self.ascii && simdutf8::basic::from_utf8(self.out.since(start)).is_err() {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use hashbrown::HashMap;
 
-use super::{Decoder, EntryPlan, Step, suits};
+use super::{Decoder, EntryPlan, Step, fail, suits};
 use crate::schema::Kind;
 use crate::transcode::message_set;
 use crate::transcode::plan::{FieldPlan, MessagePlan, Seen, Shape};
@@ -101,7 +101,10 @@ impl<'a> Decoder<'a, '_, '_> {
                     return Ok(false);
                 }
                 if matches!(field.kind, Kind::Message(_) | Kind::Group(_)) && records.len() > 1 {
-                    let joined = join(records);
+                    let mut joined = Cow::Borrowed(&[][..]);
+                    for record in records {
+                        self.join(&mut joined, bytes(record.raw))?;
+                    }
                     self.value(field, Raw::Bytes(&joined))?;
                 } else {
                     self.value(field, last.raw)?;
@@ -157,8 +160,17 @@ impl<'a> Decoder<'a, '_, '_> {
         Ok(())
     }
 
+    /// Appends a part of a message to those before it.
+    pub(super) fn join(&mut self, parts: &mut Cow<'_, [u8]>, part: &[u8]) -> Step {
+        let copied = part.len() + if matches!(parts, Cow::Borrowed(_)) { parts.len() } else { 0 };
+        let left = self.joinable.checked_sub(copied);
+        self.joinable = left.ok_or_else(|| fail("messages inside each other are split into parts too often"))?;
+        parts.to_mut().extend_from_slice(part);
+        Ok(())
+    }
+
     /// One map entry; of several keys or values in it the last one wins, messages are joined.
-    fn collect_entry<'m>(&self, plan: EntryPlan<'a>, wire: &'m [u8]) -> Step<Entry<'m>> {
+    fn collect_entry<'m>(&mut self, plan: EntryPlan<'a>, wire: &'m [u8]) -> Step<Entry<'m>> {
         let default_bits = match self.default_raw(plan.value) {
             Raw::Bits(bits) => bits,
             Raw::Bytes(_) => 0,
@@ -171,7 +183,7 @@ impl<'a> Decoder<'a, '_, '_> {
                 (2, Raw::Bits(bits)) if head.wire_type == plan.value.wire_type => entry.bits = bits,
                 (2, Raw::Bytes(bytes)) if head.wire_type == plan.value.wire_type => {
                     if is_message(plan.value) && !entry.bytes.is_empty() {
-                        entry.bytes.to_mut().extend_from_slice(bytes);
+                        self.join(&mut entry.bytes, bytes)?;
                     } else {
                         entry.bytes = Cow::Borrowed(bytes);
                     }
@@ -211,10 +223,6 @@ fn canonical(kind: Kind, raw: Raw<'_>) -> Raw<'_> {
         (Kind::Int32 | Kind::Uint32 | Kind::Sint32, Raw::Bits(bits)) => Raw::Bits(bits & 0xffff_ffff),
         _ => raw,
     }
-}
-
-fn join(records: &[Record<'_>]) -> Vec<u8> {
-    records.iter().flat_map(|record| bytes(record.raw)).copied().collect()
 }
 
 fn bytes<'m>(raw: Raw<'m>) -> &'m [u8] {

@@ -111,7 +111,7 @@ impl<'a> Decoder<'a, '_, '_> {
                 (Some((before, mut joined, _)), Raw::Bytes(bytes))
                     if before.number == head.number && head.number > 4 =>
                 {
-                    joined.to_mut().extend_from_slice(bytes);
+                    self.join(&mut joined, bytes)?;
                     (field, joined, 0)
                 }
                 (_, Raw::Bytes(bytes)) => (field, Cow::Borrowed(bytes), 0),

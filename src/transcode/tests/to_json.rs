@@ -215,6 +215,18 @@ fn depth_is_bounded_and_thoroughness_stays_linear() {
 }
 
 #[test]
+fn messages_split_at_every_level_are_joined_as_long_as_that_is_cheap() {
+    let split = |levels: usize| {
+        (0..levels).fold(wire().bytes(14, &[b'x'; 10_000]).0, |nested, _| {
+            wire().bytes(17, &wire().varint(3, 1).0).bytes(17, &nested).0
+        })
+    };
+
+    assert!(to_json(&split(8)).unwrap().starts_with(r#"{"fKinds":{"fInt32":1,"fKinds":{"fInt32":1,"#));
+    assert!(to_json(&split(90)).unwrap_err().message.contains("split into parts too often"));
+}
+
+#[test]
 fn options_change_the_form() {
     let wire = to_wire(r#"{"fInt64":5,"fColor":"RED","mKinds":{"1":{"fUint64":7}}}"#).unwrap();
     let with = |json: Json| to_json_with(plans(), "test.Kinds", &wire, json).unwrap();
