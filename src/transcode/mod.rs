@@ -20,6 +20,7 @@
 //! submessage is written twice.
 
 mod bindings;
+mod declared;
 mod decode;
 mod encode;
 mod error;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::declared;
 use super::decode::{Decoder, write_base64, write_string};
 use super::error::Error;
 use super::http_body::HttpBody;
 use super::out::Out;
-use super::plan::{Plans, Shape, WellKnown};
-use super::request::scalar_fields;
+use super::plan::{Plans, WellKnown};
 use super::wire::{Cursor, Raw};
 use crate::config::Json;
 use crate::schema::{Kind, MessageId};
@@ -44,23 +44,14 @@ impl ReplyPlan {
     /// # Errors
     /// The message does not have such a field.
     pub fn compile(plans: &Arc<Plans>, output: MessageId, response_body: Option<&str>) -> Result<Self, String> {
-        let plan = plans.message(output);
-        let field = match response_body.filter(|name| !name.is_empty()) {
-            None => None,
-            Some(name) => Some(
-                plan.field_named(name)
-                    .and_then(|index| u32::try_from(index).ok())
-                    .ok_or_else(|| format!("{} has no field `{name}`", plan.name))?,
-            ),
+        let schema = plans.schema();
+        let name = response_body.filter(|name| !name.is_empty());
+        let field = name.map(|name| declared::field(schema, output, name)).transpose()?;
+        let http_body = match field {
+            None => declared::well_known(schema, output) == Some(WellKnown::HttpBody),
+            Some((_, field)) => declared::is_single(schema, field, WellKnown::HttpBody),
         };
-        let body_plan = match field.map(|index| &plan.fields[index as usize]) {
-            None => Some(plan),
-            Some(field) => match (field.kind, field.shape) {
-                (Kind::Message(id), Shape::Single) => Some(plans.message(id)),
-                _ => None,
-            },
-        };
-        let http_body = body_plan.is_some_and(|plan| plan.well_known == Some(WellKnown::HttpBody));
+        let field = field.map(|(index, _)| index);
         Ok(Self { plans: Arc::clone(plans), output, field, http_body, headers: Arc::new([]) })
     }
 
@@ -84,7 +75,7 @@ impl ReplyPlan {
 
     fn header_field(&self, name: &HeaderName, path: &str) -> Result<HeaderField, String> {
         let mut message = self.output;
-        let fields = scalar_fields(&self.plans, self.plans.message(message), path)?;
+        let fields = declared::scalar(self.plans.schema(), message, path)?;
         let Some((leaf, branches)) = fields.split_last() else { return Err(format!("`{path}` names nothing")) };
         let mut way = Vec::new();
         for &index in branches {

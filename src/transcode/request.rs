@@ -14,9 +14,9 @@ use super::error::{Error, Fault, REQUIRED, Result};
 use super::lexer::Lexer;
 use super::out::Out;
 use super::parts::{Part, Place};
-use super::plan::{FieldPlan, MessagePlan, Plans, Seen, Shape, WellKnown};
+use super::plan::{Plans, Seen, Shape, WellKnown};
 use super::query::Pairs;
-use super::{BodyRule, http_body, merge};
+use super::{BodyRule, declared, http_body, merge};
 use crate::config::Json;
 use crate::schema::{Kind, MessageId};
 
@@ -75,21 +75,23 @@ impl RequestPlan {
         variables: &[&str],
         body: &BodyRule,
     ) -> std::result::Result<Self, String> {
-        let plan = plans.message(input);
-        let body = match body {
-            BodyRule::None => Body::None,
-            BodyRule::Whole => Body::Whole,
-            BodyRule::Field(name) => Body::Field(field_index(plan, name)?),
+        let schema = plans.schema();
+        let (body, body_field) = match body {
+            BodyRule::None => (Body::None, None),
+            BodyRule::Whole => (Body::Whole, None),
+            BodyRule::Field(name) => {
+                let (index, field) = declared::field(schema, input, name)?;
+                (Body::Field(index), Some(field))
+            }
         };
-        let http_body = match body {
-            Body::None => false,
-            Body::Whole => plan.well_known == Some(WellKnown::HttpBody),
-            Body::Field(index) => is_single(plans, &plan.fields[index as usize], WellKnown::HttpBody),
+        let http_body = match body_field {
+            None => body == Body::Whole && declared::well_known(schema, input) == Some(WellKnown::HttpBody),
+            Some(field) => declared::is_single(schema, field, WellKnown::HttpBody),
         };
         let variables = variables
             .iter()
             .map(|variable| {
-                let fields = scalar_fields(plans, plan, variable)?;
+                let fields = declared::scalar(schema, input, variable)?;
                 let is_body = matches!((body, &*fields), (Body::Field(index), [field]) if index == *field);
                 let below_body = body == Body::Whole || body == Body::Field(fields[0]);
                 if is_body || (below_body && http_body) {
@@ -98,11 +100,10 @@ impl RequestPlan {
                 Ok(fields)
             })
             .collect::<std::result::Result<_, String>>()?;
-        let update_mask = matches!(body, Body::Field(_))
-            .then(|| plan.field_named("update_mask"))
-            .flatten()
-            .filter(|index| is_single(plans, &plan.fields[*index], WellKnown::FieldMask))
-            .and_then(|index| u32::try_from(index).ok())
+        let update_mask = body_field
+            .and_then(|_| declared::field(schema, input, "update_mask").ok())
+            .filter(|(_, field)| declared::is_single(schema, field, WellKnown::FieldMask))
+            .map(|(index, _)| index)
             .filter(|index| body != Body::Field(*index));
         Ok(Self { plans: Arc::clone(plans), input, variables, headers: Arc::new([]), body, http_body, update_mask })
     }
@@ -116,10 +117,9 @@ impl RequestPlan {
         &mut self,
         headers: impl Iterator<Item = (&'h HeaderName, &'h str)>,
     ) -> std::result::Result<(), String> {
-        let plan = self.plans.message(self.input);
         let mut bound = Vec::new();
         let mut bind = |name: &HeaderName, path: &str| {
-            let fields = scalar_fields(&self.plans, plan, path)?;
+            let fields = declared::scalar(self.plans.schema(), self.input, path)?;
             let is_body = match self.body {
                 Body::None => false,
                 Body::Whole => self.http_body,
@@ -371,39 +371,4 @@ fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h st
         return Err(Error::client(format!("the header {name} is given more than once")));
     }
     value.to_str().map(Some).map_err(|_| Error::client(format!("the header {name} is not plain text")))
-}
-
-fn field_index(plan: &MessagePlan, name: &str) -> std::result::Result<u32, String> {
-    plan.field_named(name)
-        .and_then(|index| u32::try_from(index).ok())
-        .ok_or_else(|| format!("{} has no field `{name}`", plan.name))
-}
-
-fn is_single(plans: &Plans, field: &FieldPlan, well_known: WellKnown) -> bool {
-    let (Kind::Message(id), Shape::Single) = (field.kind, field.shape) else { return false };
-    plans.message(id).well_known == Some(well_known)
-}
-
-/// Field indices of a path such as `book.name`. Never empty.
-pub(super) fn scalar_fields(
-    plans: &Plans,
-    plan: &MessagePlan,
-    variable: &str,
-) -> std::result::Result<Box<[u32]>, String> {
-    let mut plan = Some(plan);
-    let mut fields = Vec::new();
-    for name in variable.split('.') {
-        let Some(message) = plan else { return Err(format!("`{variable}`: a value has no field `{name}`")) };
-        let index = field_index(message, name)?;
-        let field = &message.fields[index as usize];
-        if field.is_repeated() {
-            return Err(format!("`{variable}`: `{name}` is repeated"));
-        }
-        plan = field.kind.message().map(|id| plans.message(id)).filter(|message| message.well_known.is_none());
-        fields.push(index);
-    }
-    match plan {
-        Some(message) => Err(format!("`{variable}`: one string cannot stand for a {}", message.name)),
-        None => Ok(fields.into()),
-    }
 }

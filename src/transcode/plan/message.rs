@@ -133,7 +133,8 @@ impl MessagePlan {
 }
 
 impl WellKnown {
-    fn of(name: &str) -> Option<Self> {
+    /// By the full name of a type.
+    pub(in crate::transcode) fn of(name: &str) -> Option<Self> {
         if name == "google.api.HttpBody" {
             return Some(Self::HttpBody);
         }

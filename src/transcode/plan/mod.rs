@@ -68,3 +68,22 @@ impl Plans {
         builtin.schema.message_named(name).map(|id| (builtin, id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transcode::{BodyRule, ReplyPlan, RequestPlan};
+
+    #[test]
+    fn bindings_leave_plans_to_the_first_call() {
+        let plans = Plans::new(Schema::builtin());
+        let status = plans.schema.message_named("google.rpc.Status").unwrap();
+
+        RequestPlan::compile(&plans, status, &["message"], &BodyRule::Field("details".into())).unwrap();
+        ReplyPlan::compile(&plans, status, Some("details")).unwrap();
+        assert!(RequestPlan::compile(&plans, status, &["details"], &BodyRule::None).is_err());
+        assert!(RequestPlan::compile(&plans, status, &["code.none"], &BodyRule::None).is_err());
+
+        assert!(plans.messages.iter().all(|plan| plan.get().is_none()));
+    }
+}
