@@ -4,7 +4,7 @@
 //! of their messages to those that are called. **Invariant**: an index of a field is the same as in its message's plan.
 
 use super::plan::WellKnown;
-use crate::schema::{Cardinality, Field, MessageId, Schema};
+use crate::schema::{Cardinality, Field, Kind, MessageId, Schema};
 
 /// Index of the field with a JSON name, else with a name of the `.proto` file, and the field.
 ///
@@ -47,9 +47,9 @@ pub(super) fn well_known(schema: &Schema, id: MessageId) -> Option<WellKnown> {
     WellKnown::of(&schema.message(id).name)
 }
 
-/// Whether a field is one message of a type with a form of its own.
+/// Whether a field is one message, and no group, of a type with a form of its own.
 pub(super) fn is_single(schema: &Schema, field: &Field, form: WellKnown) -> bool {
-    !is_repeated(field) && field.kind.message().is_some_and(|id| well_known(schema, id) == Some(form))
+    matches!(field.kind, Kind::Message(id) if !is_repeated(field) && well_known(schema, id) == Some(form))
 }
 
 fn is_repeated(field: &Field) -> bool {

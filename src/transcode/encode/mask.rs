@@ -22,7 +22,8 @@ pub(in crate::transcode) fn write_paths<'a>(
     body: &'a str,
     out: &mut Out<'_>,
 ) -> Result<()> {
-    let mut walk = Walk { plans, lexer: Lexer::new(body), path: String::new(), out };
+    let end = out.len() + MAX_MASK;
+    let mut walk = Walk { plans, lexer: Lexer::new(body), path: String::new(), out, end };
     walk.message(plan, overlay)
 }
 
@@ -56,7 +57,12 @@ struct Walk<'a, 'o, 'b> {
     lexer: Lexer<'a>,
     path: String,
     out: &'o mut Out<'b>,
+    /// Where the mask has to end.
+    end: usize,
 }
+
+/// Bytes of a mask. Leaves far down have paths that are many times as long as the text of their values.
+const MAX_MASK: usize = 64 << 10;
 
 impl<'a> Walk<'a, '_, '_> {
     fn message(&mut self, plan: &'a MessagePlan, overlay: Option<Overlay<'a>>) -> Result<()> {
@@ -71,10 +77,7 @@ impl<'a> Walk<'a, '_, '_> {
             }
             members += 1;
         }
-        if members == 0 {
-            self.leaf();
-        }
-        Ok(())
+        if members == 0 { self.leaf() } else { Ok(()) }
     }
 
     fn field(&mut self, plan: &'a MessagePlan, index: usize, overlay: Option<Overlay<'a>>) -> Result<()> {
@@ -95,7 +98,7 @@ impl<'a> Walk<'a, '_, '_> {
         match self.inner(field) {
             Some(inner) if self.lexer.peek() == b'{' => self.message(inner, below)?,
             _ => {
-                self.leaf();
+                self.leaf()?;
                 self.lexer.skip()?;
             }
         }
@@ -110,9 +113,15 @@ impl<'a> Walk<'a, '_, '_> {
         (field.shape == Shape::Single && plan.well_known.is_none()).then_some(plan)
     }
 
-    fn leaf(&mut self) {
+    fn leaf(&mut self) -> Result<()> {
         if !self.path.is_empty() {
             self.out.delimited(FIRST_STRING, self.path.as_bytes());
         }
+        if self.out.len() > self.end {
+            return Err(self
+                .lexer
+                .error(format!("the mask of this body is longer than {MAX_MASK} bytes: send update_mask")));
+        }
+        Ok(())
     }
 }

@@ -1,13 +1,15 @@
 //! Path, query, form and body of one binding.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
 use super::{PLAIN, plans, proto2, to_json_with};
 use crate::config::Json;
+use crate::schema::set::compile_str;
 use crate::transcode::wire::Cursor;
-use crate::transcode::{BodyRule, Error, Input, Part, RequestPlan};
+use crate::transcode::{BodyRule, Error, Input, Part, Plans, RequestPlan};
 
 /// A binding and a request, both mostly empty.
 #[derive(Default, Clone, Copy)]
@@ -316,6 +318,27 @@ fn patch_without_a_mask_gets_one() {
     Case { body: r#"{"name":"n","title":"t"}"#, path: &[("book.name", "n")], ..case }
         .gives(r#"{"book":{"title":"t","name":"n"},"update_mask":"title"}"#);
     Case { body: r#"{"title":"t"}"#, patch: false, ..case }.gives(r#"{"book":{"title":"t"}}"#);
+}
+
+#[test]
+fn mask_of_a_body_has_a_bound() {
+    let schema = compile_str(
+        "syntax = \"proto3\"; package deep; import \"google/protobuf/field_mask.proto\";
+         message Node { Node a_name_that_is_not_short = 1; int32 a = 2; int32 b = 3; int32 c = 4; int32 d = 5; int32 e = 6; }
+         message Update { Node node = 1; google.protobuf.FieldMask update_mask = 2; }",
+    );
+    let plans = Plans::new(Arc::new(schema));
+    let id = plans.schema().message_named("deep.Update").unwrap();
+    let plan = RequestPlan::compile(&plans, id, &[], &BodyRule::Field("node".into())).unwrap();
+    let encode = |levels: usize| {
+        let leaves = r#""a":1,"b":1,"c":1,"d":1,"e":1"#;
+        let body = (0..levels).fold("{}".to_owned(), |node, _| format!(r#"{{{leaves},"aNameThatIsNotShort":{node}}}"#));
+        let input = Input { body: body.as_bytes(), patch: true, ..Input::default() };
+        plan.encode(&input, PLAIN, &mut BytesMut::new()).map_err(|error| error.message)
+    };
+
+    assert_eq!(encode(10), Ok(()));
+    assert!(encode(80).unwrap_err().contains("longer than 65536 bytes"));
 }
 
 #[test]
