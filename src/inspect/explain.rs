@@ -93,13 +93,7 @@ fn peer(snapshot: &Snapshot) -> Rc<Peer> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = snapshot.config.listeners.first().cloned();
     let listener = listener.unwrap_or_else(|| crate::config::Listener::on(address));
-    Rc::new(Peer {
-        address,
-        local: listener.address,
-        tls: listener.tls.is_some(),
-        certificate: None,
-        listener: Rc::new(listener),
-    })
+    Rc::new(Peer::new(address, listener.address, listener.tls.is_some(), Rc::new(listener)))
 }
 
 /// Text with a label in front of each paragraph.

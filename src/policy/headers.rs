@@ -4,7 +4,7 @@
 //! trusted proxy sent them, and set again; everything else passes under its own name. REST callers may also write
 //! metadata as `Grpc-Metadata-<name>`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use bytes::{BufMut, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE};
@@ -27,7 +27,9 @@ const METADATA_PREFIX: &str = "grpc-metadata-";
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
     /// The other end of the connection.
-    pub peer: SocketAddr,
+    pub peer: IpAddr,
+    /// The same as [`ip_value`] writes it.
+    pub peer_value: &'a HeaderValue,
     /// Whether the connection is TLS.
     pub tls: bool,
     /// Networks whose `x-forwarded-*` is believed.
@@ -139,18 +141,9 @@ fn normal_binary(value: &HeaderValue) -> Option<HeaderValue> {
 }
 
 fn add_gateway_headers(headers: &mut HeaderMap, caller: &Caller<'_>) {
-    let trusted = is_trusted(caller.peer.ip(), caller.trusted);
-    let mut chain = BytesMut::with_capacity(64);
-    if trusted {
-        for value in headers.get_all(&FORWARDED_FOR) {
-            chain.put_slice(value.as_bytes());
-            chain.put_slice(b", ");
-        }
-    }
-    put_ip(&mut chain, caller.peer.ip());
-    if let Ok(value) = HeaderValue::from_maybe_shared(chain.freeze()) {
-        headers.insert(FORWARDED_FOR, value);
-    }
+    let trusted = is_trusted(caller.peer, caller.trusted);
+    let chain = if trusted { forwarded_chain(headers, caller.peer_value) } else { caller.peer_value.clone() };
+    headers.insert(FORWARDED_FOR, chain);
     if !(trusted && headers.contains_key(&FORWARDED_PROTO)) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if caller.tls { "https" } else { "http" }));
     }
@@ -171,20 +164,20 @@ fn add_gateway_headers(headers: &mut HeaderMap, caller: &Caller<'_>) {
     }
 }
 
-/// An IPv4 address mapped into IPv6 is written, and trusted, as the IPv4 address that it is.
-fn put_ip(out: &mut BytesMut, ip: IpAddr) {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let mut digits = itoa::Buffer::new();
-            for (index, octet) in ip.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.put_u8(b'.');
-                }
-                out.put_slice(digits.format(octet).as_bytes());
-            }
-        }
-        IpAddr::V6(ip) => out.put_slice(ip.to_string().as_bytes()),
+/// What a trusted proxy says of those before it, and the proxy.
+fn forwarded_chain(headers: &HeaderMap, peer: &HeaderValue) -> HeaderValue {
+    let mut chain = BytesMut::with_capacity(64);
+    for value in headers.get_all(&FORWARDED_FOR) {
+        chain.put_slice(value.as_bytes());
+        chain.put_slice(b", ");
     }
+    chain.put_slice(peer.as_bytes());
+    HeaderValue::from_maybe_shared(chain.freeze()).unwrap_or_else(|_| peer.clone())
+}
+
+/// An address for a header. An IPv4 address mapped into IPv6 is written, and trusted, as the IPv4 address that it is.
+pub fn ip_value(ip: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(ip.to_canonical().to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
 fn is_trusted(ip: IpAddr, networks: &[IpNet]) -> bool {
@@ -289,8 +282,9 @@ mod tests {
     use super::*;
 
     fn caller<'a>(uri: &'a Uri, id: &'a HeaderValue, trusted: &'a [IpNet]) -> Caller<'a> {
-        let peer = "203.0.113.9:4711".parse().unwrap();
-        Caller { peer, tls: false, trusted, uri, request_id: id, traceparent: id, new_trace: false }
+        static PEER: HeaderValue = HeaderValue::from_static("203.0.113.9");
+        let peer = IpAddr::from([203, 0, 113, 9]);
+        Caller { peer, peer_value: &PEER, tls: false, trusted, uri, request_id: id, traceparent: id, new_trace: false }
     }
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -304,6 +298,15 @@ mod tests {
     fn rest(pairs: &[(&'static str, &'static str)], trusted: &[IpNet]) -> Result<HeaderMap, BadHeader> {
         let (uri, id) = (Uri::from_static("/x"), HeaderValue::from_static("id"));
         rest_request(&map(pairs), &caller(&uri, &id, trusted))
+    }
+
+    #[test]
+    fn addresses_are_written_as_what_they_are() {
+        for (ip, text) in
+            [("192.0.2.7", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"), ("2001:db8:0::1", "2001:db8::1")]
+        {
+            assert_eq!(ip_value(ip.parse().unwrap()), text);
+        }
     }
 
     #[test]

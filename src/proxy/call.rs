@@ -258,7 +258,8 @@ impl Call {
     /// What the upstream is told of the caller.
     pub(crate) fn caller(&self) -> Caller<'_> {
         Caller {
-            peer: self.peer.address,
+            peer: self.peer.address.ip(),
+            peer_value: &self.peer.ip,
             tls: self.peer.tls,
             trusted: &self.peer.listener.trusted_proxies,
             uri: &self.uri,
@@ -349,7 +350,7 @@ impl Drop for Call {
             time: self.time,
             request_id: self.request_id.as_str(),
             trace_id: self.traceparent.trace_id(),
-            peer: self.peer.address,
+            peer: &self.peer.text,
             protocol: self.protocol,
             http_method: (!known).then_some(self.http_method.as_str()),
             path: (!known).then(|| self.uri.path()),

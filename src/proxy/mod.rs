@@ -86,6 +86,18 @@ pub struct Peer {
     pub certificate: Option<CertificateDer<'static>>,
     /// Settings of the listener.
     pub listener: Rc<config::Listener>,
+    /// The client's address as it is logged.
+    text: Box<str>,
+    /// Its IP address as upstreams are told.
+    ip: HeaderValue,
+}
+
+impl Peer {
+    /// The client of one connection, without a certificate so far; what every call tells of it is written here, once.
+    pub fn new(address: SocketAddr, local: SocketAddr, tls: bool, listener: Rc<config::Listener>) -> Self {
+        let ip = policy::headers::ip_value(address.ip());
+        Self { address, local, tls, certificate: None, listener, text: address.to_string().into(), ip }
+    }
 }
 
 /// One worker's pipeline.

@@ -115,13 +115,8 @@ async fn connection<A: Answer>(accepted: Accepted, site: Rc<Site<A>>) -> std::io
     let _permit = accepted.permit;
     let stream = TcpStream::from_std(accepted.socket)?;
     let tls = accepted.settings.tls.as_ref();
-    let mut peer = Peer {
-        address: accepted.address,
-        local: stream.local_addr()?,
-        tls: tls.is_some(),
-        certificate: None,
-        listener: Rc::new(config::Listener::clone(&accepted.settings)),
-    };
+    let listener = Rc::new(config::Listener::clone(&accepted.settings));
+    let mut peer = Peer::new(accepted.address, stream.local_addr()?, tls.is_some(), listener);
     let Some(tls) = tls else {
         speak(stream, Agreed::Nothing, Rc::new(peer), site).await;
         return Ok(());

@@ -3,8 +3,6 @@
 //! Nothing a client sends can start a new line, forge a field or make a line long: everything is escaped, and what
 //! has no bound of its own is cut. Queries are left out, since people put secrets there.
 
-use std::io::Write as _;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::{Origin, Protocol, escape, timestamp};
@@ -20,8 +18,8 @@ pub struct Entry<'a> {
     pub request_id: &'a str,
     /// 32 hexadecimal digits.
     pub trace_id: &'a str,
-    /// The other end of the client's connection.
-    pub peer: SocketAddr,
+    /// The other end of the client's connection, address and port.
+    pub peer: &'a str,
     /// What the client speaks.
     pub protocol: Protocol,
     /// `None` for native gRPC with a known method, where it is always `POST`.
@@ -116,7 +114,7 @@ impl Entry<'_> {
                 escape::quoted(out, escape::cut(note.as_bytes(), REASON));
             }
         }
-        self.write_peer(out, b" peer=");
+        text(out, b" peer=", self.peer, SHORT);
         text(out, b" request_id=", self.request_id, SHORT);
         text(out, b" trace_id=", self.trace_id, SHORT);
         if let Some(agent) = self.user_agent {
@@ -150,8 +148,7 @@ impl Entry<'_> {
         number(out, b",\"attempts\":", self.attempts.into());
         number(out, b",\"request_bytes\":", self.request_bytes);
         number(out, b",\"response_bytes\":", self.response_bytes);
-        self.write_peer(out, b",\"peer\":\"");
-        out.push(b'"');
+        json(out, b",\"peer\":", Some(self.peer), SHORT);
         json(out, b",\"request_id\":", Some(self.request_id), SHORT);
         json(out, b",\"trace_id\":", Some(self.trace_id), SHORT);
         json(out, b",\"user_agent\":", self.user_agent, AGENT);
@@ -164,12 +161,6 @@ impl Entry<'_> {
             Some(code) => out.extend_from_slice(code.name().as_bytes()),
             None => number(out, b"", self.code.into()),
         }
-    }
-
-    fn write_peer(&self, out: &mut Vec<u8>, name: &[u8]) {
-        out.extend_from_slice(name);
-        // Writing to memory does not fail.
-        write!(out, "{}", self.peer).ok();
     }
 }
 
@@ -231,7 +222,7 @@ pub(crate) mod tests {
             time: UNIX_EPOCH + Duration::from_millis(1_795_460_021_007),
             request_id: "7f3c2a9d5b8e4f60a1c2d3e4f5061728",
             trace_id: "4bf92f3577b34da6a3ce929d0e0e4736",
-            peer: SocketAddr::from(([192, 0, 2, 7], 50412)),
+            peer: "192.0.2.7:50412",
             protocol: Protocol::Rest,
             http_method: Some("GET"),
             path: Some("/v1/shelves/1/books?page_size=2"),

@@ -1,13 +1,32 @@
 //! Moments as text: [RFC 3339](https://www.rfc-editor.org/rfc/rfc3339#section-5.6) in UTC with milliseconds, and the date
 //! of HTTP headers.
 
+use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Writes a moment such as `2026-11-23T18:53:41.007Z`. Moments before 1970 are written as 1970, those after the year
 /// 9999 with more digits.
 pub(crate) fn write(out: &mut Vec<u8>, time: SystemTime) {
+    thread_local! {
+        /// The last second that this thread wrote, and its text.
+        static LAST: RefCell<(u64, Vec<u8>)> = const { RefCell::new((u64::MAX, Vec::new())) };
+    }
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    LAST.with_borrow_mut(|(last, text)| {
+        if *last != since.as_secs() {
+            *last = since.as_secs();
+            text.clear();
+            write_second(text, *last);
+        }
+        out.extend_from_slice(text);
+    });
+    digits(out, since.subsec_millis().into(), 3);
+    out.push(b'Z');
+}
+
+/// Everything but the milliseconds.
+fn write_second(out: &mut Vec<u8>, seconds: u64) {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);
     digits(out, year, 4);
     out.push(b'-');
@@ -21,8 +40,6 @@ pub(crate) fn write(out: &mut Vec<u8>, time: SystemTime) {
     out.push(b':');
     digits(out, second % 60, 2);
     out.push(b'.');
-    digits(out, since.subsec_millis().into(), 3);
-    out.push(b'Z');
 }
 
 /// Writes an [IMF-fixdate](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7) such as `Sun, 06 Nov 1994 08:49:37 GMT`,

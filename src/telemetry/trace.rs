@@ -133,16 +133,26 @@ fn value(text: &[u8]) -> HeaderValue {
     unindexed(HeaderValue::from_bytes(text).expect("hexadecimal digits and dashes are a header value"))
 }
 
-/// The lowest digits of a number.
-fn hex<const DIGITS: usize>(mut number: u128) -> [u8; DIGITS] {
+/// The lowest digits of a number, an even number of them.
+fn hex<const DIGITS: usize>(number: u128) -> [u8; DIGITS] {
     let mut text = [b'0'; DIGITS];
-    for digit in text.iter_mut().rev() {
-        let nibble = u8::try_from(number & 0xF).unwrap_or_default();
-        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
-        number >>= 4;
+    for (pair, byte) in text.rchunks_exact_mut(2).zip(number.to_le_bytes()) {
+        pair.copy_from_slice(&HEX[usize::from(byte)]);
     }
     text
 }
+
+/// The digits of each byte.
+const HEX: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
 
 /// Not for secrets: fast, and seeded by the operating system once per thread.
 //
