@@ -45,10 +45,10 @@ const COUNTED: usize = 500;
 const BOOK: &str = "shelves/computing/books/the-art-of-computer-programming";
 
 const PATHS: [Way; 4] = [
-    Way { name: "rest-get-h1", most: 40 },
-    Way { name: "rest-get-h2", most: 40 },
-    Way { name: "rest-list-h2", most: 40 },
-    Way { name: "grpc-get", most: 35 },
+    Way { name: "rest-get-h1", most: 37 },
+    Way { name: "rest-get-h2", most: 37 },
+    Way { name: "rest-list-h2", most: 37 },
+    Way { name: "grpc-get", most: 32 },
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
