@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A page of another origin in a real browser (headless Chromium): fetch with NDJSON, a preflight, EventSource, WebSocket, and
+# A page of another origin in a real browser (headless Chromium): fetch with NDJSON, a preflight, a form with a file, EventSource, WebSocket, and
 # the gRPC-Web client of npm, through Portico to the library service; and a page whose origin is not allowed.
 
 source "$(dirname "$0")/lib.sh"

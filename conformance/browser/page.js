@@ -39,6 +39,16 @@ async function postWithPreflight() {
   equal([refused.status, (await refused.json()).code], [404, 5], "an error that the page can read");
 }
 
+async function formWithFile() {
+  const form = new FormData();
+  form.append("title", new File(["Persuasion"], "title.txt", { type: "text/plain" }));
+  form.append("authors", "Jane Austen");
+  form.append("labels[language]", "en");
+  const reply = await fetch(`${gateway}/v1/shelves/adventure/books?book_id=persuasion`, { method: "POST", body: form });
+  const book = await reply.json();
+  equal([reply.status, book.title, book.authors, book.labels], [200, "Persuasion", ["Jane Austen"], { language: "en" }], "book");
+}
+
 function eventSource() {
   return new Promise((done, fail) => {
     const events = new EventSource(watch);
@@ -114,7 +124,7 @@ async function strangersAreKeptOut() {
   equal(opened, false, "a WebSocket of such a page");
 }
 
-const friendly = { fetchAsLines, postWithPreflight, eventSource, webSocket, grpcWebClient };
+const friendly = { fetchAsLines, postWithPreflight, formWithFile, eventSource, webSocket, grpcWebClient };
 const results = {};
 for (const [name, check] of Object.entries(parameters.has("stranger") ? { strangersAreKeptOut } : friendly)) {
   results[name] = await within(check(), name).then(() => "ok", (error) => String(error.message ?? error));

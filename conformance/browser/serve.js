@@ -37,6 +37,7 @@ function visit(port, query) {
       clearTimeout(timer);
       server.close();
       server.closeAllConnections();
+      page?.removeAllListeners("exit");
       page?.once("exit", () => {
         rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
         then();
@@ -45,9 +46,10 @@ function visit(port, query) {
     }
     server.listen(port, "127.0.0.1", () => {
       const url = `http://127.0.0.1:${port}/?gateway=${encodeURIComponent(gateway)}${query}`;
-      const options = ["--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", `--user-data-dir=${profile}`, url];
-      page = spawn(browser, options, { stdio: ["ignore", "ignore", "ignore"] });
+      const quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"];
+      page = spawn(browser, [...quiet, `--user-data-dir=${profile}`, url], { stdio: ["ignore", "ignore", "ignore"] });
       page.on("error", fail);
+      page.once("exit", (code) => fail(new Error(`the browser ended with ${code} before the page was done`)));
     });
   });
 }
