@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use tokio::time::{Instant, Interval, interval_at, timeout};
 
@@ -83,6 +83,8 @@ pub(crate) async fn adapt_out(
     reply::echo_identifiers(&mut public, &body.call);
     if has_content && form != Form::Raw {
         body.packer = Packer::of(&body.call, &mut public);
+        // It was chosen by that header: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.5.
+        public.append(VARY, HeaderValue::from_static("accept"));
     }
     body.call.http_status = status;
     // Without a body the rest of the stream is of no use; dropping it cancels the call upstream.

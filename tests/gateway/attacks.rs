@@ -66,6 +66,53 @@ async fn no_transfer_coding_but_a_single_chunked_is_taken() {
 }
 
 #[tokio::test]
+async fn heads_that_others_may_read_otherwise_are_refused() {
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+
+    for line in [
+        "x: a\r\n folded",
+        "x : a",
+        "x: a\rb",
+        "x: a\0b",
+        ": a",
+        "x\u{b}: a",
+        "content-length: 3",
+        "content-length: 2, 3",
+        "content-length: +2",
+        "content-length: 0x2",
+        "content-length: -2",
+        "content-length:",
+        "host: b",
+    ] {
+        let length = if line.starts_with("content-length: 3") { "content-length: 2\r\n" } else { "" };
+        let reply = exchange(gateway.address, &post(&format!("host: a\r\n{length}{line}\r\n"), "{}")).await;
+
+        assert!(reply.starts_with("HTTP/1.1 400 "), "{line:?}: {reply}");
+    }
+    assert_eq!(backend.tally.counts().started, 0, "nothing of it reaches the backend");
+}
+
+#[tokio::test]
+async fn no_second_request_hides_in_a_body_or_behind_an_upgrade() {
+    let backend = backend::start().await;
+    let gateway = TestGateway::over(backend.address).await;
+    let hidden = "GET /test/v1/say/hidden HTTP/1.1\r\nhost: a\r\n\r\n";
+    let both = format!(
+        "POST /portico.test.v1.Echo/Say HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n{hidden}",
+        12 + hidden.len()
+    );
+    let h2c = "GET /test/v1/say/x HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n";
+
+    let both = exchange(gateway.address, both.as_bytes()).await;
+    let h2c = exchange(gateway.address, h2c.as_bytes()).await;
+
+    assert_eq!((both.matches("HTTP/1.1 ").count(), both.contains("hidden")), (1, false), "{both}");
+    assert!(both.contains("connection: close"), "{both}");
+    assert!(h2c.starts_with("HTTP/1.1 200 "), "{h2c}");
+}
+
+#[tokio::test]
 async fn hosts_that_name_no_host_are_refused() {
     let backend = backend::start().await;
     let gateway = TestGateway::over(backend.address).await;

@@ -58,6 +58,7 @@ async fn messages_come_in_the_form_that_the_client_asks_for() {
 
             assert_eq!((reply.status, &reply.headers["content-type"]), (StatusCode::OK, &form.parse().unwrap()));
             assert_eq!(indices(&messages(&reply)), [0, 1, 2], "{version:?} {form}");
+            assert!(reply.headers.get_all("vary").iter().any(|value| value == "accept"), "{version:?} {form}");
         }
         let default = client.send(repeat("text/html, */*", &json!({"count": 1}))).await;
         assert_eq!(default.headers["content-type"], "application/json");
@@ -214,4 +215,21 @@ async fn raw_bodies_are_streamed_and_broken_off_when_they_fail() {
         assert_eq!(reply.body, "piece 0\npiece 1\npiece 2\n");
         assert!(client.try_send(broken).await.is_err(), "{version:?}: a half body does not look whole");
     }
+}
+
+#[tokio::test]
+async fn a_quiet_event_stream_gets_a_comment_before_anybody_takes_it_for_dead() {
+    let (_backend, gateway) = start().await;
+    let (mut stream, mut reply) =
+        until(gateway.address, &repeat("text/event-stream", &json!({"count": 1, "stall": true})), "\n\n").await;
+
+    // As it comes, in a chunk of its own.
+    let comment = async {
+        let mut bytes = Vec::new();
+        while !reply.contains("\r\n3\r\n:\n\n\r\n") {
+            assert!(stream.read_buf(&mut bytes).await.expect("the gateway answers") > 0, "the reply ended: {reply}");
+            reply.push_str(&String::from_utf8_lossy(&std::mem::take(&mut bytes)));
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(25), comment).await.expect("a comment comes after 15 seconds");
 }

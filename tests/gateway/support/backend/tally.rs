@@ -38,10 +38,10 @@ impl Tally {
         *self.0.borrow()
     }
 
-    /// Waits until the counts are as wanted, and fails the test when they are not within five seconds.
+    /// Waits until the counts are as wanted, and fails the test when they are not within twenty seconds.
     pub(crate) async fn until(&self, wanted: impl Fn(&Counts) -> bool) -> Counts {
         let mut counts = self.0.subscribe();
-        let found = tokio::time::timeout(Duration::from_secs(5), counts.wait_for(wanted)).await;
+        let found = tokio::time::timeout(Duration::from_secs(20), counts.wait_for(wanted)).await;
         let found = found.map(|found| *found.expect("the tally keeps the sender"));
         assert!(found.is_ok(), "the backend did not get there in time: {:?}", self.counts());
         found.unwrap_or_default()
