@@ -29,13 +29,14 @@ deny: ## licences, duplicates and origins of the dependencies
 	@tools/install.sh cc cargo cargo-deny
 	cargo deny --locked check -D unmatched-skip -D unnecessary-skip bans licenses sources
 
-conformance: ## protobuf's suite for JSON; Go's protojson; gRPC interop, Connect's suite, a browser and h2spec through the gateway; editions
-	@tools/install.sh cc cargo chromium go npm python3 python3-venv
+conformance: ## protobuf's suite for JSON; Go's protojson; gRPC interop, Connect's suite, Open Policy Agent, a browser and h2spec through the gateway; editions
+	@tools/install.sh cc cargo chromium curl go npm python3 python3-venv
 	cargo build --locked
 	conformance/protobuf.sh
 	conformance/protojson.sh
 	conformance/interop.sh
 	conformance/connect.sh
+	conformance/authorizer.sh
 	conformance/browser.sh
 	conformance/h2spec.sh
 	conformance/editions.sh

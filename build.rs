@@ -19,6 +19,7 @@ const SPOKEN: &[&str] = &[
     "grpc/reflection/v1/reflection.proto",
     "grpc/reflection/v1alpha/reflection.proto",
     "portico/library/v1/library.proto",
+    "envoy/service/auth/v3/external_auth.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::body::BrokenBody;
 use crate::grpc::status::Code;
+use crate::policy::authorizer::Refusal;
 use crate::telemetry::Origin;
 
 /// A refused or failed call.
@@ -28,6 +29,7 @@ struct Inner {
     note: Option<Box<str>>,
     retry_after: Option<Duration>,
     quotas: Vec<Quota>,
+    refusal: Option<Box<Refusal>>,
     upstream: Option<UpstreamStatus>,
 }
 
@@ -90,6 +92,10 @@ pub enum Reason {
     AuthenticationUnavailable,
     /// The caller is over a limit on how often it may call, or on how many calls it may have open.
     RateLimited,
+    /// An external authorizer refused the call, in its own words.
+    Denied,
+    /// The external authorizer does not answer.
+    AuthorizationUnavailable,
     /// The body's content type is not one that the method takes.
     UnsupportedMediaType,
     /// A body, or messages, are compressed in a way that the gateway cannot inflate.
@@ -150,6 +156,8 @@ impl Reason {
             Self::InsufficientScope => "INSUFFICIENT_SCOPE",
             Self::AuthenticationUnavailable => "AUTHENTICATION_UNAVAILABLE",
             Self::RateLimited => "RATE_LIMITED",
+            Self::Denied => "DENIED",
+            Self::AuthorizationUnavailable => "AUTHORIZATION_UNAVAILABLE",
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::UnsupportedEncoding => "UNSUPPORTED_ENCODING",
             Self::InvalidHeader => "INVALID_HEADER",
@@ -186,8 +194,12 @@ impl Reason {
             Self::MethodUnknown => (Code::Unimplemented, StatusCode::NOT_FOUND, Client),
             Self::MethodUnsupported => (Code::Unimplemented, StatusCode::NOT_IMPLEMENTED, Client),
             Self::CredentialsMissing | Self::InvalidToken => (Code::Unauthenticated, StatusCode::UNAUTHORIZED, Client),
-            Self::AuthenticationUnavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway),
-            Self::OriginNotAllowed | Self::InsufficientScope => (Code::PermissionDenied, StatusCode::FORBIDDEN, Client),
+            Self::AuthenticationUnavailable | Self::AuthorizationUnavailable => {
+                (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway)
+            }
+            Self::OriginNotAllowed | Self::InsufficientScope | Self::Denied => {
+                (Code::PermissionDenied, StatusCode::FORBIDDEN, Client)
+            }
             Self::RateLimited => (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, Client),
             Self::UnsupportedMediaType => (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
             Self::UnsupportedEncoding => (Code::Unimplemented, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
@@ -243,6 +255,7 @@ impl Error {
             note: None,
             retry_after: None,
             quotas: Vec::new(),
+            refusal: None,
             upstream: None,
         }))
     }
@@ -329,6 +342,13 @@ impl Error {
         self
     }
 
+    /// The same error with the status, code and headers of an external authorizer.
+    #[must_use]
+    pub fn with_refusal(mut self, refusal: Box<Refusal>) -> Self {
+        self.0.refusal = Some(refusal);
+        self
+    }
+
     /// What went wrong.
     pub fn reason(&self) -> Reason {
         self.0.reason
@@ -341,17 +361,19 @@ impl Error {
 
     /// The number of `grpc-status`; outside the table only when an upstream sent it.
     pub fn number(&self) -> u32 {
-        match &self.0.upstream {
-            Some(status) => status.number,
-            None => self.0.reason.row().0.number(),
+        match (&self.0.upstream, &self.0.refusal) {
+            (Some(status), _) => status.number,
+            (None, Some(refusal)) => refusal.code.number(),
+            (None, None) => self.0.reason.row().0.number(),
         }
     }
 
     /// The HTTP status of a REST reply. A number outside the table is 500.
     pub fn http(&self) -> StatusCode {
-        match &self.0.upstream {
-            Some(status) => Code::from_number(status.number).map_or(StatusCode::INTERNAL_SERVER_ERROR, Code::http),
-            None => self.0.reason.row().1,
+        match (&self.0.upstream, &self.0.refusal) {
+            (Some(status), _) => Code::from_number(status.number).map_or(StatusCode::INTERNAL_SERVER_ERROR, Code::http),
+            (None, Some(refusal)) => refusal.status,
+            (None, None) => self.0.reason.row().1,
         }
     }
 
@@ -402,6 +424,11 @@ impl Error {
     /// The limits that the call is over.
     pub fn quotas(&self) -> &[Quota] {
         &self.0.quotas
+    }
+
+    /// The words and headers of an external authorizer.
+    pub fn authorizer(&self) -> Option<&Refusal> {
+        self.0.refusal.as_deref()
     }
 
     /// Words for the access log alone.

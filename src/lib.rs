@@ -48,6 +48,7 @@ pub mod credentials;
 pub mod demo;
 pub mod encoding;
 pub mod error;
+pub mod expression;
 pub mod fetch;
 pub mod gateway;
 pub mod grpc;

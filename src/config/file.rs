@@ -4,8 +4,10 @@
 //! structs are the reference that `docs/configuration.md` is tested against.
 
 pub(crate) mod authentication;
+pub(crate) mod authorization;
 
 use self::authentication::{Authentication, Demand};
+use self::authorization::{Authorization, Forwarded, Rules};
 use super::node::{Node, Value};
 use super::problem::Place;
 use super::read::{Clearable, Entries, List, Located, Marker, Named, Read, Report, Switch, Table, section};
@@ -22,6 +24,7 @@ section! {
         serve: Serve,
         errors: Errors,
         authentication: Authentication,
+        authorization: Authorization,
         policies: List<Policy>,
         rate_limiting: RateLimiting,
         telemetry: Telemetry,
@@ -279,6 +282,8 @@ section! {
         cors: Clearable<Cors>,
         rate_limits: Clearable<List<RateLimit>>,
         authenticate: Demand,
+        authorize: Rules,
+        identity: Forwarded,
         retry: Clearable<Retry>,
         hedge: Clearable<Hedge>,
     }

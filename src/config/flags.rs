@@ -92,6 +92,8 @@ impl Config {
             serve: Serve { reflection: true, health: true },
             error_details: true,
             authentication: Vec::new(),
+            authorizers: Vec::new(),
+            identity_headers: Arc::new([]),
             defaults: MethodSettings::default(),
             policies: Vec::new(),
             rate_limiting: RateLimiting::default(),

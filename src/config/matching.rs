@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::authorization::Authorization;
 use super::cors::Cors;
 use super::rate_limit::RateLimit;
 use super::{Change, Config, MethodSettings, PartialCompression, PartialSettings, Policy};
@@ -44,6 +45,7 @@ impl Config {
         let mut settings = self.method(method);
         if is_health && !self.names(method) {
             settings.authenticate = None;
+            settings.authorize = None;
         }
         settings
     }
@@ -99,6 +101,10 @@ impl MethodSettings {
             self.reply_headers = Arc::clone(bound);
         }
         partial.authenticate.apply(&mut self.authenticate);
+        Authorization::apply(&partial.authorize, &mut self.authorize);
+        if let Some(forwarded) = &partial.identity {
+            self.identity = Some(Arc::clone(forwarded));
+        }
         match &partial.compression {
             None => {}
             Some(PartialCompression::Off) => self.compression.enabled = false,

@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod authentication;
+pub mod authorization;
 pub mod balancing;
 pub mod breaker;
 pub mod claim;
@@ -41,6 +42,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use self::authentication::{Provider, Requirement};
+use self::authorization::{Authorization, Authorizer, Forwarded};
 use self::balancing::Balancing;
 use self::breaker::Breaker;
 use self::cors::Cors;
@@ -131,6 +133,10 @@ pub struct Config {
     pub error_details: bool,
     /// The ways in which callers may prove who they are; names are unique.
     pub authentication: Vec<Arc<Provider>>,
+    /// Services that decide on calls; names are unique.
+    pub authorizers: Vec<Arc<Authorizer>>,
+    /// Every header by which some method's upstream learns who calls. No client may send one.
+    pub identity_headers: Arc<[HeaderName]>,
     /// Settings of every method, see [`Config::method`].
     pub defaults: MethodSettings,
     /// In file order; the most specific match wins key by key.
@@ -333,6 +339,10 @@ pub struct MethodSettings {
     pub retry: Option<Arc<Retry>>,
     /// When a call is sent to another endpoint beside the first.
     pub hedge: Option<Arc<Hedge>>,
+    /// What callers must be. Default anything.
+    pub authorize: Option<Arc<Authorization>>,
+    /// What the upstream learns of callers. Default what they say themselves.
+    pub identity: Option<Arc<Forwarded>>,
 }
 
 /// [`MethodSettings`] of which only some are given.
@@ -358,6 +368,8 @@ pub struct PartialSettings {
     pub authenticate: Change<Arc<Requirement>>,
     pub retry: Change<Arc<Retry>>,
     pub hedge: Change<Arc<Hedge>>,
+    pub authorize: Change<Arc<Authorization>>,
+    pub identity: Option<Arc<Forwarded>>,
 }
 
 /// Logs.
@@ -458,6 +470,8 @@ impl Default for MethodSettings {
             authenticate: None,
             retry: None,
             hedge: None,
+            authorize: None,
+            identity: None,
         }
     }
 }

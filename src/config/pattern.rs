@@ -2,6 +2,7 @@
 //!
 //! Each function returns a value that cannot be wrong, or a message that says what would be right.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -82,6 +83,12 @@ impl FromStr for MethodPattern {
             return Ok(Self { prefix: prefix.unwrap_or(text).into(), open: prefix.is_some() });
         }
         Err(format!("{text:?} is not a method pattern; write `*`, `pkg.*`, `pkg.Service/*` or `pkg.Service/Method`"))
+    }
+}
+
+impl fmt::Display for MethodPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.prefix, if self.open { "*" } else { "" })
     }
 }
 

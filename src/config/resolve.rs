@@ -4,6 +4,7 @@
 //! whether the result counts: with a single problem there is no configuration.
 
 mod authentication;
+mod authorization;
 mod cors;
 mod listener;
 mod method;
@@ -40,7 +41,9 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
     defaults.apply(&method::json(file.json, report));
     let at = file.authentication.as_ref().map(|section| section.at.clone());
     let authentication = authentication::providers(file.authentication, base, report);
-    let policies = method::policies(file.policies, &authentication, report);
+    let authorizers = authorization::authorizers(file.authorization, &upstreams, report);
+    let known = authorization::Known { providers: &authentication, authorizers: &authorizers };
+    let policies = method::policies(file.policies, &known, report);
     authentication::unused(&authentication, &policies, at.as_ref(), report);
     let config = Config {
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
@@ -50,7 +53,9 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
         http_rules,
         serve: serve(file.serve),
         error_details: value(file.errors).details.is_none_or(|details| details.value),
+        identity_headers: authorization::identity_headers(&authorizers, &policies),
         authentication,
+        authorizers,
         defaults,
         policies,
         rate_limiting: rate_limit::limiting(file.rate_limiting, report),

@@ -31,7 +31,7 @@ use crate::telemetry::metrics::Registry;
 use crate::telemetry::trace::{RequestId, TraceParent};
 use crate::transcode::{Input, Plans, ReplyPlan};
 
-use super::{control, nearby, print, snapshot, stream_kind};
+use super::{control, nearby, policies, print, snapshot, stream_kind};
 
 /// Explains a request on standard output, also one that is refused.
 ///
@@ -126,6 +126,7 @@ struct Telling<'a> {
 impl Telling<'_> {
     fn tell(&self, lines: &mut Lines) {
         self.tell_route(lines);
+        self.tell_policies(lines);
         if let (Some(method), Some(matched)) = (self.method(), &self.rehearsal.matched) {
             lines.gap();
             self.tell_sources(method, matched, lines);
@@ -159,6 +160,9 @@ impl Telling<'_> {
                     }
                 };
                 lines.put("refused", &format!("{status}, reason {reason}\n{}", error.message()));
+                if let Some(note) = error.note() {
+                    lines.put("because", note);
+                }
                 for hint in nearby::hints(self.snapshot, &self.asked.method, self.path, error) {
                     lines.put("hint", &hint);
                 }
@@ -206,6 +210,25 @@ impl Telling<'_> {
             }
             let upstream = &self.snapshot.upstreams[index].config;
             lines.put("upstream", &format!("{} at {}", upstream.name, upstream.endpoints));
+        }
+    }
+
+    /// What the method's policies ask of callers, and who this one is.
+    fn tell_policies(&self, lines: &mut Lines) {
+        let unknown;
+        let settings = match self.method() {
+            Some(method) => &method.settings,
+            None if self.rehearsal.upstream.is_some() => {
+                unknown = self.snapshot.config.method(self.path.trim_start_matches('/'));
+                &unknown
+            }
+            None => return,
+        };
+        for (label, text) in policies::long(settings, &self.snapshot.config) {
+            lines.put(label, &text);
+        }
+        if !self.rehearsal.callers.is_empty() {
+            lines.put("caller", &format!("known to {}", self.rehearsal.callers.join(", ")));
         }
     }
 

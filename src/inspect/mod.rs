@@ -6,6 +6,7 @@
 mod check;
 mod explain;
 mod nearby;
+mod policies;
 mod routes;
 mod table;
 

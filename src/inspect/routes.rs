@@ -6,14 +6,14 @@ use crate::cli::Exit;
 use http::HeaderName;
 
 use crate::config::units::{OptionalSpan, Size, Span};
-use crate::config::{Compression, Json, Loaded, MethodSettings};
+use crate::config::{Compression, Config, Json, Loaded, MethodSettings};
 use crate::schema::http_rule::BodyRule;
 use crate::schema::template::{Segment, Template};
 use crate::snapshot::{Binding, Method, Snapshot};
 
 use super::check::notice_line;
 use super::table::Table;
-use super::{control, error_lines, print, snapshot, stream_kind};
+use super::{control, error_lines, policies, print, snapshot, stream_kind};
 
 /// Lists every route on standard output.
 ///
@@ -65,7 +65,7 @@ fn table(snapshot: &Snapshot) -> String {
             row.method.name.to_string(),
             stream_kind(row.method).to_owned(),
             snapshot.upstreams[row.method.upstream].config.name.to_string(),
-            settings(row.method).join(", "),
+            settings(row.method, &snapshot.config).join(", "),
         ]);
     }
     let mut text = table.to_string();
@@ -110,8 +110,9 @@ fn by_verb(left: &str, right: &str) -> Ordering {
 }
 
 /// What a method has that is not as usual.
-fn settings(method: &Method) -> Vec<String> {
+fn settings(method: &Method, config: &Config) -> Vec<String> {
     let mut list = differences(&method.settings, &MethodSettings::default());
+    list.extend(policies::short(&method.settings, config));
     list.extend(method.cors.as_ref().map(|cors| format!("cors {}", cors.origins)));
     list
 }

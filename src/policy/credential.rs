@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::config::authentication::Places;
 
@@ -46,6 +46,20 @@ pub fn of_scheme<'r>(scheme: &str, headers: &'r HeaderMap) -> Shown<'r> {
         let is_end = rest.first().is_none_or(|byte| *byte == b' ');
         (is_end && given.eq_ignore_ascii_case(scheme.as_bytes())).then(|| Cow::Borrowed(rest.trim_ascii()))
     }))
+}
+
+/// Takes a credential out of the headers, wherever it stands. One in a query is taken out in any case, see
+/// [`without_parameter`].
+pub fn remove(places: &Places, headers: &mut HeaderMap) {
+    headers.remove(&places.header);
+    let Some(name) = &places.cookie else { return };
+    let is_it = |pair: &&str| pair.trim().split_once('=').is_some_and(|(key, _)| key == &**name);
+    let texts = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let kept: Vec<&str> = texts.flat_map(|text| text.split(';')).filter(|pair| !is_it(pair)).map(str::trim).collect();
+    match HeaderValue::try_from(kept.join("; ")) {
+        Ok(value) if !value.is_empty() => headers.insert(COOKIE, value),
+        _ => headers.remove(COOKIE),
+    };
 }
 
 /// The same address without a parameter of its query; `None` when it has none of that name.
@@ -120,8 +134,6 @@ fn nibble(digit: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn places(header: &'static str) -> Places {
@@ -164,6 +176,22 @@ mod tests {
         assert_eq!(shown("x-api-key", &[], "/?access%5ftoken=k"), some("k"));
         assert_eq!(shown("x-api-key", &[], "/?access_token=k&access_token=l"), malformed);
         assert_eq!(shown("x-api-key", &[], "/?access_token"), malformed);
+    }
+
+    #[test]
+    fn a_credential_is_taken_out_of_the_headers() {
+        let mut headers: HeaderMap = [("x-api-key", "k"), ("cookie", "a=b; session=s;c=d"), ("cookie", "session=t")]
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .into_iter()
+            .collect();
+
+        remove(&places("x-api-key"), &mut headers);
+
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers["cookie"], "a=b; c=d");
+        headers.insert(COOKIE, HeaderValue::from_static("session=s"));
+        remove(&places("x-api-key"), &mut headers);
+        assert!(headers.is_empty());
     }
 
     #[test]

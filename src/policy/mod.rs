@@ -5,12 +5,16 @@
 
 pub mod api_key;
 pub mod authenticate;
+pub mod authorize;
+pub mod authorizer;
 pub mod certificate;
 pub mod client;
 pub mod cors;
 pub mod credential;
+pub mod csrf;
 pub mod headers;
 pub mod identity;
+pub mod identity_headers;
 pub mod introspection;
 pub mod jwt;
 pub mod memory;

@@ -6,6 +6,7 @@
 use http::request;
 
 use super::authenticate::authenticate;
+use super::authorize::{authorize, forbid_forgery, forward_identity, strip};
 use super::call::Call;
 use super::limits;
 use super::timer::Timer;
@@ -16,6 +17,8 @@ use crate::error::Error;
 /// # Errors
 /// The first policy that refuses it.
 pub(super) async fn admit(call: &mut Call, parts: &mut request::Parts, timer: &mut Timer) -> Result<(), Error> {
+    // What only the gateway may say of callers is taken out of what they say.
+    strip(call, parts);
     // Does its address, or whatever else needs no proof, call too often? Before anything that costs more.
     if call.limits().is_some() {
         limits::peer(call, parts)?;
@@ -23,10 +26,20 @@ pub(super) async fn admit(call: &mut Call, parts: &mut request::Parts, timer: &m
     // Who is it?
     if call.settings().authenticate.is_some() {
         authenticate(call, parts, timer).await?;
+        // And does the caller itself want it, or a page in its browser?
+        forbid_forgery(call, parts)?;
+    }
+    // May it? By the rules of the policies, then by whom they name.
+    if call.settings().authorize.is_some() {
+        authorize(call, parts, timer).await?;
     }
     // Does whoever it is call too often?
     if call.limits().is_some() {
         limits::identity(call, parts)?;
+    }
+    // What the upstream learns of the caller; last, since authorizers want to see the credentials.
+    if call.settings().identity.is_some() {
+        forward_identity(call, parts);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::TE;
-use http::{Method as HttpMethod, Request, StatusCode, Uri, Version, request};
+use http::{HeaderMap, Method as HttpMethod, Request, StatusCode, Uri, Version, request};
 use tokio::time::Instant;
 
 use super::Peer;
@@ -61,6 +61,10 @@ pub(crate) struct Call {
     pub(crate) limited: Limited,
     /// Who it comes from, once that is known.
     pub(crate) identity: Identities,
+    /// What the reply gets beside what the upstream and the protocol say.
+    pub(crate) reply_headers: HeaderMap,
+    /// Whether nothing is to be sent anywhere.
+    pub(crate) rehearsed: bool,
     pub(crate) trail: Trail,
     forwarded: Option<Instant>,
     upstream_duration: Option<Duration>,
@@ -147,6 +151,8 @@ impl Call {
             unknown_limits: None,
             limited: Limited::default(),
             identity: Identities::default(),
+            reply_headers: HeaderMap::new(),
+            rehearsed: false,
             trail: Trail::default(),
             forwarded: None,
             upstream_duration: None,
@@ -204,6 +210,11 @@ impl Call {
     /// Its worker's own things.
     pub(crate) fn worker(&self) -> &Worker {
         &self.worker
+    }
+
+    /// When the head of the request was there.
+    pub(crate) fn time(&self) -> SystemTime {
+        self.time
     }
 
     pub(crate) fn target(&self) -> Target {

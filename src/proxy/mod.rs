@@ -8,10 +8,10 @@
 //! **Invariant**: a [`call::Call`] is counted and logged exactly once, when its reply ends or is dropped.
 
 mod admit;
-#[allow(dead_code, reason = "whoever asks comes next")]
 mod ask;
 mod attempt;
 mod authenticate;
+mod authorize;
 pub mod body;
 mod call;
 pub(crate) mod coding;

@@ -28,6 +28,8 @@ pub struct Rehearsal {
     pub method: Option<usize>,
     /// Index of its upstream in the snapshot.
     pub upstream: Option<usize>,
+    /// The providers that vouch for its caller.
+    pub callers: Vec<String>,
     /// The HTTP route that it matched.
     pub matched: Option<Matched>,
     /// How it would end.
@@ -77,6 +79,7 @@ impl Proxy {
         let prepared = self.worker.prepared();
         let request = request.map(RequestBody::Whole);
         let mut call = Call::begin(&self.worker, Rc::clone(&prepared), peer, &request);
+        call.rehearsed = true;
         let (mut parts, body) = request.into_parts();
         let uri = parts.uri.clone();
         let mut matched = None;
@@ -105,6 +108,7 @@ impl Proxy {
             protocol: call.protocol,
             method,
             upstream: call.upstream_index(),
+            callers: call.identity.iter().map(|identity| identity.source().to_owned()).collect(),
             matched,
             verdict: outcome.unwrap_or_else(Verdict::Refused),
         }

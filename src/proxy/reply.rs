@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRAILER, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRAILER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use prost::Message as _;
 
@@ -95,6 +98,9 @@ pub(crate) fn attach(mut response: Response<ReplyBody>, mut call: Box<Call>) -> 
 /// Tells the client under which identifiers its call stands in the logs, and of its limits. An upstream may know more of the trace: it
 /// may have begun a part of it.
 pub(crate) fn echo_identifiers(headers: &mut HeaderMap, call: &Call) {
+    for (name, value) in &call.reply_headers {
+        headers.append(name, value.clone());
+    }
     headers.insert(RequestId::HEADER, call.request_id.value().clone());
     headers.entry(TraceParent::HEADER).or_insert_with(|| call.traceparent.value().clone());
     limits::tell(headers, call);
@@ -113,6 +119,7 @@ fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     if error.reason() == Reason::UnsupportedEncoding {
         headers.insert(grpc::ACCEPT_ENCODING, TAKEN);
     }
+    put_refusal(error, false, &mut headers);
     put_remedies(error, &mut headers);
     put_status(&call, error, &mut headers);
     echo_identifiers(&mut headers, &call);
@@ -120,6 +127,23 @@ fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, Some(call)));
     *response.headers_mut() = headers;
     response
+}
+
+/// What an external authorizer says beside its words. Only callers of HTTP are sent elsewhere, or given cookies.
+fn put_refusal(error: &Error, is_http: bool, headers: &mut HeaderMap) {
+    let Some(refusal) = error.authorizer() else { return };
+    for (name, value) in &refusal.headers {
+        match *name {
+            CONTENT_TYPE if is_http && !refusal.body.is_empty() => {
+                headers.insert(CONTENT_TYPE, value.clone());
+            }
+            CONTENT_TYPE => {}
+            _ if is_http || *name == WWW_AUTHENTICATE || grpc::metadata::is_public(name) => {
+                headers.append(name, value.clone());
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What a caller can do about an error: show credentials, or come back later.
@@ -164,6 +188,11 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(ACCEPT_POST, HeaderValue::from_static(PROTOCOLS));
         Bytes::from(format!("{}\n", error.message()))
+    } else if let Some(refusal) = error.authorizer().filter(|refusal| !refusal.body.is_empty()) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        // Whatever it says it is, nothing else is made of it.
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Bytes::from(refusal.body.clone())
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         status_json(&call, error)
@@ -176,6 +205,7 @@ fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
     }
+    put_refusal(error, true, &mut headers);
     put_remedies(error, &mut headers);
     if error.reason() == Reason::WebSocketVersion {
         websocket::other_version(call.version, &mut headers);
@@ -213,6 +243,7 @@ fn connect_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     if let Some(allow) = error.allow() {
         headers.insert(ALLOW, allow.clone());
     }
+    put_refusal(error, false, &mut headers);
     put_remedies(error, &mut headers);
     echo_identifiers(&mut headers, &call);
     let mut response = Response::new(ReplyBody::whole(content, None, None));

@@ -12,6 +12,7 @@ use crate::credentials::{Authenticator, Credentials};
 use crate::policy::rate_limit::LocalStore;
 use crate::snapshot::{Snapshot, Source};
 use crate::telemetry::access_log::WorkerLog;
+use crate::telemetry::decisions::{DecisionMetrics, RULES};
 use crate::telemetry::metrics::{LimitMetrics, MethodMetrics, ProviderMetrics, UNKNOWN_METHOD, WorkerMetrics};
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::{Cluster, Fleets};
@@ -50,6 +51,9 @@ pub(crate) struct Prepared {
     clusters: Vec<Rc<Cluster>>,
     /// In the order of the configuration's providers.
     authenticators: Vec<(Rc<Authenticator>, Arc<ProviderMetrics>)>,
+    rules: Arc<DecisionMetrics>,
+    /// In the order of the configuration's authorizers.
+    authorizers: Vec<Arc<DecisionMetrics>>,
     methods: Vec<OnceCell<PreparedMethod>>,
     /// By upstream, for calls of methods that no schema knows.
     unknown_methods: Vec<OnceCell<Arc<MethodMetrics>>>,
@@ -132,9 +136,12 @@ impl Worker {
             })
             .collect();
         self.shared.limits.set_memory(snapshot.config.rate_limiting.memory);
+        let authorizers = &snapshot.config.authorizers;
+        let authorizers = authorizers.iter().map(|authorizer| self.metrics.decisions(&authorizer.name)).collect();
+        let rules = self.metrics.decisions(RULES);
         let methods = std::iter::repeat_with(OnceCell::new).take(snapshot.methods.len()).collect();
         let unknown_methods = std::iter::repeat_with(OnceCell::new).take(snapshot.upstreams.len()).collect();
-        Prepared { snapshot, clusters, authenticators, methods, unknown_methods }
+        Prepared { snapshot, clusters, authenticators, rules, authorizers, methods, unknown_methods }
     }
 }
 
@@ -156,6 +163,16 @@ impl Prepared {
     /// The counters of the same.
     pub(crate) fn provider_metrics(&self, provider: usize) -> &Arc<ProviderMetrics> {
         &self.authenticators[provider].1
+    }
+
+    /// What the rules of policies decided.
+    pub(crate) fn rules(&self) -> &DecisionMetrics {
+        &self.rules
+    }
+
+    /// What the authorizer with that index in the configuration decided.
+    pub(crate) fn authorizer(&self, index: usize) -> &DecisionMetrics {
+        &self.authorizers[index]
     }
 
     /// What it remembers of callers lives on with it.

@@ -16,6 +16,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLab
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 
+use super::decisions::{self, DecisionMetrics};
 use super::histogram::Total;
 use super::metrics::{
     CODES, EndpointMetrics, FleetMetrics, LimitMetrics, Limiter, ListenerMetrics, MethodMetrics, ProviderMetrics,
@@ -40,6 +41,9 @@ impl Registry {
     }
 }
 
+/// The handles of all workers under each set of labels.
+pub(super) type Groups<const N: usize, T> = BTreeMap<[Arc<str>; N], Vec<Arc<T>>>;
+
 /// The handles of all workers side by side: one per worker under each set of labels.
 #[derive(Debug)]
 struct Collected {
@@ -51,6 +55,7 @@ struct Collected {
     upstreams: BTreeMap<[Arc<str>; 1], Vec<Arc<UpstreamMetrics>>>,
     fleets: Vec<([Arc<str>; 1], Arc<FleetMetrics>)>,
     providers: BTreeMap<[Arc<str>; 1], Vec<Arc<ProviderMetrics>>>,
+    decisions: Groups<1, DecisionMetrics>,
     schemas: Vec<(Arc<str>, bool)>,
     dropped_log_lines: u64,
     started: SystemTime,
@@ -67,6 +72,7 @@ impl From<&Registry> for Collected {
             upstreams: BTreeMap::new(),
             fleets: registry.fleets.list(),
             providers: BTreeMap::new(),
+            decisions: BTreeMap::new(),
             schemas: registry.readiness.schemas(),
             dropped_log_lines: registry.dropped_log_lines.value(),
             started: registry.started,
@@ -79,6 +85,7 @@ impl From<&Registry> for Collected {
             group(&mut collected.limits, worker.limits.list());
             group(&mut collected.upstreams, worker.upstreams.list());
             group(&mut collected.providers, worker.providers.list());
+            group(&mut collected.decisions, worker.decisions.list());
         }
         collected
     }
@@ -101,6 +108,7 @@ impl Collector for Collected {
         self.attempts(&mut encoder)?;
         self.fleets(&mut encoder)?;
         authentication::encode(&self.providers, &mut encoder)?;
+        decisions::write(&self.decisions, &mut encoder)?;
         self.process(&mut encoder)
     }
 }
@@ -307,28 +315,32 @@ fn family_of(event: ConnectionEvent) -> &'static Family {
 /// Writes `name{labels} value`.
 //
 // Also for counters: their encoder would write the name as OpenMetrics has it, announced without `_total`.
-fn sample<L: EncodeLabelSet>(family: &mut MetricEncoder<'_>, labels: &L, value: &impl EncodeGaugeValue) -> fmt::Result {
+pub(super) fn sample<L: EncodeLabelSet>(
+    family: &mut MetricEncoder<'_>,
+    labels: &L,
+    value: &impl EncodeGaugeValue,
+) -> fmt::Result {
     family.encode_family(labels)?.encode_gauge(value)
 }
 
 /// What the samples of one name have in common.
-struct Family {
+pub(super) struct Family {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
 }
 
 impl Family {
-    const fn new(kind: MetricType, name: &'static str, help: &'static str) -> Self {
+    pub(super) const fn new(kind: MetricType, name: &'static str, help: &'static str) -> Self {
         Self { name, help, kind }
     }
 
-    fn begin<'e>(&self, encoder: &'e mut DescriptorEncoder<'_>) -> Result<MetricEncoder<'e>, fmt::Error> {
+    pub(super) fn begin<'e>(&self, encoder: &'e mut DescriptorEncoder<'_>) -> Result<MetricEncoder<'e>, fmt::Error> {
         encoder.encode_descriptor(self.name, self.help, None, self.kind)
     }
 }
 
-const NO_EXEMPLARS: Option<&HashMap<usize, Exemplar<NoLabelSet, f64>>> = None;
+pub(super) const NO_EXEMPLARS: Option<&HashMap<usize, Exemplar<NoLabelSet, f64>>> = None;
 
 const REQUESTS: Family = Family::new(MetricType::Counter, "portico_requests_total", "Finished calls.");
 const REQUEST_DURATION: Family = Family::new(

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use super::decisions::DecisionMetrics;
 use super::histogram::Histogram;
 pub use super::providers::{AuthenticationResult, ProviderMetrics};
 use super::readiness::Readiness;
@@ -132,6 +133,13 @@ impl WorkerMetrics {
     /// The counters of a provider of authentication. Locks and allocates.
     pub fn provider(&self, name: &str) -> Arc<ProviderMetrics> {
         self.0.providers.resolve([name]).unwrap_or_default()
+    }
+}
+
+impl WorkerMetrics {
+    /// The decisions of the rules ([`super::decisions::RULES`]) or of an authorizer. Locks and allocates.
+    pub fn decisions(&self, by: &str) -> Arc<DecisionMetrics> {
+        self.0.decisions.resolve([by]).unwrap_or_default()
     }
 }
 
@@ -420,6 +428,8 @@ pub(super) struct Worker {
     pub(super) upstreams: Handles<1, UpstreamMetrics>,
     /// By name.
     pub(super) providers: Handles<1, ProviderMetrics>,
+    /// By who decides.
+    pub(super) decisions: Handles<1, DecisionMetrics>,
 }
 
 /// Handles by the values of their labels. Locked while resolving and while listing, never while counting.

@@ -5,6 +5,7 @@
 //! when somebody asks for them, log lines are written by a thread of their own.
 
 pub mod access_log;
+pub mod decisions;
 mod escape;
 mod exposition;
 mod histogram;

@@ -311,3 +311,62 @@ fn what_browsers_are_told_is_explained_as_it_is_answered() {
     let row = routes.out.lines().find(|line| line.contains("shop.v1.Shop/Get")).unwrap_or_default();
     assert!(row.ends_with("cors https://*.example.com"), "{}", routes.out);
 }
+
+#[test]
+fn policies_are_shown_and_what_they_would_refuse() {
+    let policies = "
+authentication:
+  api_keys: [ { name: partners, file: keys.yaml } ]
+authorization:
+  external: [ { name: company-rules, upstream: opa } ]
+policies:
+  - match: \"*\"
+    authenticate: { optional: partners }
+    authorize:
+      - { name: not-suspended, deny: { claims: { suspended: true } } }
+      - { external: company-rules }
+    identity: { headers: { x-user: name }, credentials: remove }
+  - match: shop.v1.Shop/Put
+    authorize:
+      - { name: writers, any_of: [ { claims: { roles: { contains: writer } } }, { scopes: [items.write] } ] }
+      - { name: level, cel: \"claims.level > 2\" }
+";
+    // Of the key `good`.
+    let keys = "keys:
+  - { name: ann, hash: \"sha256:770e607624d689265ca6c44884d0807d9b054d23c473c106c72be9de08b7376c\", attributes: { roles: [writer], level: 3 } }
+";
+    let opa = "\n  - { name: opa, endpoints: [\"localhost:9191\"], schema: none }";
+    let config = CONFIG.trim_end().to_owned() + opa + policies;
+    let folder = Folder::with(&[("shop.proto", SHOP), ("portico.yaml", &config), ("keys.yaml", keys)]);
+    let ask = |more: &[&str]| {
+        let all = [&["explain", "--config", "portico.yaml", "PUT", "/v1/items/1", "-d", "{}"][..], more].concat();
+        let ended = folder.portico(&all);
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+        ended.out
+    };
+    let json = ["-H", "content-type: application/json"];
+
+    let good = ask(&[&json[..], &["-H", "x-api-key: good", "-H", "x_user: eve"]].concat());
+    let nobody = ask(&json);
+    let forged = ask(&[&json[..], &["-H", "x-api-key: bad"]].concat());
+    let routes = folder.portico(&["routes", "--config", "portico.yaml"]).out;
+    let check = folder.portico(&["check", "--config", "portico.yaml"]).out;
+
+    assert_eq!(labelled(&good, "callers"), "authenticate by partners, or not at all");
+    assert_eq!(labelled(&good, "rules"), "not-suspended: not (claim suspended is true)");
+    assert!(good.contains("writers: (claim roles contains \"writer\") or (scopes items.write)\n"), "{good}");
+    assert!(good.contains("level: claims.level > 2\n"), "{good}");
+    assert_eq!(labelled(&good, "asks"), "company-rules; not asked here");
+    assert_eq!(labelled(&good, "caller "), "known to partners");
+    assert!(good.contains("x-user: ann\n") && !good.contains("eve") && !good.contains("x-api-key"), "{good}");
+    assert_eq!(labelled(&nobody, "because"), "rule writers");
+    assert!(labelled(&nobody, "refused").starts_with("HTTP 401, code 16"), "{nobody}");
+    assert!(labelled(&forged, "because").starts_with("partners: "), "{forged}");
+    assert!(
+        routes.contains(
+            "authenticate partners, or not at all, authorize not-suspended writers level company-rules, identity x-user"
+        ),
+        "{routes}"
+    );
+    assert!(check.contains("upstream opa at localhost:9191: no schema, asked by the gateway alone\n"), "{check}");
+}

@@ -199,7 +199,7 @@ impl Read for Attributes {
 }
 
 /// Any YAML as JSON.
-fn json(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Json> {
+pub(crate) fn json(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<Json> {
     Some(match &node.value {
         Value::Null => Json::Null,
         Value::Bool(value) => Json::Bool(*value),

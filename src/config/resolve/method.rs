@@ -1,16 +1,16 @@
 //! Settings per method: policies and JSON.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 use http::header::DATE;
 
+use super::authorization::Known;
 use super::{
-    authentication, bounded, choose, cors, each, limit, optional, rate_limit, require, retry, to_usize, value,
+    authentication, authorization, bounded, choose, cors, each, limit, optional, rate_limit, require, retry, to_usize,
+    value,
 };
-use crate::config::authentication::Provider;
 use crate::config::file::{Compression as RawCompression, Json, Policy as RawPolicy};
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report, Switch, Table};
@@ -22,7 +22,7 @@ use crate::grpc::metadata;
 /// The policies of a file, in its order.
 pub(super) fn policies(
     list: Option<Located<List<RawPolicy>>>,
-    providers: &[Arc<Provider>],
+    known: &Known<'_>,
     report: &mut Report<'_>,
 ) -> Vec<Policy> {
     let mut policies = Vec::new();
@@ -30,7 +30,8 @@ pub(super) fn policies(
     let mut all_limits = rate_limit::Limits::default();
     for raw in value(list).items {
         let RawPolicy { r#match, timeout, json, limits, compression, reply, request_headers, .. } = raw.value;
-        let RawPolicy { reply_headers, cors, rate_limits, authenticate, retry, hedge, .. } = raw.value;
+        let RawPolicy { reply_headers, cors, rate_limits, authenticate, authorize, identity, retry, hedge, .. } =
+            raw.value;
         let reply = value(reply);
         require(r#match.is_some(), "match", &raw.at, report);
         let (timeout, limits) = (value(timeout), value(limits));
@@ -55,7 +56,9 @@ pub(super) fn policies(
             reply_metadata: reply.headers.map(|list| each(Some(list), report, |name| reply_header(name)).into()),
             request_headers: request_headers.map(|table| bound(table, request_header, report)),
             reply_headers: reply_headers.map(|table| bound(table, reply_header, report)),
-            authenticate: authentication::requirement(authenticate, providers, report),
+            authenticate: authentication::requirement(authenticate, known.providers, report),
+            authorize: authorization::authorization(authorize, known, report),
+            identity: authorization::forwarded(identity, report),
             ..self::json(json, report)
         };
         let cors = cors::cors(cors, report);

@@ -5,7 +5,7 @@ use std::fs;
 
 use super::*;
 use crate::config::file;
-use crate::config::file::authentication;
+use crate::config::file::{authentication, authorization};
 use crate::config::from_str;
 
 fn repository(path: &str) -> std::path::PathBuf {
@@ -59,6 +59,12 @@ fn every_key_is_in_the_reference() {
         ("### `authentication.api_keys[]`", "", authentication::KeyFile::KEYS),
         ("### `authentication.api_keys[]`", "", authentication::KeyEntry::KEYS),
         ("### `policies[].authenticate`", "", authentication::Requirement::KEYS),
+        ("## `authorization`", "", authorization::Authorization::KEYS),
+        ("### `authorization.external[]`", "", authorization::Authorizer::KEYS),
+        ("### `policies[].authorize`", "", authorization::Rule::KEYS),
+        ("### `policies[].authorize`", "", authorization::Conditions::KEYS),
+        ("### `policies[].authorize`", "", authorization::TestSection::KEYS),
+        ("### `policies[].identity`", "", authorization::Forwarded::KEYS),
         ("## `policies`", "", file::Policy::KEYS),
         ("## `policies`", "timeout.", file::Timeout::KEYS),
         ("## `policies`", "limits.", file::MessageLimits::KEYS),

@@ -6,6 +6,8 @@
 //!
 //! **Invariant**: a question ends by its time, and no answer of more than [`MAX_ANSWER`] is kept.
 
+pub(super) mod authorizer;
+
 use bytes::{BufMut as _, Bytes};
 use http::header::{CONTENT_TYPE, TE};
 use http::uri::PathAndQuery;

@@ -61,6 +61,12 @@ pub(crate) async fn everywhere(gateway: &TestGateway, headers: &[(&str, &str)]) 
 }
 
 fn rest(status: u16, headers: &HeaderMap, body: &[u8]) -> Outcome {
+    if headers.get("content-type").is_some_and(|value| value.as_bytes().starts_with(b"text/plain")) {
+        // The words of an external authorizer, which have no code beside the status.
+        let code = if status == 401 { 16 } else { 7 };
+        let message = String::from_utf8_lossy(body).into_owned();
+        return Outcome { code, message, challenge: challenge(headers), seen: None };
+    }
     let body: serde_json::Value = serde_json::from_slice(body).expect("the body is JSON");
     if status == 200 {
         let message = if body.is_array() { &body[0] } else { &body };

@@ -1,5 +1,6 @@
 //! What the tests have in common: backends, the gateway between, and clients of every version of HTTP.
 
+pub(crate) mod authorizer;
 pub(crate) mod backend;
 pub(crate) mod callers;
 pub(crate) mod client;
@@ -9,6 +10,7 @@ pub(crate) mod grpc;
 pub(crate) mod process;
 pub(crate) mod rest;
 pub(crate) mod rpc;
+pub(crate) mod site;
 pub(crate) mod tls;
 pub(crate) mod tokens;
 pub(crate) mod ways;
