@@ -29,7 +29,7 @@ deny: ## licences, duplicates and origins of the dependencies
 	@tools/install.sh cc cargo cargo-deny
 	cargo deny --locked check -D unmatched-skip -D unnecessary-skip bans licenses sources
 
-conformance: ## protobuf's suite for JSON; Go's protojson; gRPC interop, Connect's suite, Open Policy Agent, a browser and h2spec through the gateway; editions
+conformance: ## protobuf's suite for JSON; Go's protojson; gRPC interop, Connect's suite, Open Policy Agent, a browser, an OpenID provider and h2spec through the gateway; editions
 	@tools/install.sh cc cargo chromium curl go npm python3 python3-venv
 	cargo build --locked
 	conformance/protobuf.sh
@@ -38,6 +38,7 @@ conformance: ## protobuf's suite for JSON; Go's protojson; gRPC interop, Connect
 	conformance/connect.sh
 	conformance/authorizer.sh
 	conformance/browser.sh
+	conformance/oidc.sh
 	conformance/h2spec.sh
 	conformance/editions.sh
 

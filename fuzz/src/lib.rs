@@ -9,6 +9,7 @@ mod messages;
 mod requests;
 mod routes;
 mod schemas;
+mod tokens;
 
 use std::path::Path;
 
@@ -18,12 +19,13 @@ pub use messages::{json_to_wire, wire_to_json};
 pub use requests::bindings;
 pub use routes::{routes, rules};
 pub use schemas::schemas;
+pub use tokens::tokens;
 
 /// A target: what it is called, and the function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("json_to_wire", json_to_wire),
     ("wire_to_json", wire_to_json),
     ("bindings", bindings),
@@ -34,6 +36,7 @@ pub const TARGETS: [Target; 10] = [
     ("schemas", schemas),
     ("config", config),
     ("headers", headers),
+    ("tokens", tokens),
 ];
 
 /// A configuration file: read, or refused with errors that can be shown.

@@ -11,6 +11,7 @@ mod client_streams;
 mod compression;
 mod connect;
 mod cors;
+mod credentials;
 mod demo;
 mod demo_command;
 mod discovery;

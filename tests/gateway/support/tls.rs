@@ -50,6 +50,17 @@ impl Authority {
         Identity { certificate, key: key.serialize_pem() }
     }
 
+    /// A certificate of a client with these names in its SAN, and no subject.
+    pub(crate) fn issue_client(&self, names: Vec<rcgen::SanType>) -> Identity {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.subject_alt_names = names;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
+        Identity { certificate, key: key.serialize_pem() }
+    }
+
     /// A client that trusts this authority, offers these protocols and may have a certificate of its own.
     pub(crate) fn client(&self, protocols: &[&str], identity: Option<&Identity>) -> ClientConfig {
         self.client_of(rustls::DEFAULT_VERSIONS, protocols, identity)
