@@ -55,7 +55,10 @@ pub fn grpc_value(left: Duration) -> HeaderValue {
     let mut text = BytesMut::with_capacity(9);
     text.extend_from_slice(digits.format(amount).as_bytes());
     text.extend_from_slice(&[unit]);
-    HeaderValue::from_maybe_shared(Bytes::from(text)).expect("digits and a letter are a header value")
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from(text)).expect("digits and a letter are a header value");
+    // Nearly every call has another one: in HPACK's table it would push out what is used again.
+    value.set_sensitive(true);
+    value
 }
 
 #[cfg(test)]
