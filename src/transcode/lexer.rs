@@ -132,10 +132,11 @@ impl<'a> Lexer<'a> {
 
     /// A string; borrowed if it has no escapes.
     pub(super) fn string(&mut self) -> Result<Cow<'a, str>> {
-        if let Some(plain) = self.plain_string()? {
+        let (plain, is_whole) = self.plain_string()?;
+        if is_whole {
             return Ok(Cow::Borrowed(plain));
         }
-        let mut unescaped = Vec::new();
+        let mut unescaped = plain.as_bytes().to_vec();
         self.unescape(|word, length| {
             unescaped.extend_from_slice(word.to_le_bytes().get(..length).unwrap_or_default())
         })?;
@@ -143,66 +144,71 @@ impl<'a> Lexer<'a> {
         String::from_utf8(unescaped).map(Cow::Owned).map_err(|_| Error::client("invalid UTF-8 in a string"))
     }
 
-    /// A string without escapes; `None`, with nothing consumed, if it has some.
-    #[inline]
-    pub(super) fn plain_string(&mut self) -> Result<Option<&'a str>> {
+    /// A string up to its first escape, and whether there is none. What follows an escape is read by
+    /// [`Lexer::unescape`].
+    #[inline(always)]
+    pub(super) fn plain_string(&mut self) -> Result<(&'a str, bool)> {
         if self.peek() != b'"' {
             return Err(self.expected("a string"));
         }
         let start = self.at + 1;
         let end = plain_end(self.bytes, start);
-        match self.bytes.get(end) {
-            Some(b'"') => {
-                self.at = end + 1;
-                Ok(self.text.get(start..end))
-            }
-            Some(b'\\') => Ok(None),
-            _ => Err(self.broken_string(end)),
-        }
+        let is_whole = match self.bytes.get(end) {
+            Some(b'"') => true,
+            Some(b'\\') => false,
+            _ => return Err(self.broken_string(end)),
+        };
+        self.at = end + usize::from(is_whole);
+        Ok((self.text.get(start..end).unwrap_or_default(), is_whole))
     }
 
-    /// Hands out the string that is next in words of up to eight bytes, escapes resolved.
+    /// Hands out the rest of a string, from an escape on, in words of up to eight bytes, escapes resolved.
     #[inline]
     pub(super) fn unescape(&mut self, mut write: impl FnMut(u64, usize)) -> Result<()> {
-        let mut at = self.at + 1;
+        let (bytes, mut at) = (self.bytes, self.at);
+        // Escapes often stand side by side: they share a word with what stands before them.
+        let (mut word, mut length) = (0, 0);
         loop {
-            let word = words::load_inside(self.bytes, at);
-            let length = words::before(words::special(word));
-            at += length;
-            if length == 8 {
-                write(word, 8);
-                continue;
+            while bytes.get(at) == Some(&b'\\') {
+                let letter = bytes.get(at + 1).copied().unwrap_or(0);
+                let (character, width, read) = match SIMPLE_ESCAPES[usize::from(letter)] {
+                    0 => unicode_escape(bytes, at).ok_or_else(|| self.broken_escape(at))?,
+                    byte => (u64::from(byte), 1, 2),
+                };
+                if length + width > 8 {
+                    write(word, length);
+                    (word, length) = (0, 0);
+                }
+                word |= character << (8 * length);
+                length += width;
+                at += read;
             }
-            match self.bytes.get(at) {
+            write(word, length);
+            word = words::load_inside(bytes, at);
+            length = words::before(words::special(word));
+            while length == 8 {
+                write(word, 8);
+                at += 8;
+                word = words::load_inside(bytes, at);
+                length = words::before(words::special(word));
+            }
+            at += length;
+            match bytes.get(at) {
                 Some(b'"') => {
                     write(word, length);
                     self.at = at + 1;
                     return Ok(());
                 }
-                Some(b'\\') => {
-                    let letter = self.bytes.get(at + 1).copied().unwrap_or(0);
-                    let byte = SIMPLE_ESCAPES[usize::from(letter)];
-                    if byte != 0 {
-                        // In one word with what stands before it.
-                        let before = word & ((1 << (8 * length)) - 1);
-                        write(before | u64::from(byte) << (8 * length), length + 1);
-                        at += 2;
-                        continue;
-                    }
-                    write(word, length);
-                    let (character, length) =
-                        unicode_escape(self.bytes.get(at..).unwrap_or_default()).ok_or_else(|| {
-                            self.at = at;
-                            self.error("not a valid escape in a string".to_owned())
-                        })?;
-                    let mut utf8 = [0; 8];
-                    let bytes = character.encode_utf8(&mut utf8).len();
-                    write(u64::from_le_bytes(utf8), bytes);
-                    at += length;
-                }
+                Some(b'\\') => word &= (1 << (8 * length)) - 1,
                 _ => return Err(self.broken_string(at)),
             }
         }
+    }
+
+    #[cold]
+    fn broken_escape(&mut self, at: usize) -> Box<Error> {
+        self.at = at;
+        self.error("not a valid escape in a string".to_owned())
     }
 
     #[cold]
@@ -289,8 +295,8 @@ impl<'a> Lexer<'a> {
                 Ok(())
             }
             b'"' => match self.plain_string()? {
-                Some(_) => Ok(()),
-                None => self.unescape(|_, _| {}),
+                (_, true) => Ok(()),
+                (_, false) => self.unescape(|_, _| {}),
             },
             b't' | b'f' => self.boolean().map(|_| ()),
             b'n' => self.null(),
@@ -364,19 +370,20 @@ const SIMPLE_ESCAPES: [u8; 256] = {
     bytes
 };
 
-/// The character that a `\uXXXX` at the start of `bytes` stands for, and its length. Surrogates must come in pairs.
-fn unicode_escape(bytes: &[u8]) -> Option<(char, usize)> {
-    let digits =
-        |bytes: &[u8], at: usize| bytes.get(at..at + 6).and_then(|unit| unit.strip_prefix(b"\\u")).and_then(code_unit);
-    let first = digits(bytes, 0)?;
-    if !(0xd800..0xe000).contains(&first) {
-        return Some((char::from_u32(first)?, 6));
-    }
-    let second = digits(bytes, 6)?;
-    if first >= 0xdc00 || !(0xdc00..0xe000).contains(&second) {
-        return None;
-    }
-    Some((char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))?, 12))
+/// The character that a `\uXXXX` at `at` stands for, as UTF-8; how many bytes that has, and how many the escape has.
+/// Surrogates must come in pairs.
+fn unicode_escape(bytes: &[u8], at: usize) -> Option<(u64, usize, usize)> {
+    let unit = |at: usize| bytes.get(at..at + 6).and_then(|unit| unit.strip_prefix(b"\\u")).and_then(code_unit);
+    let first = unit(at)?;
+    let (code, read) = if (0xd800..0xdc00).contains(&first) {
+        let second = unit(at + 6).filter(|second| (0xdc00..0xe000).contains(second))?;
+        (0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00), 12)
+    } else {
+        (first, 6)
+    };
+    // A second half alone is no character.
+    let (utf8, width) = words::to_utf8(char::from_u32(code)?);
+    Some((utf8, width, read))
 }
 
 #[inline]

@@ -20,6 +20,7 @@
 //! submessage is written twice.
 
 mod bindings;
+mod decimal;
 mod declared;
 mod decode;
 mod encode;

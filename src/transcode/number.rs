@@ -66,8 +66,10 @@ fn digits(text: &[u8], mut at: usize) -> usize {
 #[inline(always)]
 pub(super) fn plain_integer(text: &[u8], at: usize) -> Option<(Integer, usize)> {
     let negative = text.get(at) == Some(&b'-');
-    let (magnitude, end) = plain_digits(text, at + usize::from(negative), 0)?;
-    if matches!(text.get(end), Some(b'.' | b'e' | b'E')) || has_leading_zero(text, at + usize::from(negative), end) {
+    let start = at + usize::from(negative);
+    let (magnitude, end) = some_digits(text, start, 0);
+    let is_plain = end > start && end - start <= MAX_DIGITS && !has_leading_zero(text, start, end);
+    if !is_plain || matches!(text.get(end), Some(b'.' | b'e' | b'E')) {
         return None;
     }
     Some((Integer { negative, magnitude }, end))
@@ -86,20 +88,21 @@ pub(super) struct Decimal {
 pub(super) fn plain_decimal(text: &[u8], at: usize) -> Option<(Decimal, usize)> {
     let negative = text.get(at) == Some(&b'-');
     let start = at + usize::from(negative);
-    let (mut magnitude, mut end) = plain_digits(text, start, 0)?;
-    if has_leading_zero(text, start, end) {
+    let (mut magnitude, mut end) = some_digits(text, start, 0);
+    let (mut places, mut length) = (0, end - start);
+    if length == 0 || has_leading_zero(text, start, end) {
         return None;
     }
-    let mut places = 0;
     if text.get(end) == Some(&b'.') {
-        let point = end;
-        (magnitude, end) = plain_digits(text, point + 1, magnitude)?;
-        places = end - point - 1;
-        if end - start > MAX_DIGITS + 1 {
+        let fraction = end + 1;
+        (magnitude, end) = some_digits(text, fraction, magnitude);
+        places = end - fraction;
+        if places == 0 {
             return None;
         }
+        length += places;
     }
-    if matches!(text.get(end), Some(b'e' | b'E')) {
+    if length > MAX_DIGITS || matches!(text.get(end), Some(b'e' | b'E')) {
         return None;
     }
     Some((Decimal { negative, magnitude, places }, end))
@@ -154,23 +157,19 @@ impl Decimal {
 /// So many digits cannot overflow 64 bits.
 const MAX_DIGITS: usize = 18;
 
-/// The digits at `start`, appended to `magnitude`, and where they end; `None` if there are none or too many.
+/// The digits at `at`, appended to `magnitude`, and where they end. Whoever asks must see to it that there are some, and
+/// not more than [`MAX_DIGITS`].
 #[inline(always)]
-fn plain_digits(text: &[u8], start: usize, mut magnitude: u64) -> Option<(u64, usize)> {
+fn some_digits(text: &[u8], mut at: usize, mut magnitude: u64) -> (u64, usize) {
     const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
-    let mut at = start;
     loop {
         let (length, value) = words::digits(words::load_inside(text, at));
         magnitude = magnitude.wrapping_mul(POWERS[length]).wrapping_add(value);
         at += length;
         if length < 8 {
-            break;
-        }
-        if at - start > MAX_DIGITS {
-            return None;
+            return (magnitude, at);
         }
     }
-    (at > start && at - start <= MAX_DIGITS).then_some((magnitude, at))
 }
 
 #[inline]

@@ -161,6 +161,28 @@ impl<'m> Cursor<'m> {
         }
     }
 
+    /// Consumes a tag if it is the one that is next, written in as few bytes as can be.
+    #[inline(always)]
+    pub(super) fn eat(&mut self, tag: &Tag) -> bool {
+        match self.rest {
+            [first, rest @ ..] if *first == tag.0[0] => {
+                if tag.len() == 1 {
+                    self.rest = rest;
+                    return true;
+                }
+                self.eat_long(tag)
+            }
+            _ => false,
+        }
+    }
+
+    #[inline(never)]
+    fn eat_long(&mut self, tag: &Tag) -> bool {
+        let rest = tag.0.get(..tag.len()).and_then(|tag| self.rest.strip_prefix(tag));
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
+    }
+
     #[inline(always)]
     fn any_head(&mut self) -> Result<Head, Malformed> {
         let tag = u32::try_from(self.varint()?).map_err(|_| Malformed::Tag)?;

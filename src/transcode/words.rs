@@ -128,6 +128,37 @@ pub(super) fn digits(word: u64) -> (usize, u64) {
     (length, fours.wrapping_mul(1 + (10_000 << 32)) >> 32)
 }
 
+/// The reverse: eight digits, with zeros in front, as numbers and not as text yet.
+#[inline]
+pub(super) fn to_digits(number: u64) -> u64 {
+    debug_assert!(number < 100_000_000, "eight digits");
+    // Halved three times; the factors and shifts divide exactly what can stand in their lanes.
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = (fours * 10_486) >> 20 & 0x0000_007f_0000_007f;
+    let pairs = hundreds | (fours - hundreds * 100) << 16;
+    let tens = (pairs * 103) >> 10 & 0x000f_000f_000f_000f;
+    tens | (pairs - tens * 10) << 8
+}
+
+/// Digits as text.
+#[inline]
+pub(super) fn digits_text(digits: u64) -> u64 {
+    digits | (ONES * 0x30)
+}
+
+/// A character as UTF-8, and its length.
+#[inline]
+pub(super) fn to_utf8(character: char) -> (u64, usize) {
+    let code = u64::from(u32::from(character));
+    let continued = |shift: u32| 0x80 | (code >> shift) & 0x3f;
+    match code {
+        0..0x80 => (code, 1),
+        0x80..0x800 => (0xc0 | code >> 6 | continued(0) << 8, 2),
+        0x800..0x1_0000 => (0xe0 | code >> 12 | continued(6) << 8 | continued(0) << 16, 3),
+        _ => (0xf0 | code >> 18 | continued(12) << 8 | continued(6) << 16 | continued(0) << 24, 4),
+    }
+}
+
 /// A varint of up to eight bytes, its length in bytes in front.
 #[inline]
 pub(super) fn to_varint(value: u64) -> Option<(usize, u64)> {
@@ -217,6 +248,25 @@ mod tests {
 
                 assert_eq!(digits(word), (text.len(), text.parse().unwrap_or(0)), "{text}{end}");
             }
+        }
+    }
+
+    #[test]
+    fn digits_are_written_as_they_are_read() {
+        for number in (0..100_000_000).step_by(997).chain(0..20_000).chain([99_999_999]) {
+            let text = digits_text(to_digits(number)).to_le_bytes();
+
+            assert_eq!(text.as_slice(), format!("{number:08}").as_bytes());
+        }
+    }
+
+    #[test]
+    fn characters_are_those_of_the_standard_library() {
+        for character in (0..0x11_0000).filter_map(char::from_u32) {
+            let mut expected = [0; 8];
+            let length = character.encode_utf8(&mut expected).len();
+
+            assert_eq!(to_utf8(character), (u64::from_le_bytes(expected), length));
         }
     }
 

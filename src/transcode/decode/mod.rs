@@ -71,8 +71,17 @@ type Step<T = ()> = std::result::Result<T, Stop>;
 impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     /// Appends to `out`.
     pub(super) fn new(plans: &'a Plans, options: Json, out: &'o mut Out<'b>) -> Self {
-        let (limit, joinable) = (usize::MAX, usize::MAX);
-        Self { plans, types: plans, out, options, limit, depth: 0, joinable, thorough: false, ascii: true }
+        Self {
+            plans,
+            types: plans,
+            out,
+            options,
+            limit: usize::MAX,
+            depth: 0,
+            joinable: usize::MAX,
+            thorough: false,
+            ascii: true,
+        }
     }
 
     /// Ends in an error once it has appended more than `bytes`: short elements can have long names, so the text of a
@@ -170,11 +179,21 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     fn fields_in_order(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Step<Seen> {
         let mut seen = Seen::default();
         let mut cursor = Cursor::new(wire);
-        while let Some(head) = cursor.head()? {
-            let Some(index) = plan.field_numbered(head.number) else {
-                cursor.read(head)?;
-                continue;
+        // Guessed to come next: the field that is declared next.
+        let mut guess = 0;
+        while !cursor.is_empty() {
+            let (index, head) = match plan.fields.get(guess) {
+                Some(field) if cursor.eat(&field.tag) => (guess, field.head()),
+                _ => {
+                    let Some(head) = cursor.head()? else { break };
+                    let Some(index) = plan.field_numbered(head.number) else {
+                        cursor.read(head)?;
+                        continue;
+                    };
+                    (index, head)
+                }
             };
+            guess = index + 1;
             let field = &plan.fields[index];
             match field.shape {
                 Shape::Single if head.wire_type == field.wire_type => {
@@ -220,6 +239,10 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
         loop {
             let raw = cursor.read(head)?;
             self.elements(field, head, raw, &mut index)?;
+            if cursor.eat(&field.tag) {
+                head = field.head();
+                continue;
+            }
             let mut ahead = *cursor;
             match ahead.head()? {
                 Some(next) if next.number == field.number && suits(field, next) => {
@@ -237,13 +260,13 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
         match raw {
             Raw::Bytes(run) if head.wire_type != field.wire_type => match field.kind {
                 Kind::Double => self.packed(run, WireType::Fixed64, index, |decoder, bits| {
-                    decoder.float(f64::from_bits(bits));
+                    decoder.double(f64::from_bits(bits));
                 }),
                 Kind::Int64 => self.packed(run, WireType::Varint, index, |decoder, bits| {
-                    decoder.wide_integer(bits.cast_signed());
+                    decoder.int64(bits.cast_signed());
                 }),
                 Kind::Int32 => self.packed(run, WireType::Varint, index, |decoder, bits| {
-                    decoder.integer(scalar::low_half(bits).cast_signed());
+                    decoder.integer(i64::from(scalar::low_half(bits).cast_signed()));
                 }),
                 _ => {
                     let mut cursor = Cursor::new(run);
@@ -300,6 +323,10 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
             if let Raw::Bytes(entry) = cursor.read(head)? {
                 self.entry(entry_plan, entry, &mut keys)?;
             }
+            if cursor.eat(&field.tag) {
+                head = field.head();
+                continue;
+            }
             let mut ahead = *cursor;
             match ahead.head()? {
                 Some(next) if next.number == field.number && next.wire_type == WireType::Delimited => {
@@ -316,6 +343,13 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     fn entry(&mut self, plan: EntryPlan<'a>, wire: &[u8], keys: &mut KeySet) -> Step {
         let (mut key, mut value) = (None, None);
         let mut cursor = Cursor::new(wire);
+        // As serializers write it; what is left, if anything, is taken as it comes.
+        if cursor.eat(&plan.key.tag) {
+            key = Some(cursor.read(plan.key.head())?);
+        }
+        if cursor.eat(&plan.value.tag) {
+            value = Some(cursor.read(plan.value.head())?);
+        }
         while let Some(head) = cursor.head()? {
             let raw = cursor.read(head)?;
             let place = match head.number {

@@ -4,8 +4,9 @@ use base64_simd::AsOut as _;
 
 use super::{Decoder, Step, fail, write_string};
 use crate::schema::{EnumId, Kind};
+use crate::transcode::decimal;
 use crate::transcode::number::unzigzag;
-use crate::transcode::out::{Out, copy};
+use crate::transcode::out::Out;
 use crate::transcode::plan::FieldPlan;
 use crate::transcode::wire::Raw;
 
@@ -48,39 +49,39 @@ impl<'a> Decoder<'a, '_, '_> {
     #[inline]
     fn number(&mut self, kind: Kind, bits: u64) {
         match kind {
-            Kind::Int32 | Kind::Sfixed32 => self.integer(low_half(bits).cast_signed()),
-            Kind::Uint32 | Kind::Fixed32 => self.integer(low_half(bits)),
+            Kind::Int32 | Kind::Sfixed32 => self.integer(i64::from(low_half(bits).cast_signed())),
+            Kind::Uint32 | Kind::Fixed32 => self.integer(i64::from(low_half(bits))),
             // The sign bit of a zigzag number is its lowest one: the lower half is a number of its own.
             Kind::Sint32 => self.integer(unzigzag(u64::from(low_half(bits)))),
-            Kind::Int64 | Kind::Sfixed64 => self.wide_integer(bits.cast_signed()),
-            Kind::Uint64 | Kind::Fixed64 => self.wide_integer(bits),
-            Kind::Sint64 => self.wide_integer(unzigzag(bits)),
+            Kind::Int64 | Kind::Sfixed64 => self.int64(bits.cast_signed()),
+            Kind::Uint64 | Kind::Fixed64 => self.wide_integer(false, bits),
+            Kind::Sint64 => self.int64(unzigzag(bits)),
             Kind::Bool => self.out.bytes(if bits == 0 { b"false" } else { b"true" }),
             Kind::Enum(id) => self.enumeration(id, low_half(bits).cast_signed()),
-            Kind::Double => self.float(f64::from_bits(bits)),
+            Kind::Double => self.double(f64::from_bits(bits)),
             Kind::Float => self.float(f32::from_bits(low_half(bits))),
             Kind::String | Kind::Bytes | Kind::Message(_) | Kind::Group(_) => self.out.bytes(b"null"),
         }
     }
 
     #[inline]
-    pub(super) fn integer(&mut self, value: impl itoa::Integer) {
-        self.out.bytes(itoa::Buffer::new().format(value).as_bytes());
+    pub(super) fn integer(&mut self, value: i64) {
+        decimal::write_integer(self.out, value < 0, value.unsigned_abs());
     }
 
     /// 64-bit integers are strings, because JavaScript's numbers are exact only up to 2^53.
     #[inline]
-    pub(super) fn wide_integer(&mut self, value: impl itoa::Integer) {
+    pub(super) fn wide_integer(&mut self, negative: bool, magnitude: u64) {
         if self.options.int64_as_number {
-            return self.integer(value);
+            decimal::write_integer(self.out, negative, magnitude);
+        } else {
+            decimal::write_quoted_integer(self.out, negative, magnitude);
         }
-        let mut buffer = itoa::Buffer::new();
-        let digits = buffer.format(value).as_bytes();
-        let window = self.out.window(digits.len() + 2);
-        window[0] = b'"';
-        copy(&mut window[1..=digits.len()], digits);
-        window[digits.len() + 1] = b'"';
-        self.out.advance(digits.len() + 2);
+    }
+
+    #[inline]
+    pub(super) fn int64(&mut self, value: i64) {
+        self.wide_integer(value < 0, value.unsigned_abs());
     }
 
     fn enumeration(&mut self, id: EnumId, number: i32) {
@@ -90,23 +91,31 @@ impl<'a> Decoder<'a, '_, '_> {
         }
         match plan.quoted_name(number) {
             Some(name) if !self.options.enums_as_numbers => self.out.bytes(name.as_bytes()),
-            _ => self.integer(number),
+            _ => self.integer(i64::from(number)),
         }
     }
 
-    /// The shortest text that reads back as the same number of its type.
+    /// The shortest text that reads back as the same number.
     #[inline]
-    pub(super) fn float<F: zmij::Float + Into<f64>>(&mut self, value: F) {
-        let wide: f64 = value.into();
-        if wide.is_finite() {
-            let mut buffer = zmij::Buffer::new();
-            let text = buffer.format_finite(value);
-            self.out.bytes(text.strip_suffix(".0").unwrap_or(text).as_bytes());
-        } else if wide.is_nan() {
-            self.out.bytes(b"\"NaN\"");
+    pub(super) fn double(&mut self, value: f64) {
+        if value.is_finite() { decimal::write_double(self.out, value) } else { self.not_finite(value) }
+    }
+
+    fn float(&mut self, value: f32) {
+        if value.is_finite() {
+            decimal::write_shortest(self.out, value);
         } else {
-            self.out.bytes(if wide > 0.0 { b"\"Infinity\"" } else { b"\"-Infinity\"" });
+            self.not_finite(f64::from(value));
         }
+    }
+
+    #[cold]
+    fn not_finite(&mut self, value: f64) {
+        self.out.bytes(match value {
+            f64::INFINITY => b"\"Infinity\"",
+            f64::NEG_INFINITY => b"\"-Infinity\"",
+            _ => b"\"NaN\"",
+        });
     }
 
     /// The name of a map entry.

@@ -6,7 +6,93 @@ use crate::transcode::words::{self, HIGH};
 /// A quoted string; `text` is UTF-8. Only what RFC 8259 demands is escaped. Tells whether all of it was ASCII, so that
 /// nobody needs to look twice.
 pub(in crate::transcode) fn write_string(out: &mut Out<'_>, text: &[u8]) -> bool {
+    let Some((room, quoted)) = out.window(text.len() + 10).split_first_mut() else { return true };
+    *room = b'"';
+    let (is_plain, length, all) = copy_plain(quoted, text);
+    if is_plain {
+        quoted[length] = b'"';
+        out.advance(length + 2);
+        return all & HIGH == 0;
+    }
+    out.advance(length + 1);
+    let is_ascii = write_rest(out, text.get(length..).unwrap_or_default());
     out.byte(b'"');
+    is_ascii && all & HIGH == 0
+}
+
+/// Copies the words up to the first with something to escape: whether there is none, how many bytes they are, and all their
+/// bits together. There is room for one word more than the text.
+#[inline]
+fn copy_plain(room: &mut [u8], text: &[u8]) -> (bool, usize, u64) {
+    let (mut at, mut all) = (0, 0);
+    // What has something to escape often has it near its start, where looking for it costs least.
+    if let (Some(bytes), Some(place)) = (chunk::<8>(text, 0), chunk_mut::<8>(room, 0)) {
+        let word = u64::from_le_bytes(*bytes);
+        if words::special(word) != 0 {
+            return (false, 0, 0);
+        }
+        all = word;
+        *place = *bytes;
+        at = 8;
+    }
+    while let (Some(block), Some(place)) = (chunk::<32>(text, at), chunk_mut::<32>(room, at)) {
+        if !words::is_plain_ascii(block) {
+            break;
+        }
+        *place = *block;
+        at += 32;
+    }
+    while let (Some(bytes), Some(place)) = (chunk::<8>(text, at), chunk_mut::<8>(room, at)) {
+        let word = u64::from_le_bytes(*bytes);
+        if words::special(word) != 0 {
+            return (false, at, all);
+        }
+        all |= word;
+        *place = *bytes;
+        at += 8;
+    }
+    if at == text.len() {
+        return (true, at, all);
+    }
+    // The last eight bytes, of which some are written again; of a shorter text all, where the zeros behind it are special.
+    let word = match text.last_chunk::<8>() {
+        Some(bytes) => {
+            let last = text.len() - 8;
+            let word = u64::from_le_bytes(*bytes);
+            if words::special(word) != 0 {
+                return (false, at, all);
+            }
+            if let Some(place) = chunk_mut::<8>(room, last) {
+                *place = *bytes;
+            }
+            word
+        }
+        None => {
+            let word = words::load(text, 0);
+            if words::before(words::special(word)) != text.len() {
+                return (false, 0, 0);
+            }
+            if let Some(place) = chunk_mut::<8>(room, 0) {
+                *place = word.to_le_bytes();
+            }
+            word
+        }
+    };
+    (true, text.len(), all | word)
+}
+
+#[inline]
+fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+    bytes.get(at..).and_then(<[u8]>::first_chunk)
+}
+
+#[inline]
+fn chunk_mut<const N: usize>(bytes: &mut [u8], at: usize) -> Option<&mut [u8; N]> {
+    bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut)
+}
+
+/// What is left of a string from something to escape on, word by word. Whether it is ASCII.
+fn write_rest(out: &mut Out<'_>, text: &[u8]) -> bool {
     let (mut rest, mut all) = (text, 0);
     while let Some((chunk, behind)) = rest.split_first_chunk() {
         let word = u64::from_le_bytes(*chunk);
@@ -33,7 +119,6 @@ pub(in crate::transcode) fn write_string(out: &mut Out<'_>, text: &[u8]) -> bool
         let marks = words::special(word) & (u64::MAX >> (64 - 8 * present));
         if marks == 0 { out.word(word, present) } else { write_escaped(out, word, present, marks) }
     }
-    out.byte(b'"');
     all & HIGH == 0
 }
 

@@ -83,17 +83,25 @@ impl<'a> Encoder<'a, '_, '_> {
 
     #[inline]
     fn string(&mut self, field: &FieldPlan, lead: Lead) -> Result<()> {
-        let Some(plain) = self.lexer.plain_string()? else {
-            self.out.tag(field.tag);
-            let run = self.out.begin();
-            let out = &mut *self.out;
-            self.lexer.unescape(|word, length| out.word(word, length))?;
-            self.out.end(run);
-            return Ok(());
-        };
+        let (plain, is_whole) = self.lexer.plain_string()?;
+        if !is_whole {
+            return self.escaped_string(field, plain);
+        }
         if lead != Lead::TagUnlessDefault || !plain.is_empty() {
             self.out.delimited(field.tag, plain.as_bytes());
         }
+        Ok(())
+    }
+
+    /// A string with escapes behind its plain start.
+    #[inline(never)]
+    fn escaped_string(&mut self, field: &FieldPlan, plain: &str) -> Result<()> {
+        self.out.tag(field.tag);
+        let run = self.out.begin();
+        let out = &mut *self.out;
+        out.bytes(plain.as_bytes());
+        self.lexer.unescape(|word, length| out.word(word, length))?;
+        self.out.end(run);
         Ok(())
     }
 

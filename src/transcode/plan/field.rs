@@ -1,7 +1,7 @@
 //! What is known of one field.
 
 use crate::schema::{Cardinality, Field, Kind, Message, Schema};
-use crate::transcode::wire::{Raw, Tag, WireType};
+use crate::transcode::wire::{Head, Raw, Tag, WireType};
 
 /// What both directions need to know of a field.
 #[derive(Debug)]
@@ -75,6 +75,13 @@ impl FieldPlan {
             null_is_value,
             oneof: field.oneof.and_then(|oneof| u32::try_from(slots + usize::from(oneof)).ok()),
         }
+    }
+
+    /// What the tag says.
+    #[inline]
+    pub(in crate::transcode) fn head(&self) -> Head {
+        let wire_type = if self.shape == Shape::Packed { WireType::Delimited } else { self.wire_type };
+        Head { number: self.number, wire_type }
     }
 
     /// `,"name":` as it is written.
