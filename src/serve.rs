@@ -1,8 +1,11 @@
 //! The commands that serve: `run` and `demo`.
 
+use std::future::pending;
 use std::io::{self, Write as _};
 use std::iter::once;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -13,7 +16,8 @@ use tokio::time;
 use crate::cli::{Demo, Exit, Log, Run};
 use crate::config::{Config, SchemaSource};
 use crate::demo;
-use crate::gateway::Gateway;
+use crate::gateway::handover::{self, Successors};
+use crate::gateway::{Gateway, Inherited, Launch, Manner};
 use crate::runtime;
 use crate::server::listener;
 use crate::telemetry::logs;
@@ -28,12 +32,43 @@ pub fn run(run: Run) -> Result<(), Exit> {
         tracing::warn!("{warning}");
     }
     let control = control()?;
-    let gateway =
-        Gateway::start(run.loaded.config, control.handle()).map_err(|error| Exit::Wrong(error.to_string()))?;
+    let takeover = run.takeover.clone();
+    let said = |path: &Path, error| wrong(format!("--takeover {}: {error}", path.display()));
+    let mut inherited = Inherited::from_environment();
+    let mut predecessor = None;
+    if let Some(path) = &takeover
+        && let Some((old, sockets)) = handover::ask(path).map_err(|error| said(path, error))?
+    {
+        inherited = inherited.and(sockets);
+        predecessor = Some(old);
+    }
+    // Until this one can answer, the other does.
+    let patience = if predecessor.is_some() { PATIENCE } else { Duration::ZERO };
+    let launch = Launch {
+        config: run.loaded.config.clone(),
+        loader: Some(Box::new(move || run.load_again())),
+        inherited,
+        patience,
+    };
+    let gateway = Gateway::launch(launch, control.handle()).map_err(wrong)?;
     let signals = Signals::listen(&control)?;
+    let successors = match &takeover {
+        None => None,
+        Some(path) => {
+            let _entered = control.enter();
+            Some(Successors::listen(path).map_err(|error| said(path, error))?)
+        }
+    };
     announce(&gateway)?;
-    serve_until_told(&control, signals, gateway, || ())
+    if let Some(old) = predecessor {
+        old.taken().map_err(wrong)?;
+        tell("took over from the process before")?;
+    }
+    serve_until_told(&control, signals, gateway, successors, || ())
 }
+
+/// How long a process that takes over waits for schemas that it does not have yet.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves the embedded library service through a gateway that learns it by reflection.
 ///
@@ -73,7 +108,7 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
         tell(&format!("\nsix calls to try:\n\n{}\nCtrl-C ends the demo", demo::calls(*address, *address)))?;
     }
     // The service ends first, and its streams with it: nobody who presses Ctrl-C wants to wait for a watch.
-    let served = serve_until_told(&control, signals, gateway, || drop(alive));
+    let served = serve_until_told(&control, signals, gateway, None, || drop(alive));
     // Calls that ended with the gateway need no waiting for.
     control.block_on(serving).ok();
     served
@@ -114,18 +149,47 @@ fn serve_until_told(
     control: &Runtime,
     mut signals: Signals,
     gateway: Gateway,
+    successors: Option<Successors>,
     before_end: impl FnOnce(),
 ) -> Result<(), Exit> {
-    control.block_on(signals.next());
+    let taken = async {
+        match &successors {
+            Some(successors) => successors.taken(|| gateway.sockets()).await,
+            None => pending().await,
+        }
+    };
+    let manner = control.block_on(async {
+        let mut taken = pin!(taken);
+        loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::End(manner) => return manner,
+                    Told::Reload => gateway.reload(),
+                },
+                () = &mut taken => return Manner::HandedOver,
+            }
+        }
+    });
+    drop(successors);
     before_end();
-    gateway.stop_unless(signals.next());
+    gateway.end(manner, async move { while signals.next().await == Told::Reload {} });
     Ok(())
 }
 
-/// What asks a process to end.
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// SIGTERM, which comes from a program that gives time; SIGINT, which comes from somebody at a keyboard.
+    End(Manner),
+    /// SIGHUP.
+    Reload,
+}
+
+/// What asks a process to end, or to read its configuration again.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
@@ -133,13 +197,18 @@ impl Signals {
     fn listen(control: &Runtime) -> Result<Self, Exit> {
         let _entered = control.enter();
         let listen = |kind| signal(kind).map_err(wrong);
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Told::End(Manner::Patient),
+            _ = self.interrupt.recv() => Told::End(Manner::Prompt),
+            _ = self.hang_up.recv() => Told::Reload,
         }
     }
 }

@@ -1,13 +1,17 @@
-//! The operators' address: is it alive, is it ready, what has it counted.
+//! The operators' address: is it alive, is it ready, what has it counted, what does it serve from; and a few changes.
 //!
 //! HTTP/1.1 on a socket of its own, served by the control runtime, so that it answers while the workers are busy.
-//! Each connection carries one request and is closed; no body is read, nothing can be changed, and nothing secret is
-//! shown.
+//! Each connection carries one request and is closed. Nothing secret is shown. It asks nobody for a password, so that
+//! [`guard`] keeps web pages out, whose requests come from the operator's own browser.
 
 mod body;
+mod changes;
+mod guard;
 mod io;
 mod pages;
+mod views;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +20,10 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::snapshot::{Keeper, Source};
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::readiness::Readiness;
 
@@ -29,7 +34,23 @@ pub struct State {
     pub registry: Arc<Registry>,
     /// For `/readyz`.
     pub readiness: Arc<Readiness>,
+    /// For `/upstreams`.
+    pub keeper: Arc<Keeper>,
+    /// For `/config` and `/routes`.
+    pub source: Arc<Source>,
+    /// Where `/reload` asks; there are none for a gateway that cannot be reloaded.
+    pub reloads: Option<mpsc::Sender<Asked>>,
 }
+
+/// A wish for the configuration to be read again.
+#[derive(Debug)]
+pub struct Asked {
+    /// Who wants to know what became of it.
+    pub answer: Option<oneshot::Sender<Outcome>>,
+}
+
+/// What became of it: warnings, or why the old one stays in use.
+pub type Outcome = Result<Vec<String>, String>;
 
 /// Opens the socket. Port 0 takes a free one, see [`TcpListener::local_addr`].
 ///
@@ -72,7 +93,11 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Ou
 }
 
 async fn connection(stream: TcpStream, state: State, mut stopped: watch::Receiver<()>) {
-    let answer = service_fn(move |request| std::future::ready(pages::answer(&state, &request)));
+    let is_loopback = stream.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    let answer = service_fn(move |request| {
+        let state = state.clone();
+        async move { Ok::<_, Infallible>(pages::answer(&state, request, is_loopback).await) }
+    });
     let connection =
         http1::Builder::new().keep_alive(false).max_buf_size(MAX_HEAD).serve_connection(io::Io(stream), answer);
     let mut connection = std::pin::pin!(connection);
@@ -94,6 +119,7 @@ const MAX_CONNECTIONS: usize = 64;
 /// Bytes of a request's head; the least that hyper takes.
 const MAX_HEAD: usize = 8 << 10;
 
+/// Reloads included, which may compile schemas.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);

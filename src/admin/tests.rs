@@ -5,7 +5,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::config::{Config, SchemaSource};
 use crate::telemetry::{Origin, Protocol};
+use crate::upstream::Fleets;
 
 struct Admin {
     address: SocketAddr,
@@ -18,7 +20,14 @@ async fn start() -> Admin {
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let address = listener.local_addr().unwrap();
     let readiness = Arc::new(Readiness::default());
-    let state = State { registry: Arc::new(Registry::new(readiness.clone())), readiness };
+    let registry = Arc::new(Registry::new(readiness.clone()));
+    let config = Config::from_flags(&["127.0.0.1:1".into()], &SchemaSource::None, None).unwrap();
+    let (config, control) = (Arc::new(config), tokio::runtime::Handle::current());
+    let schemas = crate::snapshot::load::from_files(&config).unwrap();
+    let source = Source::new(crate::snapshot::Snapshot::build(&config, schemas.clone()));
+    let (fleets, lifecycle) = (Fleets::new(control.clone(), registry.clone()), registry.lifecycle());
+    let keeper = Keeper::start(config, schemas, source.clone(), readiness.clone(), fleets, lifecycle, &control);
+    let state = State { registry, readiness, keeper, source, reloads: None };
     let (stop, stopped) = oneshot::channel::<()>();
     let served = state.clone();
     let task = tokio::spawn(async move {
@@ -30,7 +39,7 @@ async fn start() -> Admin {
 /// Head and body of the reply to a request line.
 async fn send(admin: &Admin, line: &str) -> (String, String) {
     let mut stream = TcpStream::connect(admin.address).await.unwrap();
-    stream.write_all(format!("{line} HTTP/1.1\r\nhost: admin\r\n\r\n").as_bytes()).await.unwrap();
+    stream.write_all(format!("{line} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await.unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).await.unwrap();
     let (head, body) = reply.split_once("\r\n\r\n").unwrap();
@@ -112,6 +121,12 @@ async fn refuses_other_paths_and_methods() {
     let (head, _) = send(&admin, "POST /livez").await;
     assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
     assert!(head.contains("allow: GET, HEAD"), "{head}");
+
+    let (head, _) = send(&admin, "GET /reload").await;
+    assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("allow: POST"), "{head}");
+
+    let (head, body) = send(&admin, "POST /reload").await;
+    assert!(head.starts_with("HTTP/1.1 409 "), "{head} {body}");
 }
 
 #[tokio::test]

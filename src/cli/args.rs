@@ -30,6 +30,10 @@ pub(super) enum Verb {
         source: Source,
         #[command(flatten)]
         common: Common,
+        /// Unix socket by which this process takes the listening sockets over from the one that serves, if one does, and
+        /// gives them to the next
+        #[arg(long, value_name = "PATH")]
+        takeover: Option<PathBuf>,
     },
     /// Read the configuration and the schema as `run` would, and report everything that is wrong
     Check {
@@ -52,7 +56,7 @@ pub(super) enum Verb {
 }
 
 /// Which services: a file, or upstreams and where their schema is found.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Services", group(ArgGroup::new("services").required(true).multiple(true)))]
 pub(super) struct Source {
     /// Configuration file

@@ -7,6 +7,7 @@ mod args;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::Parser;
@@ -47,6 +48,22 @@ pub struct Run {
     pub loaded: Loaded,
     /// Diagnostics.
     pub log: Log,
+    /// Where listening sockets are taken over and given on.
+    pub takeover: Option<PathBuf>,
+    source: Source,
+    overrides: Overrides,
+}
+
+impl Run {
+    /// Reads the configuration again, as the command line was read.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn load_again(&self) -> Result<Loaded, String> {
+        load(&self.source, &self.overrides).map_err(|exit| match exit {
+            Exit::Help(text) | Exit::Wrong(text) | Exit::Usage(text) => text,
+        })
+    }
 }
 
 /// `portico explain`.
@@ -98,10 +115,9 @@ where
     })?;
     match arguments.command {
         Verb::Demo { common } => Ok(Command::Demo(Demo { overrides: common.overrides(), log: common.log() })),
-        Verb::Run { source, common } => {
-            let mut loaded = source.load()?;
-            loaded.config.apply(&common.overrides()).map_err(|message| Exit::Usage(format!("error: {message}")))?;
-            Ok(Command::Run(Run { loaded, log: common.log() }))
+        Verb::Run { source, common, takeover } => {
+            let overrides = common.overrides();
+            Ok(Command::Run(Run { loaded: load(&source, &overrides)?, log: common.log(), takeover, source, overrides }))
         }
         Verb::Check { source } => source.load().map(Command::Check),
         Verb::Routes { source } => source.load().map(Command::Routes),
@@ -113,6 +129,13 @@ where
             body: request.data.map(Bytes::from).unwrap_or_default(),
         })),
     }
+}
+
+/// Reads the configuration and puts the flags above it.
+fn load(source: &Source, overrides: &Overrides) -> Result<Loaded, Exit> {
+    let mut loaded = source.load()?;
+    loaded.config.apply(overrides).map_err(|message| Exit::Usage(format!("error: {message}")))?;
+    Ok(loaded)
 }
 
 impl Exit {
@@ -139,13 +162,13 @@ impl Exit {
 }
 
 impl Source {
-    fn load(self) -> Result<Loaded, Exit> {
+    fn load(&self) -> Result<Loaded, Exit> {
         if let Some(file) = &self.config {
             return config::load(file).map_err(|errors| Exit::Wrong(errors.to_string()));
         }
-        let schema = match (self.descriptor_set, self.proto) {
-            (Some(file), _) => SchemaSource::DescriptorSet(file),
-            (None, files) if !files.is_empty() => SchemaSource::proto(files, self.include),
+        let schema = match (&self.descriptor_set, &self.proto) {
+            (Some(file), _) => SchemaSource::DescriptorSet(file.clone()),
+            (None, files) if !files.is_empty() => SchemaSource::proto(files.clone(), self.include.clone()),
             (None, _) => SchemaSource::Reflection,
         };
         if self.upstream.len() > 1 && schema != SchemaSource::Reflection {

@@ -28,7 +28,24 @@ section! {
         policies: List<Policy>,
         rate_limiting: RateLimiting,
         telemetry: Telemetry,
+        drain: Drain,
+        reload: Reload,
         workers: u64,
+    }
+}
+
+section! {
+    /// The end of the process.
+    Drain {
+        timeout: Span,
+        delay: Span,
+    }
+}
+
+section! {
+    /// What makes the gateway read its configuration again.
+    Reload {
+        watch: bool,
     }
 }
 
@@ -39,6 +56,7 @@ section! {
         tls: Tls,
         limits: Limits,
         trusted_proxies: List<String>,
+        proxy_protocol: List<String>,
     }
 }
 
@@ -47,7 +65,19 @@ section! {
     Tls {
         certificate: String,
         key: String,
+        certificates: List<Certificate>,
         client_ca: String,
+        client_auth: String,
+        client_crl: String,
+        min_version: String,
+    }
+}
+
+section! {
+    /// One more certificate of a listener.
+    Certificate {
+        certificate: String,
+        key: String,
     }
 }
 
@@ -204,10 +234,18 @@ section! {
 section! {
     /// Where descriptors come from; `none`, or exactly one of `reflection`, `descriptor_set` and `proto`.
     Schema {
-        reflection: Marker,
+        reflection: Reflection,
         descriptor_set: String,
         proto: List<String>,
         include: List<String>,
+        breaking_changes: String,
+    }
+}
+
+section! {
+    /// How an upstream is asked for its descriptors.
+    Reflection {
+        refresh: OptionalSpan,
     }
 }
 

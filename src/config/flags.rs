@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::balancing::Balancing;
 use super::breaker::Breaker;
@@ -12,8 +13,8 @@ use super::rate_limit::RateLimiting;
 use super::resolve::no_file;
 use super::tls::{ClientFiles, ClientTls};
 use super::{
-    AccessLog, Config, Connections, DEFAULT_ADMIN, DEFAULT_LISTEN, Listener, LogFormat, MethodSettings, SchemaSource,
-    Serve, Telemetry, Upstream, pattern,
+    AccessLog, Config, Connections, DEFAULT_ADMIN, DEFAULT_DRAIN_TIMEOUT, DEFAULT_LISTEN, Listener, LogFormat,
+    MethodSettings, SchemaChanges, SchemaSource, Serve, Telemetry, Upstream, pattern,
 };
 
 /// Flags that stand above what a file says.
@@ -78,7 +79,17 @@ impl Config {
                 }
             }
         }
-        if problems.is_empty() { Ok(Self::of(resolved)) } else { Err(Errors::new(problems)) }
+        if !problems.is_empty() {
+            return Err(Errors::new(problems));
+        }
+        let mut config = Self::of(resolved);
+        config.files.extend(ca.map(Path::to_owned));
+        match schema {
+            SchemaSource::Reflection | SchemaSource::None => {}
+            SchemaSource::DescriptorSet(file) => config.files.push(file.clone()),
+            SchemaSource::Proto { files, include: _ } => config.files.extend_from_slice(files),
+        }
+        Ok(config)
     }
 
     /// These upstreams with every other setting at its default.
@@ -98,6 +109,10 @@ impl Config {
             policies: Vec::new(),
             rate_limiting: RateLimiting::default(),
             telemetry: Telemetry { access_log: AccessLog::Stdout(LogFormat::Text) },
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            drain_delay: Duration::ZERO,
+            watch: true,
+            files: Vec::new(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -166,6 +181,7 @@ impl Upstream {
             endpoints: Endpoints::Fixed(vec![Endpoint::at(endpoint)]),
             balancing: Balancing::default(),
             schema,
+            schema_changes: SchemaChanges::default(),
             services: Vec::new(),
             authority: None,
             tls: None,

@@ -11,6 +11,7 @@ pub mod balancing;
 pub mod breaker;
 pub mod claim;
 pub mod cors;
+pub mod descriptors;
 pub mod endpoints;
 mod environment;
 mod file;
@@ -53,10 +54,12 @@ use self::problem::{Errors, Place, Problem};
 use self::rate_limit::{RateLimit, RateLimiting};
 use self::read::{Read, Report};
 use self::retry::{Hedge, Retry};
-use self::tls::{ClientTls, Tls};
+use self::tls::{ClientTls, Expiry, Tls};
 
 pub use self::pattern::{MethodPattern, ServicePattern};
 pub use self::rendering::{BoundHeaders, Compression, Json, PartialCompression, Reply};
+
+pub use self::descriptors::{SchemaChanges, SchemaSource};
 
 /// A configuration that was read without an error.
 #[derive(Debug, Clone)]
@@ -75,7 +78,9 @@ pub fn load(path: &Path) -> Result<Loaded, Errors> {
     let name = path.display().to_string();
     let text =
         std::fs::read_to_string(path).map_err(|error| Errors::single(&name, format!("cannot be read: {error}")))?;
-    from_str(&text, &name, path.parent().unwrap_or_else(|| Path::new("")))
+    let mut loaded = from_str(&text, &name, path.parent().unwrap_or_else(|| Path::new("")))?;
+    loaded.config.files.push(path.to_owned());
+    Ok(loaded)
 }
 
 /// Reads a configuration from text, shown as `name` in errors; paths inside it start at `folder`.
@@ -108,7 +113,8 @@ fn from_str_with(
         problems.sort_by_key(|problem| problem.position);
         problems.into_iter().map(|problem| problem.in_file(name, text)).collect()
     };
-    match config {
+    let files = std::mem::take(&mut report.files);
+    match config.map(|config| Config { files, ..config }) {
         Some(config) => Ok(Loaded { config, warnings: shown(report.warnings) }),
         None => Err(Errors::new(shown(report.problems))),
     }
@@ -145,6 +151,14 @@ pub struct Config {
     pub rate_limiting: RateLimiting,
     /// Logs and traces.
     pub telemetry: Telemetry,
+    /// How long running calls may take to end once the gateway is to stop. Default 30 s.
+    pub drain_timeout: Duration,
+    /// For how long connections are accepted after the gateway has said that it is not ready any more. Default none.
+    pub drain_delay: Duration,
+    /// Whether files that change are read again without being asked to. Default `true`.
+    pub watch: bool,
+    /// Every file that this was read from, but those of endpoints, which discovery follows.
+    pub files: Vec<PathBuf>,
     /// Data-plane threads; one per core unless set.
     pub workers: usize,
 }
@@ -169,6 +183,8 @@ pub struct Listener {
     pub limits: Limits,
     /// Peers whose `x-forwarded-*` is believed.
     pub trusted_proxies: Arc<[IpNet]>,
+    /// Peers that begin each connection with a PROXY header, which is believed.
+    pub proxy_protocol: Arc<[IpNet]>,
     /// Clear text without it.
     pub tls: Option<Tls>,
 }
@@ -209,6 +225,8 @@ pub struct Upstream {
     pub balancing: Balancing,
     /// Where its descriptors come from.
     pub schema: SchemaSource,
+    /// What becomes of it when the descriptors change.
+    pub schema_changes: SchemaChanges,
     /// Services it owns; empty means all that its schema declares.
     pub services: Vec<ServicePattern>,
     /// `:authority` sent to it; see [`Upstream::authority_of`].
@@ -225,43 +243,10 @@ pub struct Upstream {
     pub breaker: Breaker,
 }
 
-/// Where an upstream's descriptors come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SchemaSource {
-    /// The upstream's own server reflection, v1 or v1alpha.
-    Reflection,
-    /// An encoded `FileDescriptorSet`.
-    DescriptorSet(PathBuf),
-    /// `.proto` files and the folders in which their imports are found.
-    Proto {
-        /// Files to compile.
-        files: Vec<PathBuf>,
-        /// Import folders, in order; never empty, see [`SchemaSource::proto`].
-        include: Vec<PathBuf>,
-    },
-    /// Nowhere: it serves no calls, the gateway asks it on its own account.
-    None,
-}
-
 impl Upstream {
     /// Whether clients may call it; others are only asked by the gateway itself.
     pub fn serves(&self) -> bool {
         self.schema != SchemaSource::None
-    }
-}
-
-impl SchemaSource {
-    /// `.proto` files; without import folders, imports are found beside the files themselves.
-    pub fn proto(files: Vec<PathBuf>, mut include: Vec<PathBuf>) -> Self {
-        if include.is_empty() {
-            for folder in files.iter().filter_map(|file| file.parent()) {
-                let folder = if folder == Path::new("") { Path::new(".") } else { folder };
-                if !include.iter().any(|known| known == folder) {
-                    include.push(folder.to_owned());
-                }
-            }
-        }
-        Self::Proto { files, include }
     }
 }
 
@@ -399,11 +384,30 @@ pub enum LogFormat {
     Json,
 }
 
+impl Config {
+    /// When the gateway's own certificates expire, on listeners and towards upstreams; each file once.
+    pub fn expiries(&self) -> Vec<Expiry> {
+        let served = self.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(Tls::expiries);
+        let shown = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()?.expiry());
+        let mut all: Vec<_> = served.chain(shown).cloned().collect();
+        all.sort_unstable_by(|one, other| one.file.cmp(&other.file));
+        all.dedup_by(|one, other| one.file == other.file);
+        all
+    }
+}
+
 impl Listener {
     /// A listener in clear text with the default limits that trusts no proxy.
     pub fn on(address: SocketAddr) -> Self {
         let limits = Limits::default();
-        Self { address, next_free_port: false, limits, trusted_proxies: Arc::new([]), tls: None }
+        Self {
+            address,
+            next_free_port: false,
+            limits,
+            trusted_proxies: Arc::new([]),
+            proxy_protocol: Arc::new([]),
+            tls: None,
+        }
     }
 
     /// What a URL of the listener begins with.
@@ -478,6 +482,8 @@ impl Default for MethodSettings {
 
 /// Where clients are listened for unless something else is said.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
+/// How long running calls may take to end unless something else is said.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The admin address unless something else is said.
 pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9901));
 

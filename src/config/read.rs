@@ -3,6 +3,8 @@
 //! Reading never stops at an error. What cannot be read is reported and left out, so that everything else is still
 //! judged. Ranges, files and references between sections are not judged here but in [`super::resolve`].
 
+use std::path::PathBuf;
+
 use super::environment;
 use super::node::{Node, Value};
 use super::problem::{Place, Problem};
@@ -16,6 +18,8 @@ pub(crate) struct Report<'a> {
     /// Paths of keys that were given, or meant by a misspelled one, and could not be read. Their absence from the
     /// typed section is no news.
     pub(crate) unread: Vec<String>,
+    /// Files that were named; whoever watches the configuration watches them too.
+    pub(crate) files: Vec<PathBuf>,
     /// Looks up an environment variable; an argument, so that tests need not change the process's own.
     pub(crate) variable: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -114,7 +118,7 @@ pub(crate) const fn key(field: &'static str) -> &'static str {
 
 impl<'a> Report<'a> {
     pub(crate) fn new(variable: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { problems: Vec::new(), warnings: Vec::new(), unread: Vec::new(), variable }
+        Self { problems: Vec::new(), warnings: Vec::new(), unread: Vec::new(), files: Vec::new(), variable }
     }
 
     pub(crate) fn problem(&mut self, at: &Place, message: impl Into<String>) {

@@ -23,12 +23,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use crate::config::file::{AccessLog as RawAccessLog, Admin, File, Serve as RawServe, Telemetry as RawTelemetry};
+use crate::config::file::{
+    AccessLog as RawAccessLog, Admin, Drain, File, Serve as RawServe, Telemetry as RawTelemetry,
+};
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report, Switch};
 use crate::config::spelling::nearest;
 use crate::config::units::{OptionalSpan, Span};
-use crate::config::{AccessLog, Config, DEFAULT_ADMIN, Listener, LogFormat, MethodSettings, Serve, Telemetry, pattern};
+use crate::config::{
+    AccessLog, Config, DEFAULT_ADMIN, DEFAULT_DRAIN_TIMEOUT, Listener, LogFormat, MethodSettings, Serve, Telemetry,
+    pattern,
+};
 use crate::grpc::status::Code;
 
 /// Resolves a whole file, whose relative paths start at `base`; `None` when anything was reported.
@@ -45,6 +50,7 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
     let known = authorization::Known { providers: &authentication, authorizers: &authorizers };
     let policies = method::policies(file.policies, &known, report);
     authentication::unused(&authentication, &policies, at.as_ref(), report);
+    let (drain_timeout, drain_delay) = drain(file.drain, report);
     let config = Config {
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         admin,
@@ -60,6 +66,10 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
         policies,
         rate_limiting: rate_limit::limiting(file.rate_limiting, report),
         telemetry: telemetry(file.telemetry, base, report),
+        drain_timeout,
+        drain_delay,
+        watch: value(file.reload).watch.is_none_or(|watch| watch.value),
+        files: Vec::new(),
         workers: workers(file.workers, report),
     };
     report.problems.is_empty().then_some(config)
@@ -87,6 +97,13 @@ fn admin(
         report.warn(&at, "the admin address asks nobody for a password and is reachable from other machines");
     }
     Some(address)
+}
+
+/// How long the end may take, and how long it waits to begin.
+fn drain(drain: Option<Located<Drain>>, report: &mut Report<'_>) -> (Duration, Duration) {
+    let Drain { timeout, delay } = value(drain);
+    let timeout = timeout.map_or(DEFAULT_DRAIN_TIMEOUT, |timeout| bounded(&timeout, DRAIN_TIMEOUT, report).0);
+    (timeout, delay.map_or(Duration::ZERO, |delay| bounded(&delay, DRAIN_DELAY, report).0))
 }
 
 fn serve(serve: Option<Located<RawServe>>) -> Serve {
@@ -207,8 +224,15 @@ fn choose<T: Copy>(word: Located<String>, choices: &[(&str, T)], report: &mut Re
     })
 }
 
-/// A file that must be there, relative to the configuration's folder.
+/// A file that must be there, relative to the configuration's folder; it is watched with the configuration.
 fn existing_file(path: &Located<String>, base: &Path, report: &mut Report<'_>) -> PathBuf {
+    let file = unwatched_file(path, base, report);
+    report.files.push(file.clone());
+    file
+}
+
+/// A file that must be there and that somebody else watches.
+fn unwatched_file(path: &Located<String>, base: &Path, report: &mut Report<'_>) -> PathBuf {
     let file = base.join(&path.value);
     if let Some(problem) = no_file(&file) {
         report.problem(&path.at, problem);
@@ -249,5 +273,7 @@ fn to_u32(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
+const DRAIN_DELAY: RangeInclusive<Span> = Span(Duration::ZERO)..=Span(Duration::from_mins(10));
+const DRAIN_TIMEOUT: RangeInclusive<Span> = Span(Duration::from_secs(1))..=Span(Duration::from_hours(24));
 /// Data-plane threads.
 pub(crate) const WORKERS: RangeInclusive<u64> = 1..=1024;

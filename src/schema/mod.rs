@@ -11,6 +11,7 @@ mod broken;
 mod buf;
 mod compiler;
 mod declaration;
+pub mod diff;
 mod features;
 mod fields;
 pub mod http_rule;

@@ -48,7 +48,7 @@ where
             return found;
         }
         // A client that has said something is served, even late.
-        if seat.stage(cx) > Stage::Open && stream.prefix().is_empty() || seat.stage(cx) == Stage::Cut {
+        if seat.stage(cx) > Stage::Ending && stream.prefix().is_empty() || seat.stage(cx) == Stage::Cut {
             return Poll::Ready(Found::Closed);
         }
         let alarm = alarm.get_or_insert_with(|| Alarm::new(deadline));

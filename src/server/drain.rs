@@ -1,10 +1,10 @@
 //! The end of a gateway: no new connections, time for those that are open, then the cut.
 //!
 //! ```text
-//! Open ──begin──▶ Draining ──cut──▶ Cut
+//! Open ──▶ Ending ──▶ Draining ──▶ Cut
 //! ```
 //!
-//! One [`Shutdown`] is shared by everything; each worker follows it with a `Local` of its own, so that a connection
+//! Each listener has a [`Shutdown`]; each worker follows it with a `Local` of its own, so that a connection
 //! which is polled a million times never touches memory of another thread. Invariant: stages only advance.
 
 use std::cell::{Cell, RefCell};
@@ -27,13 +27,16 @@ const AFTER_CUT: Duration = Duration::from_secs(1);
 pub enum Stage {
     /// Serving.
     Open,
-    /// Listeners are closed; connections end after the requests that they carry.
+    /// The listener is closed. HTTP/2 connections are told to go and end after the requests that they carry; those of
+    /// HTTP/1.1 end with their next reply, since a request may be on its way to one that waits.
+    Ending,
+    /// Connections that carry no request are closed.
     Draining,
     /// Connections are closed whatever they carry.
     Cut,
 }
 
-/// The one switch for all listeners and connections. Clones are the same switch.
+/// The switch of a listener and its connections. Clones are the same switch.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     stage: Arc<watch::Sender<Stage>>,
@@ -45,14 +48,24 @@ impl Shutdown {
         Self { stage: Arc::new(watch::Sender::new(Stage::Open)) }
     }
 
-    /// Closes the listeners and asks every connection to end: GOAWAY over HTTP/2, `connection: close` over HTTP/1.1.
+    /// Closes the listener and lets each connection end as soon as nobody loses a request by it.
     pub fn begin(&self) {
+        self.advance(Stage::Ending);
+    }
+
+    /// Closes the connections that carry nothing, too.
+    pub fn hurry(&self) {
         self.advance(Stage::Draining);
     }
 
     /// Closes every connection.
     pub fn cut(&self) {
         self.advance(Stage::Cut);
+    }
+
+    /// Whether it is the same switch.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.stage, &other.stage)
     }
 
     /// How far the end has come.
@@ -66,18 +79,6 @@ impl Shutdown {
         self.stage.subscribe().wait_for(|now| *now >= stage).await.ok();
     }
 
-    /// The whole end: begins it, waits for the connections of `workers` for at most `grace`, and cuts those that remain.
-    ///
-    /// Returns how many had to be cut. [`Workers::stop`] comes after it.
-    pub async fn drain<J: Send + 'static>(&self, workers: &Workers<J>, grace: Duration) -> usize {
-        self.begin();
-        let in_time = time::timeout(grace, workers.drained()).await;
-        let remaining = if in_time.is_ok() { 0 } else { workers.live() };
-        self.cut();
-        time::timeout(AFTER_CUT, workers.drained()).await.ok();
-        remaining
-    }
-
     fn advance(&self, to: Stage) {
         self.stage.send_if_modified(|stage| {
             let advances = *stage < to;
@@ -85,6 +86,19 @@ impl Shutdown {
             advances
         });
     }
+}
+
+/// The end of all connections of `workers`, which belong to these listeners: waits for them for at most `grace`, and cuts
+/// those that remain.
+///
+/// Returns how many had to be cut. [`Workers::stop`] comes after it.
+pub async fn finish<J: Send + 'static>(shutdowns: &[Shutdown], workers: &Workers<J>, grace: Duration) -> usize {
+    shutdowns.iter().for_each(Shutdown::begin);
+    let in_time = time::timeout(grace, workers.drained()).await;
+    let remaining = if in_time.is_ok() { 0 } else { workers.live() };
+    shutdowns.iter().for_each(Shutdown::cut);
+    time::timeout(AFTER_CUT, workers.drained()).await.ok();
+    remaining
 }
 
 impl Default for Shutdown {
@@ -111,15 +125,20 @@ impl Local {
         });
         let follower = Rc::clone(&local);
         runtime::spawn("drain", async move {
-            for stage in [Stage::Draining, Stage::Cut] {
+            for stage in [Stage::Ending, Stage::Draining, Stage::Cut] {
                 shutdown.reached(stage).await;
-                follower.stage.set(stage);
+                follower.stage.set(shutdown.stage());
                 for waker in follower.wakers.borrow().values() {
                     waker.wake_by_ref();
                 }
             }
         });
         local
+    }
+
+    /// How far the end has come.
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage.get()
     }
 
     /// A connection's place among those that are woken.

@@ -10,7 +10,8 @@
 //!  ▼ close              ▼ 408, close          ▼ close
 //! ```
 //!
-//! A head that begins while the request before is still answered is timed as idle: hyper has read it and does not tell.
+//! While the gateway ends, a connection that waits is not closed, for a request may be on its way; the reply to its next one
+//! says `connection: close`. A head that begins while the request before is still answered is timed as idle: hyper has read it and does not tell.
 //! Invariant: a connection becomes a tunnel only by the reply 101 to a request for a WebSocket, which ends HTTP on it
 //! ([`tunnel`]); no other upgrade is followed, h2c neither. What could be framed in two ways is refused by hyper, or is the
 //! last request of its connection ([`Lengths`]).
@@ -70,10 +71,12 @@ where
         let is_last = progress.lengths.borrow_mut().are_ambiguous(&request);
         let (request, mut leftover) = Leftover::of(request);
         let reply = answer(request, Rc::clone(&peer), Rc::clone(&site), Rc::clone(&slot));
-        let progress = Rc::clone(&progress);
+        let (progress, site) = (Rc::clone(&progress), Rc::clone(&site));
         async move {
             let mut reply = reply.await;
-            if is_last || !poll_fn(|cx| leftover.poll(cx)).await {
+            let goes_on = poll_fn(|cx| leftover.poll(cx)).await && !is_last;
+            let ends = site.drain.stage() > Stage::Open && reply.status() != StatusCode::SWITCHING_PROTOCOLS;
+            if !goes_on || ends {
                 reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(reply.map(|reply| Outgoing { reply, leftover, last: None, progress }))
@@ -96,7 +99,7 @@ where
                     Pin::new(&mut connection).graceful_shutdown();
                 }
                 Stage::Cut => return Poll::Ready(End::Cut),
-                Stage::Open | Stage::Draining => break,
+                Stage::Open | Stage::Ending | Stage::Draining => break,
             }
         }
         match progress.deadline() {

@@ -238,7 +238,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
             self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             return true;
         }
-        if self.closing.is_none() && self.seat.stage(cx) == Stage::Draining {
+        if self.closing.is_none() && matches!(self.seat.stage(cx), Stage::Ending | Stage::Draining) {
             self.close_gracefully();
             return true;
         }

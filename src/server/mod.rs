@@ -14,6 +14,7 @@ mod http2;
 mod inbound;
 mod leftover;
 pub mod listener;
+mod proxied;
 mod refuse;
 mod stream;
 mod timer;
@@ -40,7 +41,7 @@ use crate::proxy::body::{Abort, ReplyBody};
 use crate::proxy::{Peer, Proxy};
 use crate::runtime::{self, Ticket};
 use crate::server::detect::Detected;
-use crate::server::drain::{Local, Shutdown};
+use crate::server::drain::{Local, Shutdown, Stage};
 use crate::server::listener::Accepted;
 use crate::server::tls::{Agreed, Handshake};
 use crate::telemetry::ConnectionEvent;
@@ -55,19 +56,19 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 ///
 /// ```text
 /// let workers = Workers::start(config.workers, move |index| {
-///     server::worker(Proxy::new(worker(index)), shutdown.clone(), registry.worker())
+///     server::worker(Proxy::new(worker(index)), registry.worker())
 /// })?;
 /// let listener = Listener::bind(config.listeners[0].clone())?;
-/// control.spawn(listener.serve(Arc::new(workers), shutdown));
+/// let running = listener.start(&control, &Arc::new(workers))?;
 /// ```
-pub fn worker(proxy: Rc<Proxy>, shutdown: Shutdown, metrics: WorkerMetrics) -> impl Fn(Accepted, Ticket) {
-    serve_with(proxy, shutdown, metrics)
+pub fn worker(proxy: Rc<Proxy>, metrics: WorkerMetrics) -> impl Fn(Accepted, Ticket) {
+    serve_with(proxy, metrics)
 }
 
-fn serve_with<A: Answer>(answer: Rc<A>, shutdown: Shutdown, metrics: WorkerMetrics) -> impl Fn(Accepted, Ticket) {
-    let sites = Sites { answer, drain: Local::follow(shutdown), metrics, known: RefCell::default() };
+fn serve_with<A: Answer>(answer: Rc<A>, metrics: WorkerMetrics) -> impl Fn(Accepted, Ticket) {
+    let sites = Sites { answer, metrics, known: RefCell::default() };
     move |accepted, ticket| {
-        let site = sites.at(accepted.settings.address);
+        let site = sites.of(&accepted);
         site.metrics.accepted();
         runtime::spawn("connection", async move {
             let _ticket = ticket;
@@ -86,26 +87,26 @@ struct Site<A> {
     metrics: Arc<ListenerMetrics>,
 }
 
-/// The sites of a worker by the addresses of the listeners, of which there are few.
+/// The sites of a worker by listener, of which there are few.
 struct Sites<A> {
     answer: Rc<A>,
-    drain: Rc<Local>,
     metrics: WorkerMetrics,
-    known: RefCell<Vec<(SocketAddr, Rc<Site<A>>)>>,
+    known: RefCell<Vec<(Shutdown, Rc<Site<A>>)>>,
 }
 
 impl<A> Sites<A> {
-    fn at(&self, listener: SocketAddr) -> Rc<Site<A>> {
+    fn of(&self, accepted: &Accepted) -> Rc<Site<A>> {
         let mut known = self.known.borrow_mut();
-        if let Some((_, site)) = known.iter().find(|(address, _)| *address == listener) {
+        if let Some((_, site)) = known.iter().find(|(shutdown, _)| shutdown.is(&accepted.shutdown)) {
             return Rc::clone(site);
         }
+        known.retain(|(shutdown, site)| shutdown.stage() == Stage::Open || Rc::strong_count(site) > 1);
         let site = Rc::new(Site {
             answer: Rc::clone(&self.answer),
-            drain: Rc::clone(&self.drain),
-            metrics: self.metrics.listener(&listener.to_string()),
+            drain: Local::follow(accepted.shutdown.clone()),
+            metrics: self.metrics.listener(&accepted.settings.address.to_string()),
         });
-        known.push((listener, Rc::clone(&site)));
+        known.push((accepted.shutdown.clone(), Rc::clone(&site)));
         site
     }
 }
@@ -113,10 +114,18 @@ impl<A> Sites<A> {
 /// One connection from its first byte to its last.
 async fn connection<A: Answer>(accepted: Accepted, site: Rc<Site<A>>) -> std::io::Result<()> {
     let _permit = accepted.permit;
-    let stream = TcpStream::from_std(accepted.socket)?;
+    let mut stream = TcpStream::from_std(accepted.socket)?;
+    let address = match client(&mut stream, accepted.address, &accepted.settings).await {
+        Ok(address) => address,
+        Err(error) => {
+            site.metrics.count(ConnectionEvent::BadProxyHeader);
+            tracing::debug!(%error, peer = %accepted.address, "connection of a balancer without a PROXY header");
+            return Ok(());
+        }
+    };
     let tls = accepted.settings.tls.as_ref();
     let listener = Rc::new(config::Listener::clone(&accepted.settings));
-    let mut peer = Peer::new(accepted.address, stream.local_addr()?, tls.is_some(), listener);
+    let mut peer = Peer::new(address, stream.local_addr()?, tls.is_some(), listener);
     let Some(tls) = tls else {
         speak(stream, Agreed::Nothing, Rc::new(peer), site).await;
         return Ok(());
@@ -134,6 +143,16 @@ async fn connection<A: Answer>(accepted: Accepted, site: Rc<Site<A>>) -> std::io
         Handshake::Closed => {}
     }
     Ok(())
+}
+
+/// Who the client is: the peer, or whom it says it speaks for, where it is to be believed.
+async fn client(stream: &mut TcpStream, peer: SocketAddr, settings: &config::Listener) -> std::io::Result<SocketAddr> {
+    let ip = peer.ip().to_canonical();
+    if !settings.proxy_protocol.iter().any(|network| network.contains(&ip)) {
+        return Ok(peer);
+    }
+    let header = tokio::time::timeout(settings.limits.header_timeout, proxied::read(stream)).await??;
+    Ok(header.unwrap_or(peer))
 }
 
 /// Speaks the HTTP that the client speaks.

@@ -55,7 +55,7 @@ where
 {
     let deadline = Instant::now() + timeout;
     let mut stream = Prefixed::new(stream);
-    match bounded(poll_fn(|cx| stream.poll_read_ahead(READ, cx)), deadline, Stage::Open, drain).await {
+    match bounded(poll_fn(|cx| stream.poll_read_ahead(READ, cx)), deadline, Stage::Ending, drain).await {
         Ended::Done(Ok(1..)) => {}
         Ended::Done(Ok(0) | Err(_)) | Ended::Closed => return Handshake::Closed,
         Ended::TimedOut => return Handshake::Failed(io::ErrorKind::TimedOut.into()),

@@ -4,6 +4,7 @@
 //! swapped in by [`source::Source`]; nothing in a snapshot ever changes.
 
 mod build;
+pub mod keeper;
 pub mod load;
 pub mod source;
 
@@ -21,6 +22,7 @@ use crate::schema::http_rule::BodyRule;
 use crate::schema::reflect::Index;
 use crate::transcode::{Plans, ReplyPlan, RequestPlan};
 
+pub use keeper::Keeper;
 pub use source::Source;
 
 /// One compiled state of the gateway.

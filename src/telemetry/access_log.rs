@@ -34,14 +34,21 @@ impl AccessLog {
     pub fn start(config: &config::AccessLog, dropped: Arc<Counter>) -> io::Result<Self> {
         match config {
             config::AccessLog::Off => Ok(Self { shared: None }),
-            config::AccessLog::Stdout(format) => Self::with_output(io::stdout(), *format, dropped),
+            config::AccessLog::Stdout(format) => Self::with_output(io::stdout(), None, *format, dropped),
             config::AccessLog::File(path, format) => {
-                Self::with_output(OpenOptions::new().append(true).create(true).open(path)?, *format, dropped)
+                let path = path.clone();
+                let open = move || OpenOptions::new().append(true).create(true).open(&path);
+                Self::with_output(open()?, Some(Box::new(open)), *format, dropped)
             }
         }
     }
 
-    fn with_output(output: impl Write + Send + 'static, format: LogFormat, dropped: Arc<Counter>) -> io::Result<Self> {
+    fn with_output<W: Write + Send + 'static>(
+        output: W,
+        open: Option<Open<W>>,
+        format: LogFormat,
+        dropped: Arc<Counter>,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             format,
             dropped,
@@ -49,7 +56,8 @@ impl AccessLog {
             signal: Mutex::default(),
             changed: Condvar::new(),
         });
-        let writer = Writer { shared: shared.clone(), output, spare: Vec::new(), reported: shared.dropped.value() };
+        let reported = shared.dropped.value();
+        let writer = Writer { shared: shared.clone(), output, open, spare: Vec::new(), reported };
         std::thread::Builder::new().name("access-log".into()).spawn(move || writer.run())?;
         Ok(Self { shared: Some(shared) })
     }
@@ -62,6 +70,14 @@ impl AccessLog {
             Attached { shared: shared.clone(), buffer }
         };
         WorkerLog(self.shared.as_ref().map(attach))
+    }
+
+    /// Opens the file anew, after what was written until now is in the old one: so that it can be moved away. Does not wait.
+    pub fn reopen(&self) {
+        if let Some(shared) = &self.shared {
+            lock(&shared.signal).reopen = true;
+            shared.changed.notify_all();
+        }
     }
 
     /// Writes what the workers have left and ends the thread; later lines are lost. Gives up after two seconds when
@@ -149,16 +165,22 @@ struct Signal {
     lines: bool,
     /// A buffer is half full.
     urgent: bool,
+    /// Open the output anew.
+    reopen: bool,
     /// Write the rest and end.
     close: bool,
     /// The writer has ended.
     closed: bool,
 }
 
+type Open<W> = Box<dyn Fn() -> io::Result<W> + Send>;
+
 /// The thread that writes.
 struct Writer<W> {
     shared: Arc<Shared>,
     output: W,
+    /// How it is opened anew, if it can be.
+    open: Option<Open<W>>,
     /// Exchanged for a worker's buffer.
     spare: Vec<u8>,
     /// Lost lines that the diagnostics know of.
@@ -169,6 +191,7 @@ impl<W: Write> Writer<W> {
     fn run(mut self) {
         while self.wait() {
             self.drain();
+            self.reopen_if_asked();
         }
         self.drain();
         lock(&self.shared.signal).closed = true;
@@ -179,9 +202,11 @@ impl<W: Write> Writer<W> {
     fn wait(&self) -> bool {
         let shared = &self.shared;
         let signal = lock(&shared.signal);
-        let wake = shared.changed.wait_while(signal, |signal| !signal.lines && !signal.close);
+        let wake = shared.changed.wait_while(signal, |signal| !signal.lines && !signal.reopen && !signal.close);
         let signal = wake.unwrap_or_else(PoisonError::into_inner);
-        let wake = shared.changed.wait_timeout_while(signal, GATHER, |signal| !signal.urgent && !signal.close);
+        let wake = shared
+            .changed
+            .wait_timeout_while(signal, GATHER, |signal| !signal.urgent && !signal.reopen && !signal.close);
         let (mut signal, _) = wake.unwrap_or_else(PoisonError::into_inner);
         // Before the buffers are taken: whoever writes from here on signals again.
         signal.lines = false;
@@ -207,6 +232,15 @@ impl<W: Write> Writer<W> {
         // Where it fails, writing fails next time and is counted.
         self.output.flush().ok();
         self.report();
+    }
+
+    fn reopen_if_asked(&mut self) {
+        let asked = std::mem::take(&mut lock(&self.shared.signal).reopen);
+        let Some(open) = self.open.as_ref().filter(|_| asked) else { return };
+        match open() {
+            Ok(output) => self.output = output,
+            Err(error) => tracing::error!(%error, "access log cannot be opened anew, the old file stays in use"),
+        }
     }
 
     fn report(&mut self) {
@@ -254,7 +288,7 @@ mod tests {
     fn log() -> (AccessLog, Arc<Counter>, Receiver<Vec<u8>>) {
         let (pipe, output) = sync_channel(0);
         let dropped = Arc::new(Counter::default());
-        (AccessLog::with_output(Pipe(pipe), LogFormat::Json, dropped.clone()).unwrap(), dropped, output)
+        (AccessLog::with_output(Pipe(pipe), None, LogFormat::Json, dropped.clone()).unwrap(), dropped, output)
     }
 
     fn lines(output: &[u8]) -> u64 {
@@ -288,6 +322,27 @@ mod tests {
         let text = std::fs::read_to_string(file.path()).unwrap();
         assert_eq!(text.lines().count(), 3);
         assert!(text.starts_with("before\n2026-"));
+    }
+
+    #[test]
+    fn goes_on_in_a_new_file_when_the_old_one_was_moved_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("log"), folder.path().join("log.1"));
+        let log = AccessLog::start(&config::AccessLog::File(path.clone(), LogFormat::Text), Arc::default()).unwrap();
+        let worker = log.worker();
+        worker.write(&entry());
+        std::fs::rename(&path, &moved).unwrap();
+
+        log.reopen();
+        while !path.exists() {
+            std::thread::yield_now();
+        }
+        worker.write(&entry());
+        worker.write(&entry());
+        log.close();
+
+        let lines = |path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&moved), lines(&path)), (1, 2));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 
 use super::decisions::{self, DecisionMetrics};
 use super::histogram::Total;
+use super::lifecycle::Lifecycle;
 use super::metrics::{
     CODES, EndpointMetrics, FleetMetrics, LimitMetrics, Limiter, ListenerMetrics, MethodMetrics, ProviderMetrics,
     Registry, UNKNOWN_METHOD, UpstreamMetrics,
@@ -58,6 +59,7 @@ struct Collected {
     decisions: Groups<1, DecisionMetrics>,
     schemas: Vec<(Arc<str>, bool)>,
     dropped_log_lines: u64,
+    lifecycle: Arc<Lifecycle>,
     started: SystemTime,
 }
 
@@ -75,6 +77,7 @@ impl From<&Registry> for Collected {
             decisions: BTreeMap::new(),
             schemas: registry.readiness.schemas(),
             dropped_log_lines: registry.dropped_log_lines.value(),
+            lifecycle: Arc::clone(&registry.lifecycle),
             started: registry.started,
         };
         for worker in registry.workers() {
@@ -109,6 +112,7 @@ impl Collector for Collected {
         self.fleets(&mut encoder)?;
         authentication::encode(&self.providers, &mut encoder)?;
         decisions::write(&self.decisions, &mut encoder)?;
+        self.lifecycle.encode(&mut encoder)?;
         self.process(&mut encoder)
     }
 }
@@ -309,6 +313,7 @@ fn family_of(event: ConnectionEvent) -> &'static Family {
         ConnectionEvent::ClientReset => &CLIENT_RESETS,
         ConnectionEvent::ResetFlood => &RESET_FLOODS,
         ConnectionEvent::TlsFailure => &TLS_FAILURES,
+        ConnectionEvent::BadProxyHeader => &PROXY_FAILURES,
     }
 }
 
@@ -362,6 +367,11 @@ const REFUSED_REQUESTS: Family = Family::new(
 );
 const TLS_FAILURES: Family =
     Family::new(MetricType::Counter, "portico_tls_failures_total", "TLS handshakes that failed or took too long.");
+const PROXY_FAILURES: Family = Family::new(
+    MetricType::Counter,
+    "portico_proxy_protocol_failures_total",
+    "Connections of trusted balancers that did not begin with a right PROXY header.",
+);
 const HEADER_TIMEOUTS: Family = Family::new(
     MetricType::Counter,
     "portico_header_timeouts_total",

@@ -1,11 +1,13 @@
 //! Diagnostics: events for the operator on standard error. Calls are not logged here but in the access log.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::TryInitError;
 
 use crate::config::LogFormat;
@@ -26,7 +28,36 @@ pub fn init(format: LogFormat, level: Level) -> Result<(), TryInitError> {
         }
         LogFormat::Json => base.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter(level))).try_init()
+    let (filter, handle) = reload::Layer::new(filter(level));
+    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()?;
+    let change = Box::new(move |level| handle.reload(self::filter(level)).is_ok());
+    // Set once, since a second writer is an error before.
+    CURRENT.set(Mutex::new(Current { level, change })).ok();
+    Ok(())
+}
+
+/// The level that is written from now on. Returns whether there is a writer.
+pub fn set_level(level: Level) -> bool {
+    let Some(current) = CURRENT.get() else { return false };
+    let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+    let changed = (current.change)(level);
+    if changed {
+        current.level = level;
+    }
+    changed
+}
+
+/// The level that is written now, if there is a writer.
+pub fn level() -> Option<Level> {
+    CURRENT.get().map(|current| current.lock().unwrap_or_else(PoisonError::into_inner).level)
+}
+
+/// The writer of the process.
+static CURRENT: OnceLock<Mutex<Current>> = OnceLock::new();
+
+struct Current {
+    level: Level,
+    change: Box<dyn Fn(Level) -> bool + Send>,
 }
 
 fn filter(level: Level) -> Targets {

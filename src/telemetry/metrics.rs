@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use super::decisions::DecisionMetrics;
 use super::histogram::Histogram;
+use super::lifecycle::Lifecycle;
 pub use super::providers::{AuthenticationResult, ProviderMetrics};
 use super::readiness::Readiness;
 use super::{Bound, ConnectionEvent, Origin, Protocol, Transport};
@@ -29,6 +30,7 @@ pub struct Registry {
     pub(super) started: SystemTime,
     pub(super) readiness: Arc<Readiness>,
     pub(super) dropped_log_lines: Arc<Counter>,
+    pub(super) lifecycle: Arc<Lifecycle>,
     workers: Mutex<Vec<Arc<Worker>>>,
     /// By upstream.
     pub(super) fleets: Handles<1, FleetMetrics>,
@@ -57,6 +59,7 @@ impl Registry {
             started: SystemTime::now(),
             readiness,
             dropped_log_lines: Arc::default(),
+            lifecycle: Arc::default(),
             workers: Mutex::default(),
             fleets: Handles::default(),
             limiter: OnceLock::new(),
@@ -83,6 +86,20 @@ impl Registry {
     /// Where the access log counts lines that it could not keep or write.
     pub fn dropped_log_lines(&self) -> Arc<Counter> {
         self.dropped_log_lines.clone()
+    }
+
+    /// Where reloads and what comes with them are counted.
+    pub fn lifecycle(&self) -> Arc<Lifecycle> {
+        Arc::clone(&self.lifecycle)
+    }
+
+    /// Open connections to an endpoint and calls in progress there.
+    pub fn endpoint_now(&self, upstream: &str, endpoint: &str) -> (i64, i64) {
+        let workers = self.workers();
+        let known = workers.iter().filter_map(|worker| worker.endpoints.known([upstream, endpoint]));
+        known.fold((0, 0), |(connections, streams), endpoint| {
+            (connections + endpoint.connections.value(), streams + endpoint.streams.value())
+        })
     }
 
     pub(super) fn workers(&self) -> Vec<Arc<Worker>> {
@@ -444,6 +461,10 @@ impl<const N: usize, T: Default> Handles<N, T> {
             return Some(known.clone());
         }
         (handles.len() < MAX_HANDLES).then(|| handles.entry(labels).or_default().clone())
+    }
+
+    fn known(&self, labels: [&str; N]) -> Option<Arc<T>> {
+        lock(&self.0).get(&labels.map(Arc::from)).cloned()
     }
 
     pub(super) fn list(&self) -> Vec<([Arc<str>; N], Arc<T>)> {

@@ -9,6 +9,7 @@ pub mod decisions;
 mod escape;
 mod exposition;
 mod histogram;
+pub mod lifecycle;
 pub mod line;
 pub mod logs;
 pub mod metrics;
@@ -113,11 +114,13 @@ pub enum ConnectionEvent {
     ResetFlood,
     /// A TLS handshake failed or took too long.
     TlsFailure,
+    /// A balancer's connection did not begin with a right PROXY header in time.
+    BadProxyHeader,
 }
 
 impl ConnectionEvent {
     /// Every event, in the order of the discriminants.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Refused,
         Self::HeaderTimeout,
         Self::IdleTimeout,
@@ -125,6 +128,7 @@ impl ConnectionEvent {
         Self::ClientReset,
         Self::ResetFlood,
         Self::TlsFailure,
+        Self::BadProxyHeader,
     ];
 }
 

@@ -47,6 +47,8 @@ pub struct Endpoint {
     connections: RefCell<Vec<Rc<Connection>>>,
     dial: RefCell<Dial>,
     failures: Cell<u32>,
+    /// A connection to it ended since the last one was made.
+    lost: Cell<bool>,
     /// A connection came, went or failed to come, its peer allows more streams, or a stream ended while calls were
     /// waiting.
     changed: Notify,
@@ -115,6 +117,7 @@ impl Endpoint {
             connections: RefCell::default(),
             dial: RefCell::new(Dial::Idle),
             failures: Cell::new(0),
+            lost: Cell::new(false),
             changed: Notify::new(),
             metrics: metrics.endpoint(&config.name, &address),
             member: Member::new(weight, zone, Arc::clone(&known.standing)),
@@ -275,7 +278,10 @@ impl Endpoint {
         let opened = connection::open(&self.address, &self.security, &self.settings).await;
         *self.dial.borrow_mut() = match opened {
             Ok((connection, pings, driver)) => {
-                self.failures.set(0);
+                if self.failures.replace(0) > 0 || self.lost.take() {
+                    // Whoever comes back may be another version of itself.
+                    self.known.standing.revive();
+                }
                 let counted = (self.metrics.open(), permit);
                 self.connections.borrow_mut().push(Rc::clone(&connection));
                 // Neither is kept alive from here: h2 closes a connection when nobody can send on it any more.
@@ -292,6 +298,7 @@ impl Endpoint {
                     }
                     drop(counted);
                     if let Some(endpoint) = endpoint.upgrade() {
+                        endpoint.lost.set(true);
                         endpoint.changed.notify_waiters();
                         tracing::debug!(upstream = %endpoint.upstream, endpoint = %endpoint.address, end = %end, "upstream connection ended");
                     }

@@ -15,7 +15,7 @@ use crate::support::gateway::{TestGateway, upstream};
 use crate::support::grpc::{CONVERSE, Raw, soon};
 use crate::support::process::Portico;
 use crate::support::rest::{raw_http1, seen};
-use crate::support::tls::{Authority, Identity, VALID, connect};
+use crate::support::tls::{Authority, Identity, VALID, connect, connect_as, serial_of};
 
 /// A gateway with TLS, and who issued its certificate.
 struct Secure {
@@ -278,4 +278,94 @@ async fn the_program_prints_https_and_warns_of_an_expired_certificate() {
     assert!(line.contains("https://127.0.0.1:"), "{line}");
     assert_eq!(ended.code, Some(0), "{}", ended.said);
     assert!(!ended.said.contains("PRIVATE"), "{}", ended.said);
+}
+
+/// The serial number of the certificate that the gateway shows under a name.
+async fn serial(secure: &Secure, name: &str) -> std::io::Result<u8> {
+    let stream = connect_as(name, secure.gateway.address, secure.client(&["h2"])).await?;
+    let shown = stream.get_ref().1.peer_certificates().expect("a certificate").first().expect("one").to_vec();
+    Ok(serial_of(&shown))
+}
+
+#[tokio::test]
+async fn the_name_that_a_client_asks_for_decides_which_certificate_it_sees() {
+    let authority = Authority::new();
+    let first = authority.issue_for("localhost", VALID, 1);
+    let files = tempfile::tempdir().expect("a folder");
+    for (name, serial) in [("api.example.com", 2), ("*.example.org", 3)] {
+        let identity = authority.issue_for(name, VALID, serial);
+        std::fs::write(files.path().join(format!("{serial}.pem")), &identity.certificate).expect("a file");
+        std::fs::write(files.path().join(format!("{serial}.key")), &identity.key).expect("a file");
+    }
+    let dir = files.path().display();
+    let more = format!(
+        ", certificates: [{{ certificate: {dir}/2.pem, key: {dir}/2.key }}, {{ certificate: {dir}/3.pem, key: {dir}/3.key }}]"
+    );
+    let secure = Secure::with(authority, &first, &more, "").await;
+
+    for (name, expected) in [("localhost", 1), ("api.example.com", 2), ("API.example.com", 2), ("a.example.org", 3)] {
+        assert_eq!(serial(&secure, name).await.expect(name), expected, "{name}");
+    }
+    for name in ["a.b.example.org", "example.org", "other.example.com", "127.0.0.1"] {
+        let refused = serial(&secure, name).await.expect_err(name).to_string();
+        assert!(refused.contains("not valid for name"), "{name}: {refused}");
+    }
+    let expiries = secure.gateway.metric("portico_certificate_expiry_timestamp_seconds").await;
+    assert!(expiries > 3.0 * 4_000_000_000.0, "{expiries}");
+}
+
+/// One call by a client with that certificate, in HTTP/1.1.
+async fn call_as(secure: &Secure, identity: Option<&Identity>) -> std::io::Result<String> {
+    let config = secure.authority.client(&["http/1.1"], identity);
+    let call = async {
+        let mut stream = connect(secure.gateway.address, config).await?;
+        stream.write_all(b"GET /test/v1/say/hi HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    };
+    soon(call).await
+}
+
+#[tokio::test]
+async fn a_client_certificate_may_be_optional_and_must_be_right_all_the_same() {
+    let authority = Authority::new();
+    let identity = authority.issue(VALID);
+    let tls = ", client_ca: {folder}/clients.pem, client_auth: optional";
+    let secure = Secure::with(authority, &identity, tls, "").await;
+    let (right, foreign) = (secure.authority.issue(VALID), Authority::new().issue(VALID));
+
+    for (identity, accepted) in [(None, true), (Some(&right), true), (Some(&foreign), false)] {
+        let answer = call_as(&secure, identity).await;
+        assert_eq!(answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")), accepted, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_taken_back_is_refused() {
+    let authority = Authority::new();
+    let identity = authority.issue(VALID);
+    let files = tempfile::tempdir().expect("a folder");
+    std::fs::write(files.path().join("crl.pem"), authority.revoke(&[66])).expect("a file");
+    let tls = format!(", client_ca: {{folder}}/clients.pem, client_crl: {}/crl.pem", files.path().display());
+    let secure = Secure::with(authority, &identity, &tls, "").await;
+    let good = secure.authority.issue_for("client", VALID, 65);
+    let revoked = secure.authority.issue_for("client", VALID, 66);
+
+    assert!(call_as(&secure, Some(&good)).await.expect("a reply").starts_with("HTTP/1.1 200"));
+    let refusal = call_as(&secure, Some(&revoked)).await.expect_err("no reply").to_string();
+    assert!(refusal.contains("CertificateRevoked"), "{refusal}");
+}
+
+#[tokio::test]
+async fn the_oldest_version_can_be_raised() {
+    let authority = Authority::new();
+    let identity = authority.issue(VALID);
+    let secure = Secure::with(authority, &identity, ", min_version: \"1.3\"", "").await;
+
+    let old = secure.authority.client_of(&[&rustls::version::TLS12], &["h2"], None);
+    let new = secure.authority.client_of(&[&rustls::version::TLS13], &["h2"], None);
+
+    assert!(connect(secure.gateway.address, old).await.is_err());
+    assert!(connect(secure.gateway.address, new).await.is_ok());
 }

@@ -141,7 +141,7 @@ impl Gateway {
     /// The values of all series whose name and labels begin so, added up.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let mut stream = TcpStream::connect(self.admin).await.expect("the admin address");
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: soak\r\n\r\n").await.expect("a request");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("a request");
         let mut page = String::new();
         stream.read_to_string(&mut page).await.expect("a reply");
         let values = page.lines().filter(|line| line.starts_with(series)).filter_map(|line| line.rsplit(' ').next());

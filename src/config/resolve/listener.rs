@@ -41,22 +41,27 @@ pub(super) fn listeners(
 }
 
 fn listener(raw: Located<RawListener>, base: &Path, report: &mut Report<'_>) -> Option<Located<Listener>> {
-    let RawListener { address, tls, limits, trusted_proxies } = raw.value;
+    let RawListener { address, tls, limits, trusted_proxies, proxy_protocol } = raw.value;
     require(address.is_some(), "address", &raw.at, report);
     let address: Option<SocketAddr> =
         address.and_then(|address| address.parse(report, |text| pattern::listen_address(text)));
-    let everyone = trusted_proxies.as_ref().map(|list| list.at.clone());
-    let trusted_proxies = each(trusted_proxies, report, |text| pattern::network(text));
-    if let Some(at) = everyone
-        && trusted_proxies.iter().any(|network| network.prefix_len() == 0)
-    {
-        report.warn(&at, "every client may say what its own address is");
-    }
+    let mut networks = |list: Option<Located<List<String>>>| {
+        let everyone = list.as_ref().map(|list| list.at.clone());
+        let networks = each(list, report, |text| pattern::network(text));
+        if let Some(at) = everyone
+            && networks.iter().any(|network| network.prefix_len() == 0)
+        {
+            report.warn(&at, "every client may say what its own address is");
+        }
+        networks
+    };
+    let (trusted_proxies, proxy_protocol) = (networks(trusted_proxies), networks(proxy_protocol));
     let limits = self::limits(value(limits), report);
     let tls = tls.and_then(|tls| super::tls::listener(tls, base, report));
     let mut listener = Listener::on(address?);
     listener.limits = limits;
     listener.trusted_proxies = trusted_proxies.into();
+    listener.proxy_protocol = proxy_protocol.into();
     listener.tls = tls;
     Some(Located { value: listener, at: raw.at })
 }

@@ -10,7 +10,7 @@ use http::HeaderName;
 use super::listener::WINDOW;
 use super::{
     bounded, choose, each, existing_file, existing_folder, has_unread, optional, protection, require, to_u32, to_usize,
-    value,
+    unwatched_file, value,
 };
 use crate::config::balancing::{Algorithm, Balancing, HashOn};
 use crate::config::endpoints::{Endpoint, Endpoints};
@@ -22,7 +22,7 @@ use crate::config::pattern;
 use crate::config::problem::Place;
 use crate::config::read::{Clearable, List, Located, Report};
 use crate::config::units::{Size, Span};
-use crate::config::{Connections, SchemaSource, Upstream};
+use crate::config::{Connections, SchemaChanges, SchemaSource, Upstream};
 
 /// The upstreams of a file.
 pub(super) fn upstreams(
@@ -72,6 +72,7 @@ fn upstream(raw: Located<RawUpstream>, base: &Path, report: &mut Report<'_>) -> 
     let found = Found { endpoints, dns, srv, file: endpoints_file, resolvers };
     let endpoints = found.resolve(base, &raw.at, report);
     let mut balancing = balancing(value(load_balancing), report);
+    let schema_changes = schema_changes(schema.as_ref(), report);
     let schema = schema.map_or(Some(SchemaSource::Reflection), |schema| self::schema(schema, base, report));
     if let Some(services) = services.as_ref().filter(|_| schema == Some(SchemaSource::None)) {
         report.problem(&services.at, "an upstream with `schema: none` serves no calls");
@@ -96,6 +97,7 @@ fn upstream(raw: Located<RawUpstream>, base: &Path, report: &mut Report<'_>) -> 
         endpoints,
         balancing,
         schema,
+        schema_changes,
         services,
         authority,
         tls,
@@ -138,7 +140,7 @@ impl Found {
                 Some(Endpoints::Dns { host, port, resolvers })
             }
             (None, None, Some(name), None) => Some(Endpoints::Srv { name: name.value.into(), resolvers }),
-            (None, None, None, Some(file)) => Some(Endpoints::File(existing_file(&file, base, report))),
+            (None, None, None, Some(file)) => Some(Endpoints::File(unwatched_file(&file, base, report))),
             (None, None, None, None) => {
                 require(false, "endpoints", at, report);
                 None
@@ -212,8 +214,21 @@ fn hash_on(text: &str) -> Result<HashOn, String> {
     }
 }
 
+fn schema_changes(schema: Option<&Located<Clearable<Schema>>>, report: &mut Report<'_>) -> SchemaChanges {
+    let mut changes = SchemaChanges::default();
+    let Some(Clearable::Some(schema)) = schema.map(|schema| &schema.value) else { return changes };
+    if let Some(refuses) = schema.breaking_changes.clone().and_then(|word| choose(word, &BREAKING, report)) {
+        changes.refuse_breaking = refuses;
+    }
+    if let Some(refresh) = schema.reflection.as_ref().and_then(|reflection| reflection.value.refresh.as_ref()) {
+        let span = |span| bounded(&Located { value: Span(span), at: refresh.at.clone() }, REFRESH, report).0;
+        changes.refresh = refresh.value.0.map(span);
+    }
+    changes
+}
+
 fn schema(raw: Located<Clearable<Schema>>, base: &Path, report: &mut Report<'_>) -> Option<SchemaSource> {
-    let Schema { reflection, descriptor_set, proto, include } = match raw.value {
+    let Schema { reflection, descriptor_set, proto, include, breaking_changes: _ } = match raw.value {
         Clearable::None => return Some(SchemaSource::None),
         Clearable::Some(schema) => schema,
     };
@@ -290,6 +305,8 @@ const ALGORITHMS: [(&str, Algorithm); 6] = [
     ("ring_hash", Algorithm::RingHash),
     ("maglev", Algorithm::Maglev),
 ];
+const BREAKING: [(&str, bool); 2] = [("report", false), ("refuse", true)];
+const REFRESH: RangeInclusive<Span> = Span(Duration::from_secs(1))..=Span(Duration::from_hours(24));
 const WEIGHT: RangeInclusive<u64> = 1..=1000;
 /// In which ejected endpoints come to their full share, unless slow start says otherwise.
 const RETURN: Duration = Duration::from_secs(10);

@@ -28,12 +28,14 @@ fn every_key_is_in_the_reference() {
     let sections: &[(&str, &str, &[&str])] = &[
         ("## `listeners`", "", file::Listener::KEYS),
         ("### `listeners[].tls`", "", file::Tls::KEYS),
+        ("### `listeners[].tls`", "", file::Certificate::KEYS),
         ("### `listeners[].limits`", "", file::Limits::KEYS),
         ("## `admin`", "", file::Admin::KEYS),
         ("## `upstreams`", "", file::Upstream::KEYS),
         ("### `upstreams[].load_balancing`", "", file::EndpointSection::KEYS),
         ("### `upstreams[].load_balancing`", "", file::LoadBalancing::KEYS),
         ("### `upstreams[].schema`", "", file::Schema::KEYS),
+        ("### `upstreams[].schema`", "reflection.", file::Reflection::KEYS),
         ("### `upstreams[].tls`", "", file::UpstreamTls::KEYS),
         ("### `upstreams[].connections`", "", file::Connections::KEYS),
         ("### `upstreams[].health_check`", "", file::HealthCheck::KEYS),
@@ -80,6 +82,8 @@ fn every_key_is_in_the_reference() {
         ("### `policies[].hedge`", "", file::Hedge::KEYS),
         ("## `telemetry`", "", file::Telemetry::KEYS),
         ("## `telemetry`", "access_log.", file::AccessLog::KEYS),
+        ("## `drain`", "", file::Drain::KEYS),
+        ("## `reload`", "", file::Reload::KEYS),
         ("## `workers`", "", &[]),
     ];
 

@@ -37,7 +37,7 @@ fn wrong_types() {
         ("listeners: 5", "1:12: listeners: expected a list; found the number 5"),
         (
             "listeners: [5]",
-            "1:13: listeners[0]: expected a map of address, tls, limits, trusted_proxies; found the number 5",
+            "1:13: listeners[0]: expected a map of address, tls, limits, trusted_proxies, proxy_protocol; found the number 5",
         ),
         (
             "listeners: [{ address: 80 }]",
@@ -192,7 +192,10 @@ fn wrong_schema_sources() {
     let folder = folder.display();
     assert_upstream_refused(&[
         ("schema: {}", "4:13: upstreams[0].schema: one of `reflection`, `descriptor_set` and `proto` is needed"),
-        ("schema: { reflection: yes }", "4:27: upstreams[0].schema.reflection: takes nothing but {}; found \"yes\""),
+        (
+            "schema: { reflection: yes }",
+            "4:27: upstreams[0].schema.reflection: expected a map of refresh; found \"yes\"",
+        ),
         (
             "schema: { descriptor_sets: a }",
             "4:15: upstreams[0].schema.descriptor_sets: unknown key; did you mean `descriptor_set`?",

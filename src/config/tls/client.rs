@@ -12,7 +12,7 @@ use rustls::crypto::aws_lc_rs as provider;
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-use super::{H2, pem};
+use super::{Expiry, H2, pem, update};
 
 /// How the gateway speaks TLS to an upstream: 1.2 and 1.3, and nothing but HTTP/2. Clones share everything.
 #[derive(Clone)]
@@ -21,6 +21,7 @@ pub struct ClientTls(Arc<Client>);
 struct Client {
     config: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
+    expiry: Option<Expiry>,
     /// Of everything that it was made from.
     digest: [u8; 32],
 }
@@ -88,10 +89,15 @@ impl ClientTls {
             }
         };
         config.alpn_protocols = vec![H2.to_vec()];
-        let mut identity = [0; 32];
-        identity.copy_from_slice(digest.finish().as_ref());
-        let client = Client { config: Arc::new(config), server_name: server_name.transpose()?, digest: identity };
+        let digest = super::finish(digest);
+        let expiry = files.identity.zip(own.as_ref()).and_then(|((file, _), own)| Expiry::of(file, own));
+        let client = Client { config: Arc::new(config), server_name: server_name.transpose()?, expiry, digest };
         Ok((Self(Arc::new(client)), own))
+    }
+
+    /// When the gateway's own certificate expires.
+    pub fn expiry(&self) -> Option<&Expiry> {
+        self.0.expiry.as_ref()
     }
 
     /// For handshakes.
@@ -165,10 +171,4 @@ fn system_roots() -> Result<RootCertStore, String> {
         return Err(format!("the system has no certificate authorities{why}; `ca` names a file of them"));
     }
     Ok(roots)
-}
-
-/// Each part with its length, so that no two lists of parts give the same bytes.
-fn update(digest: &mut digest::Context, part: &[u8]) {
-    digest.update(&part.len().to_be_bytes());
-    digest.update(part);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustls::RootCertStore;
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 /// The certificates of a file, at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -17,6 +17,17 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
         return Err(format!("{} holds no certificate (BEGIN CERTIFICATE){hint}", path.display()));
     }
     Ok(found)
+}
+
+/// The revocation lists of a file, at least one.
+pub(super) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let text = read(path)?;
+    let lists = CertificateRevocationListDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let lists = lists.map_err(|error| bad_pem(path, &error))?;
+    if lists.is_empty() {
+        return Err(format!("{} holds no revocation list (BEGIN X509 CRL)", path.display()));
+    }
+    Ok(lists)
 }
 
 /// The first private key of a file.

@@ -303,6 +303,25 @@ fn finishes_the_running_request_when_draining() {
 }
 
 #[test]
+fn answers_one_more_request_on_connections_that_wait_when_the_end_begins() {
+    let server = Server::start(Limits::default(), echo_path);
+    let mut unused = Client::connect(&server);
+    let mut used = Client::connect(&server);
+    used.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(!used.reply().head.contains("connection: close"));
+
+    server.shutdown.begin();
+    assert!(used.is_silent_for(Duration::from_millis(50)) && unused.is_silent_for(Duration::from_millis(50)));
+
+    for client in [&mut unused, &mut used] {
+        client.send("GET /last HTTP/1.1\r\nhost: a\r\n\r\n");
+        let reply = client.reply();
+        assert!(reply.status == StatusCode::OK && reply.head.contains("connection: close"), "{}", reply.head);
+    }
+    assert_eq!(unused.rest() + &used.rest(), "");
+}
+
+#[test]
 fn closes_idle_connections_when_draining() {
     let server = Server::start(Limits::default(), echo_path);
     let unused = Client::connect(&server);
@@ -310,7 +329,7 @@ fn closes_idle_connections_when_draining() {
     used.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     used.reply();
 
-    let cut = server.control.block_on(server.shutdown.drain(&server.workers, PATIENCE));
+    let cut = server.control.block_on(server.drain(PATIENCE));
 
     assert_eq!(cut, 0);
     assert_eq!(unused.rest() + &used.rest(), "");

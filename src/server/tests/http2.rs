@@ -482,7 +482,7 @@ fn closes_idle_connections_when_draining() {
     let server = Server::start(Limits::default(), echo_path);
     let client = run(&server, connect(&server));
 
-    let cut = run(&server, server.shutdown.drain(&server.workers, PATIENCE));
+    let cut = run(&server, server.drain(PATIENCE));
 
     assert_eq!(cut, 0);
     drop(client);

@@ -123,18 +123,25 @@ impl Server {
     where
         F: Fn(Request<RequestBody>) -> Replying + Clone + Send + Sync + 'static,
     {
-        let shutdown = Shutdown::new();
         let worker = Registry::new(Arc::default()).worker();
-        let (stop, counted) = (shutdown.clone(), worker.clone());
-        let take = move |_| serve_with(Rc::new(Script(script.clone())), stop.clone(), counted.clone());
+        let counted = worker.clone();
+        let take = move |_| serve_with(Rc::new(Script(script.clone())), counted.clone());
         let workers = Arc::new(Workers::start(1, take).unwrap());
         let settings = config::Listener { limits, ..config::Listener::on(([127, 0, 0, 1], 0).into()) };
         let listener = Listener::bind(settings).unwrap();
         let address = listener.address();
         let control = runtime::control().unwrap();
-        control.spawn(listener.serve(Arc::clone(&workers), shutdown.clone()));
+        let shutdown = listener.start(control.handle(), &workers).unwrap().shutdown().clone();
         let metrics = worker.listener(&address.to_string());
         Self { address, shutdown, metrics, workers, control }
+    }
+}
+
+impl Server {
+    /// The whole end, in which nothing that waits is waited for.
+    async fn drain(&self, grace: Duration) -> usize {
+        self.shutdown.hurry();
+        drain::finish(std::slice::from_ref(&self.shutdown), &self.workers, grace).await
     }
 }
 
@@ -164,7 +171,7 @@ fn drains_what_runs_and_says_what_it_cut() {
     std::io::Write::write_all(&mut client, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     running.recv_timeout(PATIENCE).unwrap();
 
-    let cut = server.control.block_on(server.shutdown.drain(&server.workers, Duration::from_millis(50)));
+    let cut = server.control.block_on(server.drain(Duration::from_millis(50)));
 
     assert_eq!(cut, 1);
     ended.recv_timeout(PATIENCE).unwrap();

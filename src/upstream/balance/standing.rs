@@ -7,21 +7,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Counts what happened to the standings of one upstream.
 #[derive(Debug, Default)]
-pub struct Changes(AtomicU64);
+pub struct Changes {
+    count: AtomicU64,
+    revived: Notify,
+}
 
 impl Changes {
     /// How many there were.
     pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.count.load(Ordering::Acquire)
     }
 
     /// One more.
     pub fn note(&self) {
-        self.0.fetch_add(1, Ordering::Release);
+        self.count.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns once an endpoint that could not be reached, or whose connections had ended, was reached again; at once, if
+    /// that happened since it was asked the last time.
+    pub async fn revived(&self) {
+        self.revived.notified().await;
     }
 }
 
@@ -80,6 +90,11 @@ impl Standing {
             self.changes.note();
         }
         news
+    }
+
+    /// Notes that it was reached again.
+    pub fn revive(&self) {
+        self.changes.revived.notify_one();
     }
 
     /// For how long it has been usable without a break.

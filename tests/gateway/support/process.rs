@@ -76,8 +76,13 @@ impl Portico {
 
     /// Asks it to stop.
     pub(crate) async fn terminate(&self) {
+        self.signal("-TERM").await;
+    }
+
+    /// Sends a signal.
+    pub(crate) async fn signal(&self, signal: &str) {
         let id = self.child.id().expect("it runs").to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().await.expect("there is kill");
+        let sent = Command::new("kill").args([signal, &id]).status().await.expect("there is kill");
         assert!(sent.success());
     }
 

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -34,14 +37,21 @@ impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate").pem();
         Self { issuer: Issuer::new(params, key), certificate }
     }
 
     /// A certificate for `localhost`, for servers and clients.
-    pub(crate) fn issue(&self, (from, until): (i32, i32)) -> Identity {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    pub(crate) fn issue(&self, valid: (i32, i32)) -> Identity {
+        self.issue_for("localhost", valid, 1)
+    }
+
+    /// A certificate for that name with that serial number.
+    pub(crate) fn issue_for(&self, name: &str, (from, until): (i32, i32), serial: u8) -> Identity {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.serial_number = Some(SerialNumber::from_slice(&[serial]));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.not_before = rcgen::date_time_ymd(from, 1, 1);
         params.not_after = rcgen::date_time_ymd(until, 1, 1);
@@ -91,6 +101,27 @@ impl Authority {
     }
 }
 
+impl Authority {
+    /// The list of certificates that it has taken back, by serial number, in PEM.
+    pub(crate) fn revoke(&self, serials: &[u8]) -> String {
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&[*serial]),
+            revocation_time: rcgen::date_time_ymd(2021, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2021, 1, 1),
+            next_update: rcgen::date_time_ymd(2100, 1, 1),
+            crl_number: SerialNumber::from_slice(&[1]),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).expect("a list").pem().expect("PEM")
+    }
+}
+
 impl Identity {
     /// Writes both into a folder, as `server.pem` and `server.key`.
     pub(crate) fn write(&self, folder: &Path) {
@@ -101,8 +132,17 @@ impl Identity {
 
 /// A handshake with the gateway, as `localhost`.
 pub(crate) async fn connect(address: SocketAddr, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+    connect_as("localhost", address, config).await
+}
+
+/// A handshake with the gateway under a name.
+pub(crate) async fn connect_as(
+    name: &str,
+    address: SocketAddr,
+    config: ClientConfig,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
-    let name = ServerName::try_from("localhost").expect("a name");
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
@@ -152,4 +192,13 @@ impl Authority {
         });
         address
     }
+}
+
+/// The serial number of a certificate with a short one: the first INTEGER after the version in its DER.
+pub(crate) fn serial_of(certificate: &[u8]) -> u8 {
+    const VERSION_3: &[u8] = &[0xa0, 3, 2, 1, 2];
+    let at = certificate.windows(VERSION_3.len()).position(|window| window == VERSION_3).expect("a version");
+    let serial = &certificate[at + VERSION_3.len()..];
+    assert_eq!(&serial[..2], [2, 1], "a serial number of one byte");
+    serial[2]
 }

@@ -1,0 +1,348 @@
+//! Keeps the snapshot up to date: when the configuration is read again, and when a schema arrives or changes.
+//!
+//! Everything is built aside and swapped in by one step; what cannot be built leaves everything as it was. Reflection is
+//! asked until it answers, from then on at intervals, and whenever an upstream that was gone is back. One change is made
+//! at a time. Runs on the control runtime.
+//!
+//! **Invariant**: what [`Keeper::reload`] and arrivals publish is built from the same configuration and schemas that the
+//! keeper holds.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::time::sleep;
+
+use super::{SchemaState, Snapshot, Source, load};
+use crate::config::{self, Config, SchemaSource};
+use crate::schema::Schema;
+use crate::schema::diff::{Diff, diff, is_same};
+use crate::telemetry::lifecycle::Lifecycle;
+use crate::telemetry::readiness::Readiness;
+use crate::transcode::Plans;
+use crate::upstream::{Fleet, Fleets};
+
+/// First pause between attempts to reach reflection; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// After an upstream came back, before it is asked: its other connections come back meanwhile.
+const REVIVED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Holds what the snapshot is built from.
+#[derive(Debug)]
+pub struct Keeper {
+    source: Arc<Source>,
+    readiness: Arc<Readiness>,
+    fleets: Arc<Fleets>,
+    lifecycle: Arc<Lifecycle>,
+    control: Handle,
+    state: Mutex<State>,
+    told: ArcSwap<Vec<Told>>,
+}
+
+#[derive(Debug)]
+struct State {
+    config: Arc<Config>,
+    /// In the order of the configuration's upstreams.
+    held: Vec<Held>,
+    /// Likewise. Held here, so that endpoints are found and checked before the first call.
+    fleets: Vec<Arc<Fleet>>,
+    /// Who asks for reflection.
+    seekers: Vec<(config::Upstream, AbortHandle)>,
+}
+
+/// The schema of an upstream and how it came.
+#[derive(Debug, Clone)]
+struct Held {
+    state: SchemaState,
+    since: SystemTime,
+    problem: Option<Arc<str>>,
+    change: Option<Arc<Diff>>,
+}
+
+/// What operators are told of an upstream's schema.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The upstream, with its endpoints.
+    pub fleet: Arc<Fleet>,
+    /// Since when it is the one in use, or is missing.
+    pub since: SystemTime,
+    /// Why it is missing, or why there is no newer one.
+    pub problem: Option<Arc<str>>,
+    /// What its last change was.
+    pub change: Option<Arc<Diff>>,
+}
+
+impl Held {
+    fn new(state: SchemaState) -> Self {
+        Self { state, since: SystemTime::now(), problem: None, change: None }
+    }
+}
+
+impl Keeper {
+    /// Keeps the snapshot in `source`, which was built from this configuration and these schemas.
+    pub fn start(
+        config: Arc<Config>,
+        schemas: Vec<SchemaState>,
+        source: Arc<Source>,
+        readiness: Arc<Readiness>,
+        fleets: Arc<Fleets>,
+        lifecycle: Arc<Lifecycle>,
+        control: &Handle,
+    ) -> Arc<Self> {
+        let held: Vec<_> = schemas.into_iter().map(Held::new).collect();
+        let state = Mutex::new(State { config, held, fleets: Vec::new(), seekers: Vec::new() });
+        let (control, told) = (control.clone(), ArcSwap::default());
+        let keeper = Arc::new(Self { source, readiness, fleets, lifecycle, control, told, state });
+        // Nobody else has it yet.
+        if let Ok(mut state) = keeper.state.try_lock() {
+            state.seek(&Arc::downgrade(&keeper), &keeper.fleets, &keeper.control);
+            keeper.told.store(Arc::new(state.told()));
+        }
+        keeper.tell_readiness(&keeper.source.load());
+        keeper
+    }
+
+    /// What is known of the schemas, in the order of the configuration's upstreams.
+    pub fn told(&self) -> Arc<Vec<Told>> {
+        self.told.load_full()
+    }
+
+    /// Puts another configuration into use. What `prepare` does for it comes last before it is, and keeps it out of use
+    /// if it fails; what that returns is for whoever goes on from there.
+    ///
+    /// Schemas of files are read again. Those of reflection stay until there are others, where an upstream has the same name.
+    ///
+    /// # Errors
+    /// In words: a schema is wrong, or breaks callers and may not, or `prepare` failed. Nothing has changed then.
+    pub async fn reload<T>(
+        self: &Arc<Self>,
+        config: Config,
+        prepare: impl FnOnce(&Config) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let mut state = self.state.lock().await;
+        let config = Arc::new(config);
+        let read = Arc::clone(&config);
+        let fresh = spawn_blocking(move || load::from_files(&read)).await.map_err(|error| error.to_string())?;
+        let held = self.held(&state, &config, fresh.map_err(|errors| errors.join("\n"))?)?;
+        let snapshot = build(&config, &held).await?;
+        let prepared = prepare(&config)?;
+        load::report(&snapshot, None);
+        state.config = config;
+        state.held = held;
+        self.readiness.set_upstreams(state.config.upstreams.iter().map(|upstream| Arc::clone(&upstream.name)));
+        state.seek(&Arc::downgrade(self), &self.fleets, &self.control);
+        self.publish(&state, snapshot);
+        Ok(prepared)
+    }
+
+    /// The schemas for another configuration, those that are known already in place of equal ones.
+    fn held(&self, state: &State, config: &Config, fresh: Vec<SchemaState>) -> Result<Vec<Held>, String> {
+        let mut all = Vec::new();
+        for (upstream, fresh) in config.upstreams.iter().zip(fresh) {
+            let same_name = state.config.upstreams.iter().position(|known| known.name == upstream.name);
+            let known = same_name.map(|index| (&state.config.upstreams[index], &state.held[index]));
+            let held = match (known, fresh) {
+                (Some((before, held)), SchemaState::Missing(_)) if before.schema == SchemaSource::Reflection => {
+                    held.clone()
+                }
+                (Some((_, held)), SchemaState::Loaded(plans)) => match self.compare(upstream, held, plans)? {
+                    Some(changed) => changed,
+                    None => Held { problem: None, ..held.clone() },
+                },
+                (Some(_) | None, fresh) => Held::new(fresh),
+            };
+            all.push(held);
+        }
+        Ok(all)
+    }
+
+    /// What becomes of a schema that came: `None` if it is the one that is there.
+    fn compare(&self, upstream: &config::Upstream, held: &Held, plans: Arc<Plans>) -> Result<Option<Held>, String> {
+        let Some(old) = held.state.schema() else { return Ok(Some(Held::new(SchemaState::Loaded(plans)))) };
+        if is_same(old, plans.schema()) {
+            return Ok(None);
+        }
+        let change = Arc::new(diff(old, plans.schema()));
+        let refused = change.breaking_count > 0 && upstream.schema_changes.refuse_breaking;
+        self.lifecycle.schema_changed(&upstream.name, change.breaking_count, refused);
+        if refused {
+            return Err(format!(
+                "upstream {}: the schema has {} that would break callers: {change}",
+                upstream.name,
+                if change.breaking_count == 1 {
+                    "a change".to_owned()
+                } else {
+                    format!("{} changes", change.breaking_count)
+                }
+            ));
+        }
+        if change.breaking_count > 0 {
+            tracing::warn!(upstream = %upstream.name, changes = change.breaking_count, "schema changes break callers: {change}");
+        } else {
+            tracing::info!(upstream = %upstream.name, added = change.added, "schema has changed");
+        }
+        Ok(Some(Held { change: Some(change), ..Held::new(SchemaState::Loaded(plans)) }))
+    }
+
+    /// Reflection answered.
+    async fn arrived(&self, upstream: &config::Upstream, schema: Schema) {
+        let mut state = self.state.lock().await;
+        // Unless there is another configuration by now.
+        let Some(index) = state.config.upstreams.iter().position(|known| known == upstream) else { return };
+        let plans = Plans::new(Arc::new(schema));
+        match self.compare(upstream, &state.held[index], plans) {
+            Ok(None) => state.held[index].problem = None,
+            Ok(Some(held)) => {
+                let before = std::mem::replace(&mut state.held[index], held);
+                match build(&state.config, &state.held).await {
+                    Ok(snapshot) => {
+                        load::report(&snapshot, Some(index));
+                        self.publish(&state, snapshot);
+                    }
+                    Err(error) => {
+                        tracing::error!(upstream = %upstream.name, %error, "schema could not be compiled, the old state stays");
+                        state.held[index] = before;
+                    }
+                }
+            }
+            Err(why) => {
+                tracing::error!("{why}; the old one stays in use");
+                state.held[index].problem = Some(why.into());
+            }
+        }
+        self.told.store(Arc::new(state.told()));
+    }
+
+    /// Reflection did not answer.
+    async fn missed(&self, upstream: &config::Upstream, why: String) {
+        let mut state = self.state.lock().await;
+        let Some(index) = state.config.upstreams.iter().position(|known| known == upstream) else { return };
+        if state.held[index].problem.as_deref() == Some(&why) {
+            return;
+        }
+        let has_one = state.held[index].state.schema().is_some();
+        let says = if has_one {
+            "schema cannot be asked for, the old one stays"
+        } else {
+            "schema is not there yet, asking again"
+        };
+        tracing::warn!(upstream = %upstream.name, error = %why, "{says}");
+        let why: Arc<str> = why.into();
+        state.held[index].problem = Some(Arc::clone(&why));
+        if !has_one {
+            // Callers hear the reason.
+            state.held[index].state = SchemaState::Missing(why);
+            if let Ok(snapshot) = build(&state.config, &state.held).await {
+                self.publish(&state, snapshot);
+            }
+        }
+        self.told.store(Arc::new(state.told()));
+    }
+
+    fn publish(&self, state: &State, snapshot: Snapshot) {
+        self.source.publish(snapshot);
+        self.told.store(Arc::new(state.told()));
+        // Whoever hears that the gateway is ready must find it so.
+        self.tell_readiness(&self.source.load());
+    }
+
+    fn tell_readiness(&self, snapshot: &Snapshot) {
+        for upstream in &snapshot.upstreams {
+            match &upstream.schema {
+                SchemaState::Loaded(_) => self.readiness.schema_loaded(&upstream.config.name),
+                SchemaState::Missing(why) => self.readiness.schema_failed(&upstream.config.name, why.to_string()),
+            }
+        }
+    }
+}
+
+impl State {
+    /// Lets every upstream that is known by reflection be asked, by one task each; those that are asked already go on.
+    fn seek(&mut self, keeper: &Weak<Keeper>, fleets: &Arc<Fleets>, control: &Handle) {
+        let mut before = std::mem::take(&mut self.seekers);
+        fleets.hold(&self.config.upstreams);
+        self.fleets = self.config.upstreams.iter().map(|upstream| fleets.get(upstream)).collect();
+        for ((upstream, held), fleet) in self.config.upstreams.iter().zip(&self.held).zip(&self.fleets) {
+            if upstream.schema != SchemaSource::Reflection {
+                continue;
+            }
+            if let Some(index) = before.iter().position(|(known, _)| known == upstream) {
+                self.seekers.push(before.swap_remove(index));
+                continue;
+            }
+            // One that has a schema from before may have another by now.
+            let is_new = held.state.schema().is_none();
+            let task = seek(Weak::clone(keeper), upstream.clone(), Arc::clone(fleet), is_new);
+            self.seekers.push((upstream.clone(), control.spawn(task).abort_handle()));
+        }
+        before.into_iter().for_each(|(_, seeker)| seeker.abort());
+    }
+
+    fn told(&self) -> Vec<Told> {
+        let upstreams = self.fleets.iter().zip(&self.held);
+        upstreams
+            .map(|(fleet, held)| Told {
+                fleet: Arc::clone(fleet),
+                since: held.since,
+                problem: held.problem.clone(),
+                change: held.change.clone(),
+            })
+            .collect()
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.seekers.iter().for_each(|(_, seeker)| seeker.abort());
+    }
+}
+
+async fn build(config: &Arc<Config>, held: &[Held]) -> Result<Snapshot, String> {
+    let (config, states) = (Arc::clone(config), held.iter().map(|held| held.state.clone()).collect());
+    spawn_blocking(move || Snapshot::build(&config, states)).await.map_err(|error| error.to_string())
+}
+
+/// Asks an upstream for its schema for as long as it is configured so.
+async fn seek(keeper: Weak<Keeper>, upstream: config::Upstream, fleet: Arc<Fleet>, is_new: bool) {
+    let mut pause = FIRST_PAUSE;
+    if !is_new {
+        sleep(pause).await;
+    }
+    loop {
+        let answer = load::by_reflection(&upstream).await;
+        let Some(keeper) = keeper.upgrade() else { return };
+        match answer {
+            Ok(schema) => {
+                keeper.arrived(&upstream, schema).await;
+                drop(keeper);
+                pause = FIRST_PAUSE;
+                until_stale(&upstream, &fleet).await;
+            }
+            Err(why) => {
+                keeper.missed(&upstream, why).await;
+                drop(keeper);
+                sleep(pause.mul_f64(1.0 - fastrand::f64() / 4.0)).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Returns when an upstream may have another schema.
+async fn until_stale(upstream: &config::Upstream, fleet: &Fleet) {
+    let refresh = async {
+        match upstream.schema_changes.refresh {
+            // Less up to a tenth, so that gateways do not ask together.
+            Some(interval) => sleep(interval.mul_f64(1.0 - fastrand::f64() / 10.0)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = refresh => {}
+        () = fleet.changes().revived() => sleep(REVIVED_PAUSE).await,
+    }
+}
