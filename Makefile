@@ -49,7 +49,6 @@ third-party: ## real calls to OpenFGA through the gateway, by reflection alone; 
 
 soak: ## load of 2,000 calls a second while backends die and restart; SOAK_SECONDS (6) for each part of a scene
 	@tools/install.sh cc cargo
-	cargo build --locked --release
 	cargo test --locked --release --test soak
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60); SAVE=1 keeps what was found; minutes to build the first time

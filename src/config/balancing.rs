@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::claim::ClaimPath;
+
 /// Settings of an upstream's balancer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Balancing {
@@ -44,6 +46,8 @@ pub enum HashOn {
     Header(HeaderName),
     /// A cookie's value.
     Cookie(Box<str>),
+    /// A claim of the caller's identity, as text.
+    Claim(ClaimPath),
     /// The client's address.
     ClientIp,
 }

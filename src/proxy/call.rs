@@ -17,6 +17,7 @@ use super::compression::Accepted;
 use super::forward::Trail;
 use super::limits::Limited;
 use super::protocol::Dialect;
+use super::retry::Rules;
 use super::timer::Timer;
 use super::worker::{Prepared, Worker};
 use crate::body::RequestBody;
@@ -308,6 +309,14 @@ impl Call {
     pub(crate) fn idle(&self) -> Option<Duration> {
         let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
         (!unary).then(|| self.settings().stream_idle)
+    }
+
+    /// What holds for its further attempts.
+    pub(crate) fn attempt_rules(&self) -> Rc<Rules> {
+        match self.target {
+            Target::Method(index) => self.prepared.attempt_rules(index, &self.worker),
+            Target::Unknown | Target::Upstream(_) => Rc::new(Rules::of(self.settings(), None)),
+        }
     }
 
     /// The call is on its way upstream.

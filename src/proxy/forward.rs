@@ -5,6 +5,7 @@
 //! ([`super::retry`]), never after something of the reply went to the client, and never beyond the upstream's budget.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -60,11 +61,18 @@ pub(super) struct Sender<'a> {
     headers: HeaderMap,
     pub(super) pick: Pick,
     pub(super) timer: Timer,
-    pub(super) rules: Rules,
+    pub(super) rules: Rc<Rules>,
     pub(super) trail: &'a mut Trail,
     done: Done,
     /// Attempts that a server may have looked at.
     seen: u32,
+}
+
+/// A further attempt that may be made.
+struct Again {
+    wait: Option<Duration>,
+    /// What lets it be under way; none for a call that nobody had work with.
+    further: Option<Further>,
 }
 
 /// Sends a call and returns the head of its reply, which is known to be gRPC.
@@ -79,27 +87,33 @@ pub(crate) async fn send(
     outgoing: Outgoing,
     pick: Pick,
     timer: Timer,
-    rules: Rules,
+    rules: Rc<Rules>,
     trail: &mut Trail,
 ) -> Result<Incoming, Error> {
     let Outgoing { path, headers, body } = outgoing;
     cluster.shares().called();
     let mut pump = Pump::new(body, rules.buffer());
-    let mut sender = Sender { cluster, path, headers, pick, timer, rules, trail, done: Done::default(), seen: 0 };
+    let mut sender =
+        Sender { cluster, path, headers, pick, timer, rules: Rc::clone(&rules), trail, done: Done::default(), seen: 0 };
     // Counts as a further attempt for as long as its reply has not begun.
     let mut further = None;
     loop {
-        let outcome = match sender.rules.hedge.clone() {
-            Some(hedge) => Box::pin(sender.hedged(pump, &hedge)).await?,
+        let outcome = match &rules.hedge {
+            Some(hedge) => Box::pin(sender.hedged(pump, hedge)).await?,
             None => sender.attempt(pump).await?,
         };
         let Outcome { reply, fault, pump: sent } = outcome;
         pump = sent;
         drop(further.take());
         if let Some(fault) = fault
-            && let Some(granted) = sender.again(fault, &mut pump).await?
+            && let Some(again) = sender.again(fault, &mut pump)
         {
-            further = granted;
+            // Its place is free for others while this call waits.
+            drop(reply);
+            further = again.further;
+            if let Some(wait) = again.wait {
+                within(&mut sender.timer, sleep(wait)).await?;
+            }
             continue;
         }
         let (head, body) = reply?;
@@ -153,23 +167,20 @@ impl Sender<'_> {
         Ok(Ok(Attempt::new(Unanswered::new(reply, pump, lease), &self.rules, self.done)))
     }
 
-    /// Whether the call is to be sent once more; if so, waits until that is due, with the request as it was.
-    ///
-    /// # Errors
-    /// The deadline passed meanwhile.
-    async fn again(&mut self, fault: Fault, pump: &mut Pump) -> Result<Option<Option<Further>>, Error> {
+    /// Whether the call is to be sent once more; if so, the request is as it was.
+    fn again(&mut self, fault: Fault, pump: &mut Pump) -> Option<Again> {
         if matches!(fault, Fault::Unseen | Fault::Refused) {
             self.seen = self.seen.saturating_sub(1);
         }
         let next = self.rules.next(fault, self.done, fastrand::f64());
         let wait = match next {
-            Next::Stop => return Ok(None),
+            Next::Stop => return None,
             Next::Resend { .. } => None,
             Next::Retry(wait) => Some(wait),
         };
         let too_late = |wait: Duration| self.timer.left().is_ok_and(|left| left.is_some_and(|left| left <= wait));
         if wait.is_some_and(too_late) || !pump.rewind() {
-            return Ok(None);
+            return None;
         }
         let shares = self.cluster.shares();
         let want = match next {
@@ -177,19 +188,16 @@ impl Sender<'_> {
             Next::Resend { refused: true } => Some(Want::Refused),
             Next::Retry(_) => Some(Want::Policy),
         };
-        let further = want.map(|want| shares.further(want));
-        if let Some(None) = further {
-            return Ok(None);
-        }
+        let further = match want {
+            Some(want) => Some(shares.further(want)?),
+            None => None,
+        };
         match wait {
             None => self.done.unseen += 1,
-            Some(wait) => {
-                self.done.retries += 1;
-                within(&mut self.timer, sleep(wait)).await?;
-            }
+            Some(_) => self.done.retries += 1,
         }
         shares.metrics().retries.add(1);
-        Ok(Some(further.flatten()))
+        Some(Again { wait, further })
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep};
@@ -89,6 +90,9 @@ impl Sender<'_> {
                     drop(race.running.remove(index));
                     let is_over = outcome.fault.is_none_or(|fault| fault.is_fatal(hedge));
                     if is_over {
+                        if let Ok((_, body)) = &outcome.reply {
+                            self.trail.endpoint = Some(Arc::clone(body.lease.endpoint().address()));
+                        }
                         return Ok(*outcome);
                     }
                     race.ended = Some(*outcome);

@@ -255,7 +255,7 @@ fn claim<'c>(call: &'c Call, path: &ClaimPath) -> Option<(&'c str, String)> {
     call.identity.iter().find_map(|identity| Some((identity.source(), text(identity.claim(path)?)?)))
 }
 
-fn text(value: &Value) -> Option<String> {
+pub(super) fn text(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),

@@ -69,7 +69,6 @@ use cors::Grant;
 use form::Form;
 use forward::{Incoming, Outgoing};
 use resolve::Route;
-use retry::Rules;
 use timer::Timer;
 use worker::Worker;
 
@@ -195,7 +194,7 @@ impl Proxy {
             limits::pass(call, gate, &mut outgoing, &mut timer).await?;
         }
         call.forwarded();
-        let rules = Rules::of(call);
+        let rules = call.attempt_rules();
         let incoming = forward::send(&cluster, outgoing, pick, timer, rules, &mut call.trail).await?;
         Ok((way, incoming))
     }

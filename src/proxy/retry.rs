@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::call::Call;
+use crate::config::MethodSettings;
 use crate::config::retry::{DEFAULT_BUFFER, Hedge, Retry};
+use crate::snapshot::Method;
 
 /// What the server wants to be waited for, or that it wants no retry.
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
@@ -73,10 +74,8 @@ pub(super) enum Next {
 }
 
 impl Rules {
-    /// For a call as it is routed.
-    pub(super) fn of(call: &Call) -> Self {
-        let settings = call.settings();
-        let method = call.method();
+    /// For a method with these settings, which a schema may know.
+    pub(super) fn of(settings: &MethodSettings, method: Option<&Method>) -> Self {
         let unary_reply = method.is_some_and(|method| !method.server_streaming);
         let unary = unary_reply && method.is_some_and(|method| !method.client_streaming);
         let idempotent = method.is_some_and(|method| method.idempotent);

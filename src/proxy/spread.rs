@@ -6,6 +6,7 @@ use http::header::COOKIE;
 use http::{HeaderMap, request};
 
 use super::call::Call;
+use super::limits;
 use crate::config::balancing::HashOn;
 use crate::policy::client;
 use crate::upstream::balance::hash;
@@ -17,6 +18,7 @@ pub(super) fn pick(cluster: &Cluster, call: &Call, parts: &request::Parts) -> Pi
     let key = match on {
         HashOn::Header(name) => parts.headers.get(name).map(|value| hash(value.as_bytes())),
         HashOn::Cookie(name) => cookie(&parts.headers, name).map(hash),
+        HashOn::Claim(path) => call.identity.claim(path).and_then(limits::text).map(|text| hash(text.as_bytes())),
         HashOn::ClientIp => {
             let ip = client::ip(&parts.headers, call.peer.address.ip(), &call.peer.listener.trusted_proxies);
             Some(match ip {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 
+use super::retry::Rules;
 use crate::config;
 use crate::config::authentication::Provider;
 use crate::credentials::{Authenticator, Credentials};
@@ -62,6 +63,7 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 struct PreparedMethod {
     path: PathAndQuery,
+    rules: Rc<Rules>,
     metrics: Arc<MethodMetrics>,
     /// By the index of the limit.
     limits: Box<[Arc<LimitMetrics>]>,
@@ -185,6 +187,11 @@ impl Prepared {
         self.method(method, worker).path.clone()
     }
 
+    /// What holds for further attempts of its calls.
+    pub(crate) fn attempt_rules(&self, method: usize, worker: &Worker) -> Rc<Rules> {
+        Rc::clone(&self.method(method, worker).rules)
+    }
+
     pub(crate) fn metrics(&self, method: usize, worker: &Worker) -> &Arc<MethodMetrics> {
         &self.method(method, worker).metrics
     }
@@ -208,6 +215,7 @@ impl Prepared {
             let upstream = &self.snapshot.upstreams[method.upstream].config.name;
             PreparedMethod {
                 path: path.parse().unwrap_or_else(|_| method.path.clone()),
+                rules: Rc::new(Rules::of(&method.settings, Some(method))),
                 metrics: worker.metrics.method(upstream, &method.name),
                 limits: method
                     .limits

@@ -498,7 +498,16 @@ mod tests {
             let endpoint = worker.endpoint("library", "10.0.0.1:50051");
             std::mem::forget((endpoint.open(), endpoint.stream(), endpoint.stream()));
             endpoint.connect_failed();
+            endpoint.answered(Duration::from_millis(3));
+            let upstream = worker.upstream("library");
+            upstream.retries.add(2);
+            upstream.hedges.add(1);
+            upstream.refused(Bound::Pending);
         }
+        let fleet = registry.fleet("library");
+        fleet.endpoints(3, 1, 2);
+        fleet.ejections.add(5);
+        fleet.checks_failed.add(4);
         registry.dropped_log_lines().add(7);
         registry
     }
@@ -556,6 +565,32 @@ mod tests {
             ("portico_upstream_connections", &[r#"{upstream="library",endpoint="10.0.0.1:50051"} 2"#]),
             ("portico_upstream_active_streams", &[r#"{upstream="library",endpoint="10.0.0.1:50051"} 4"#]),
             ("portico_upstream_connect_failures_total", &[r#"{upstream="library",endpoint="10.0.0.1:50051"} 2"#]),
+            ("portico_upstream_duration_seconds_count", &[r#"{upstream="library",endpoint="10.0.0.1:50051"} 2"#]),
+            ("portico_upstream_retries_total", &[r#"{upstream="library"} 4"#]),
+            ("portico_upstream_hedges_total", &[r#"{upstream="library"} 2"#]),
+            (
+                "portico_upstream_refused_total",
+                &[
+                    r#"{upstream="library",limit="requests"} 0"#,
+                    r#"{upstream="library",limit="pending"} 2"#,
+                    r#"{upstream="library",limit="connections"} 0"#,
+                    r#"{upstream="library",limit="retries"} 0"#,
+                    r#"{upstream="library",limit="retry_budget"} 0"#,
+                ],
+            ),
+            (
+                "portico_upstream_endpoints",
+                &[
+                    r#"{upstream="library",health="usable"} 3"#,
+                    r#"{upstream="library",health="unhealthy"} 1"#,
+                    r#"{upstream="library",health="ejected"} 2"#,
+                ],
+            ),
+            ("portico_upstream_ejections_total", &[r#"{upstream="library"} 5"#]),
+            (
+                "portico_upstream_health_checks_total",
+                &[r#"{upstream="library",result="passed"} 0"#, r#"{upstream="library",result="failed"} 4"#],
+            ),
             ("portico_schema_loaded", &[r#"{upstream="archive"} 0"#, r#"{upstream="library"} 1"#]),
             ("portico_access_log_dropped_lines_total", &[" 7"]),
             ("portico_build_info", &[concat!(r#"{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#)]),

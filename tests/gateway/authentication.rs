@@ -17,7 +17,7 @@ fn sha256(text: &str) -> String {
     digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn keys(keys: &[(&str, &str)]) -> String {
+pub(crate) fn keys(keys: &[(&str, &str)]) -> String {
     let entry = |(name, key): &(&str, &str)| format!("  - {{ name: {name}, hash: \"sha256:{}\" }}\n", sha256(key));
     format!("keys:\n{}", keys.iter().map(entry).collect::<String>())
 }

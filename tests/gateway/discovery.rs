@@ -11,6 +11,7 @@ use hickory_resolver::proto::rr::rdata::{A, SRV};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
 
+use crate::authentication::keys;
 use crate::support::backend::pb::SayRequest;
 use crate::support::backend::{self, Backend};
 use crate::support::gateway::TestGateway;
@@ -149,4 +150,37 @@ async fn calls_with_the_same_key_go_to_the_same_endpoint() {
         }
         assert!(owners.len() > 1, "{policy}: twelve users share one endpoint");
     }
+}
+
+#[tokio::test]
+async fn calls_of_the_same_caller_go_to_the_same_endpoint() {
+    let backends = [backend::start().await, backend::start().await, backend::start().await];
+    let list = backends.each_ref().map(|backend| format!("\"{}\"", backend.address)).join(", ");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.yaml");
+    let names = ["ada", "bo", "cy", "di", "eve", "flo", "gus", "hal"];
+    std::fs::write(&file, keys(&names.map(|name| (name, name)))).unwrap();
+    let set = concat!(env!("OUT_DIR"), "/test/echo.binpb");
+    let gateway = TestGateway::start(&format!(
+        "workers: 1\nauthentication: {{ api_keys: [ {{ name: partners, file: \"{}\" }} ] }}\n\
+         policies: [ {{ match: \"*\", authenticate: partners }} ]\n\
+         upstreams: [ {{ name: echo, endpoints: [{list}], schema: {{ descriptor_set: \"{set}\" }}, \
+         load_balancing: {{ policy: ring_hash, hash_on: \"claim:sub\" }} }} ]\n",
+        file.display()
+    ))
+    .await;
+
+    let mut owners = HashSet::new();
+    for name in names {
+        let before = backends.each_ref().map(|backend| backend.tally.counts().started);
+        for _ in 0..3 {
+            // On a connection of its own each time.
+            let mut client = Raw::connect(gateway.address).await;
+            assert_eq!(code(&mut client, &[("x-api-key", name)]).await, 0);
+        }
+        let calls: Vec<_> =
+            backends.iter().zip(before).map(|(backend, before)| backend.tally.counts().started - before).collect();
+        owners.insert(calls.iter().position(|calls| *calls == 3).unwrap_or_else(|| panic!("{name} {calls:?}")));
+    }
+    assert!(owners.len() > 1, "eight callers share one endpoint");
 }

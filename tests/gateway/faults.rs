@@ -51,7 +51,9 @@ impl Way {
                 let (name, value) = dialect.timeout(millis);
                 let reply = client.send(dialect.request(path, &[(name, &value)], &[json!({})])).await;
                 if !is_whole(dialect, &reply.body) {
-                    return BROKEN;
+                    let status =
+                        reply.trailers.get("grpc-status").and_then(|status| status.to_str().ok()?.parse().ok());
+                    return status.unwrap_or(BROKEN);
                 }
                 u32::try_from(dialect.read(path, reply).code).expect("a code")
             }
@@ -88,9 +90,9 @@ impl Way {
 /// In place of a code: the reply ends inside a message, which no client takes for a success.
 const BROKEN: u32 = 1000;
 
-/// Whether the frames of a body are whole, for protocols that end in one.
+/// Whether the frames of a body are whole.
 fn is_whole(dialect: Dialect, body: &[u8]) -> bool {
-    if !matches!(dialect.ending, Ending::Frame | Ending::EndStream) {
+    if dialect.ending == Ending::Unary {
         return true;
     }
     let decoded = if dialect.text { decode_text(body) } else { body.to_vec() };

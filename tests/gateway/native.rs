@@ -265,6 +265,23 @@ async fn streams_that_stand_still_are_ended() {
     backend.tally.until(|counts| counts.cancelled == 1).await;
 }
 
+#[tokio::test]
+async fn streams_end_after_their_time_however_much_they_move() {
+    let backend = backend::start().await;
+    let policy = "policies: [ { match: \"*\", timeout: { stream: 400ms, stream_idle: 5s, unary: none } } ]\n";
+    let gateway = TestGateway::start(&(upstream("echo", backend.address) + policy)).await;
+    gateway.ready().await;
+    let mut client = Raw::connect(gateway.address).await;
+    let steady = Behaviour { count: 1000, delay: Some(prost_duration(20)), ..Behaviour::default() };
+
+    let request = framed(&SayRequest { behaviour: Some(steady), ..say("") });
+    let answer = client.call(REPEAT, &[("grpc-timeout", "1H")], request).await;
+
+    assert_eq!(answer.code(), 4);
+    assert!(!answer.messages::<SayReply>().is_empty() && answer.message().contains("400ms"), "{}", answer.message());
+    backend.tally.until(|counts| counts.cancelled == 1).await;
+}
+
 fn prost_duration(millis: i32) -> backend::pb::google::protobuf::Duration {
     backend::pb::google::protobuf::Duration { seconds: 0, nanos: millis * 1_000_000 }
 }

@@ -421,6 +421,29 @@ async fn one_dead_endpoint_of_two_fails_no_call() {
     assert_eq!(backend.tally.counts().started, 20);
 }
 
+#[tokio::test]
+async fn old_connections_make_way_for_new_ones_without_a_call_lost() {
+    let backend = backend::start().await;
+    let (_gateway, mut client) = over(&[backend.address], ", connections: { max_age: 1s, max_per_endpoint: 1 }").await;
+    let mut stream = client.begin(REPEAT, &[], false).await;
+    let behaviour = Behaviour { count: 2, stall: true, ..Behaviour::default() };
+    stream.message(&SayRequest { behaviour: Some(behaviour), ..SayRequest::default() }, true);
+    let (_head, mut body, _request) = stream.head().await.unwrap();
+    soon(body.data()).await.unwrap().unwrap();
+
+    soon(async {
+        while backend.tally.counts().connections < 2 {
+            assert_eq!(say(&mut client).await.code(), 0);
+        }
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(say(&mut client).await.code(), 0);
+    }
+
+    assert_eq!(backend.tally.counts().cancelled, 0, "the stream on the old connection goes on");
+}
+
 /// A scripted backend whose streams are tiny messages without end, and whose unary calls are answered.
 async fn chatterbox(streams: usize) -> Scripted {
     let mut chatter = vec![Step::Read, act::grpc_head(&[])];

@@ -209,8 +209,9 @@ fn hash_on(text: &str) -> Result<HashOn, String> {
             .map(HashOn::Header)
             .map_err(|_| format!("{name:?} is not the name of a header")),
         Some(("cookie", name)) if !name.is_empty() => Ok(HashOn::Cookie(name.into())),
+        Some(("claim", path)) => path.parse().map(HashOn::Claim),
         None if text == "client_ip" => Ok(HashOn::ClientIp),
-        _ => Err(format!("{text:?} is nothing to go by; write header:NAME, cookie:NAME or client_ip")),
+        _ => Err(format!("{text:?} is nothing to go by; write header:NAME, cookie:NAME, claim:PATH or client_ip")),
     }
 }
 

@@ -4,6 +4,7 @@ mod accepts;
 mod documents;
 mod refuses;
 mod tls;
+mod upstreams;
 
 use std::path::Path;
 

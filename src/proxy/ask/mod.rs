@@ -8,6 +8,8 @@
 
 pub(super) mod authorizer;
 
+use std::rc::Rc;
+
 use bytes::{BufMut as _, Bytes};
 use http::header::{CONTENT_TYPE, TE};
 use http::uri::PathAndQuery;
@@ -18,7 +20,6 @@ use tokio::time::Instant;
 use super::call::Call;
 use super::forward::{self, Incoming, Outgoing, Trail};
 use super::pump::Source;
-use super::retry::Rules;
 use super::timer::Timer;
 use super::{exchange, unary};
 use crate::error::{Error, Reason};
@@ -55,7 +56,7 @@ pub(crate) async fn unary<A: Message + Default>(
     let outgoing = Outgoing { path: PathAndQuery::from_static(path), headers, body: Source::Frame(frame) };
     let timer = Timer::new(Instant::now(), Some(until), None);
     let incoming =
-        forward::send(cluster, outgoing, Pick::default(), timer, Rules::default(), &mut Trail::default()).await?;
+        forward::send(cluster, outgoing, Pick::default(), timer, Rc::default(), &mut Trail::default()).await?;
     let answer = answer(cluster.name(), incoming).await?;
     A::decode(answer).map_err(|error| {
         Error::new(Reason::UpstreamMessage, format!("the answer of upstream {} is unreadable: {error}", cluster.name()))

@@ -22,7 +22,6 @@ use super::call::{Call, Target};
 use super::forward::{self, Outgoing};
 use super::pump::Source;
 use super::resolve::{self, Captures};
-use super::retry::Rules;
 use super::unary::too_large;
 use super::worker::Worker;
 use super::{cors, date, limits, reply as replies, rest, spread};
@@ -110,7 +109,7 @@ async fn open(
     }
     let cluster = Rc::clone(prepared.cluster(method.upstream));
     let pick = spread::pick(&cluster, call, &parts);
-    let rules = Rules::of(call);
+    let rules = call.attempt_rules();
     call.forwarded();
     let sending = Box::pin(async move {
         let mut trail = forward::Trail::default();
