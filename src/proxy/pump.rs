@@ -1,7 +1,7 @@
 //! Moves a call's request upstream, with flow control end to end and enough memory to start again.
 //!
 //! The client's window opens only by what the upstream took. What was sent is remembered up to a limit, so that a call can
-//! be sent to another endpoint.
+//! be sent to another endpoint. Small pieces that are here together go out together (docs/decisions/0020).
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
