@@ -29,11 +29,12 @@ async fn preflight(client: &mut Client, origin: &str, method: &str, path: &str) 
     client.send(request(Method::OPTIONS, path, &headers, "")).await
 }
 
-/// What a reply says to browsers: allowed origin, credentials, vary but for what compression says there.
+/// What a reply says to browsers: allowed origin, credentials, vary but for what compression and the form of a stream
+/// say there.
 fn said(headers: &HeaderMap) -> (Option<&str>, Option<&str>, Option<&str>) {
     let only = |name: &str| {
         let values = headers.get_all(name).iter().map(|value| value.to_str().expect("text"));
-        let mut values = values.filter(|value| *value != "accept-encoding");
+        let mut values = values.filter(|value| !["accept", "accept-encoding"].contains(value));
         let value = values.next();
         assert_eq!(values.next(), None, "{name} stands twice");
         value
