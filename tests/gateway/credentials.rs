@@ -128,6 +128,19 @@ authentication: { certificates: [ { name: it } ] }",
             assert_eq!(reply.status.as_u16(), expected, "{names:?} {reply:?}");
         }
     }
+    // A client may have none where others ways are enough.
+    let site = Site::start(
+        "listeners: [ { address: \"127.0.0.1:0\", tls: { certificate: FOLDER/server.pem, key: FOLDER/server.key, client_ca: FOLDER/clients.pem, client_auth: optional } } ]
+authentication: { certificates: [ { name: it } ] }",
+        &[("server.pem", &server.certificate), ("server.key", &server.key), ("clients.pem", &authority.certificate)],
+    )
+    .await;
+    let identity = authority.issue_client(vec![SanType::DnsName("billing.example.org".try_into().expect("a name"))]);
+    for (identity, expected) in [(Some(&identity), 200), (None, 401)] {
+        let stream = connect(site.gateway.address, authority.client(&["h2"], identity)).await.expect("a handshake");
+        let mut client = Client::over(stream, site.gateway.address, Version::Http2).await;
+        assert_eq!(client.get(SAY).await.status.as_u16(), expected);
+    }
     // Without TLS there is none to show.
     let site = Site::start("authentication: { certificates: [ { name: it } ] }", &[]).await;
     refused(
