@@ -3,6 +3,7 @@
 //! libFuzzer calls these through `fuzz_targets/`; `cargo test --test corpus` calls the same ones with the saved inputs
 //! of `corpus/`. Only the public interface is used, so that what is fuzzed is what the gateway calls.
 
+mod expressions;
 mod forms;
 mod headers;
 mod messages;
@@ -13,6 +14,7 @@ mod tokens;
 
 use std::path::Path;
 
+pub use expressions::expressions;
 pub use forms::forms;
 pub use headers::{frames, headers};
 pub use messages::{json_to_wire, wire_to_json};
@@ -25,7 +27,7 @@ pub use tokens::tokens;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("json_to_wire", json_to_wire),
     ("wire_to_json", wire_to_json),
     ("bindings", bindings),
@@ -37,6 +39,7 @@ pub const TARGETS: [Target; 11] = [
     ("config", config),
     ("headers", headers),
     ("tokens", tokens),
+    ("expressions", expressions),
 ];
 
 /// A configuration file: read, or refused with errors that can be shown.

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::authorize::Facts;
 use super::client;
+use super::identity::{self, Identities};
 use crate::config::authorization::Authorizer;
 use crate::grpc::metadata;
 use crate::grpc::status::Code;
@@ -116,7 +117,11 @@ pub fn question(authorizer: &Authorizer, facts: &Facts<'_>, around: &Circumstanc
     let claims = Struct { fields: claims.collect() };
     CheckRequest {
         attributes: Some(AttributeContext {
-            source: Some(Peer { address: address(client.to_string(), port), ..Peer::default() }),
+            source: Some(Peer {
+                address: address(client.to_string(), port),
+                principal: principal(facts.identities),
+                ..Peer::default()
+            }),
             destination: Some(Peer {
                 address: address(around.local.ip().to_string(), around.local.port()),
                 service: facts.method.split('/').next().unwrap_or_default().to_owned(),
@@ -130,6 +135,13 @@ pub fn question(authorizer: &Authorizer, facts: &Facts<'_>, around: &Circumstanc
             metadata_context: Some(Metadata { filter_metadata: [(IDENTITY.to_owned(), claims)].into() }),
         }),
     }
+}
+
+/// Whom the client's certificate names, where a policy asks for one.
+fn principal(identities: &Identities) -> String {
+    let certificate = identities.iter().find(|identity| identity.kind() == identity::Kind::Certificate);
+    let sub = certificate.and_then(|identity| identity.claims().get("sub")?.as_str());
+    sub.unwrap_or_default().to_owned()
 }
 
 /// Names in lower case, values of one name joined by commas, as Envoy tells them.

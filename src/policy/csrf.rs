@@ -1,19 +1,23 @@
 //! Whether a browser may have been made to send a call by a page of somebody else.
 //!
-//! Browsers add cookies to whatever a page makes them send, so that a credential in a cookie says who the browser belongs
-//! to and not who wants the call. Credentials in headers need no such question: no other page can set them.
+//! Browsers add cookies, passwords that they remember and certificates to whatever a page makes them send, so that such a
+//! credential says who the browser belongs to and not who wants the call. A token in a header needs no such question: no
+//! other page can set it.
 //!
 //! The browser says whose page it was: by `sec-fetch-site`
 //! ([Fetch Metadata §2.3](https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header)), which no page can set, and by
 //! `origin`. A request with neither comes from no browser of today.
 
+use std::sync::Arc;
+
 use http::header::ORIGIN;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method, Uri};
 
 use super::cors::{self, Own};
-use crate::config::authentication::{Provider, Requirement};
+use super::credential::{self, Shown};
+use super::identity::{Identities, Identity};
+use crate::config::authentication::{Kind, Places, Provider};
 use crate::config::cors::Cors;
-use crate::policy::credential::{self, Shown};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -23,7 +27,7 @@ pub fn is_safe(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
 }
 
-/// Whether a call that does something may go on although its credential is in a cookie.
+/// Whether a call that does something may go on although browsers add its credentials by themselves.
 pub fn permits(policy: Option<&Cors>, headers: &HeaderMap, own: &Own<'_>) -> bool {
     // With credentials only: without them the page is trusted with nothing.
     let policy = policy.filter(|cors| cors.credentials);
@@ -35,31 +39,38 @@ pub fn permits(policy: Option<&Cors>, headers: &HeaderMap, own: &Own<'_>) -> boo
     }
 }
 
-/// Whether a credential that the requirement takes stands in a cookie, and in no place that comes before it.
-pub fn is_by_cookie(
-    requirement: &Requirement,
-    providers: &[std::sync::Arc<Provider>],
+/// Whether everything that was proven of the caller was proven by what its browser adds by itself: a cookie, a password that
+/// it remembers, a certificate. One credential that a page had to know is enough for the page to be the caller's.
+pub fn is_added_by_browsers(
+    identities: &Identities,
+    providers: &[Arc<Provider>],
     headers: &HeaderMap,
-    uri: &http::Uri,
+    uri: &Uri,
 ) -> bool {
-    requirement.rule.providers().into_iter().filter_map(|provider| providers.get(provider)?.kind.places()).any(
-        |places| {
-            places.cookie.is_some() && {
-                let without = crate::config::authentication::Places { cookie: None, ..places.clone() };
-                // What is in a query comes after the cookie, so that it is no other place.
-                let elsewhere =
-                    credential::find(&crate::config::authentication::Places { query: None, ..without }, headers, uri);
-                elsewhere == Shown::Nothing && credential::find(places, headers, uri) != Shown::Nothing
-            }
-        },
-    )
+    let is_added = |identity: &Identity| {
+        let provider = providers.iter().find(|provider| *provider.name == *identity.source());
+        match provider.map(|provider| &provider.kind) {
+            Some(Kind::Basic(_) | Kind::Certificate) => true,
+            Some(kind) => kind.places().is_some_and(|places| is_in_cookie(places, headers, uri)),
+            None => false,
+        }
+    };
+    !identities.is_empty() && identities.iter().all(is_added)
+}
+
+/// Whether a credential stands in a cookie, and in no place that comes before it.
+fn is_in_cookie(places: &Places, headers: &HeaderMap, uri: &Uri) -> bool {
+    // What is in a query comes after the cookie.
+    let before = Places { cookie: None, query: None, ..places.clone() };
+    let until = Places { query: None, ..places.clone() };
+    places.cookie.is_some()
+        && credential::find(&before, headers, uri) == Shown::Nothing
+        && credential::find(&until, headers, uri) != Shown::Nothing
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use http::Uri;
 
     use super::*;
     use crate::config::cors::{Names, Origins};

@@ -6,13 +6,14 @@
 use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 
-use http::header::{HOST, HeaderValue};
+use http::header::{AUTHORIZATION, HOST, HeaderValue};
 use http::{Version, request};
 
 use super::ask;
 use super::call::Call;
 use super::cors;
 use super::timer::Timer;
+use crate::config::authentication::Kind;
 use crate::config::authorization::Authorization;
 use crate::error::{Error, Reason};
 use crate::policy::authorize::{Denial, Facts, decide};
@@ -31,14 +32,13 @@ pub(super) fn strip(call: &Call, parts: &mut request::Parts) {
     }
 }
 
-/// Refuses what a page of somebody else may have made a browser send with a credential in a cookie.
+/// Refuses what a page of somebody else may have made a browser send with credentials that it adds by itself.
 ///
 /// # Errors
 /// It may.
 pub(super) fn forbid_forgery(call: &Call, parts: &request::Parts) -> Result<(), Error> {
-    let Some(requirement) = &call.settings().authenticate else { return Ok(()) };
     let providers = &call.prepared.snapshot.config.authentication;
-    if call.identity.is_empty() || !csrf::is_by_cookie(requirement, providers, &parts.headers, &parts.uri) {
+    if !csrf::is_added_by_browsers(&call.identity, providers, &parts.headers, &parts.uri) {
         return Ok(());
     }
     let own = Own { uri: &parts.uri, tls: call.peer.tls };
@@ -47,8 +47,8 @@ pub(super) fn forbid_forgery(call: &Call, parts: &request::Parts) -> Result<(), 
     if is_safe || csrf::permits(policy, &parts.headers, &own) {
         return Ok(());
     }
-    let message = "pages of that origin may not call this method by a cookie";
-    Err(Error::new(Reason::OriginNotAllowed, message).with_note("a credential in a cookie, from another site"))
+    let message = "pages of that origin may not call this method by what a browser adds to its requests";
+    Err(Error::new(Reason::OriginNotAllowed, message).with_note("a cookie, password or certificate, from another site"))
 }
 
 /// Asks the rules and, once they hold, the external authorizers; then tells the upstream who calls.
@@ -77,8 +77,14 @@ pub(super) fn forward_identity(call: &Call, parts: &mut request::Parts) {
     {
         for provider in requirement.rule.providers() {
             let provider = call.prepared.snapshot.config.authentication.get(provider);
-            if let Some(places) = provider.and_then(|provider| provider.kind.places()) {
-                credential::remove(places, &mut parts.headers);
+            match provider.map(|provider| &provider.kind) {
+                Some(Kind::Basic(_)) => {
+                    parts.headers.remove(AUTHORIZATION);
+                }
+                Some(kind) => {
+                    kind.places().into_iter().for_each(|places| credential::remove(places, &mut parts.headers));
+                }
+                None => {}
             }
         }
     }
