@@ -8,7 +8,7 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
 test: ## unit tests, tests against a real gateway, documentation examples
-	@tools/install.sh cc cargo
+	@tools/install.sh cc cargo redis-server
 	cargo test --locked
 
 check: fmt lint doc test deny ## everything that a change must pass: fmt, lint, doc, test, deny
@@ -29,8 +29,8 @@ deny: ## licences, duplicates and origins of the dependencies
 	@tools/install.sh cc cargo cargo-deny
 	cargo deny --locked check -D unmatched-skip -D unnecessary-skip bans licenses sources
 
-conformance: ## protobuf's suite for JSON; Go's protojson; gRPC interop, Connect's suite, Open Policy Agent, a browser, an OpenID provider and h2spec through the gateway; editions
-	@tools/install.sh cc cargo chromium curl go npm python3 python3-venv
+conformance: ## protobuf's suite for JSON; Go's protojson; gRPC interop, Connect's suite, Open Policy Agent, a browser, an OpenID provider and h2spec through the gateway; editions; Envoy's rate-limit service
+	@tools/install.sh cc cargo chromium curl go npm python3 python3-venv redis-server
 	cargo build --locked
 	conformance/protobuf.sh
 	conformance/protojson.sh
@@ -41,6 +41,7 @@ conformance: ## protobuf's suite for JSON; Go's protojson; gRPC interop, Connect
 	conformance/oidc.sh
 	conformance/h2spec.sh
 	conformance/editions.sh
+	conformance/ratelimit.sh
 
 third-party: ## real calls to OpenFGA through the gateway, by reflection alone; minutes to build the first time
 	@tools/install.sh cc cargo go python3

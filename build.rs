@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Files whose messages or services the program itself uses.
 const SPOKEN: &[&str] = &[
+    "envoy/service/ratelimit/v3/rls.proto",
     "google/protobuf/descriptor.proto",
     "google/rpc/status.proto",
     "google/rpc/error_details.proto",

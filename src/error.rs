@@ -96,6 +96,8 @@ pub enum Reason {
     Denied,
     /// The external authorizer does not answer.
     AuthorizationUnavailable,
+    /// The store of a limit gives no answer, and the limit does not do without one.
+    LimiterUnavailable,
     /// The body's content type is not one that the method takes.
     UnsupportedMediaType,
     /// A body, or messages, are compressed in a way that the gateway cannot inflate.
@@ -158,6 +160,7 @@ impl Reason {
             Self::RateLimited => "RATE_LIMITED",
             Self::Denied => "DENIED",
             Self::AuthorizationUnavailable => "AUTHORIZATION_UNAVAILABLE",
+            Self::LimiterUnavailable => "LIMITER_UNAVAILABLE",
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::UnsupportedEncoding => "UNSUPPORTED_ENCODING",
             Self::InvalidHeader => "INVALID_HEADER",
@@ -194,7 +197,7 @@ impl Reason {
             Self::MethodUnknown => (Code::Unimplemented, StatusCode::NOT_FOUND, Client),
             Self::MethodUnsupported => (Code::Unimplemented, StatusCode::NOT_IMPLEMENTED, Client),
             Self::CredentialsMissing | Self::InvalidToken => (Code::Unauthenticated, StatusCode::UNAUTHORIZED, Client),
-            Self::AuthenticationUnavailable | Self::AuthorizationUnavailable => {
+            Self::AuthenticationUnavailable | Self::AuthorizationUnavailable | Self::LimiterUnavailable => {
                 (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway)
             }
             Self::OriginNotAllowed | Self::InsufficientScope | Self::Denied => {

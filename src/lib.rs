@@ -10,7 +10,7 @@
 //! | 5 | [`server`], [`admin`] |
 //! | 4 | [`proxy`] |
 //! | 3 | [`snapshot`], [`credentials`], [`error`] |
-//! | 2 | [`route`], [`transcode`], [`policy`], [`upstream`] |
+//! | 2 | [`route`], [`transcode`], [`policy`], [`upstream`], [`store`] |
 //! | 1 | [`schema`], [`body`] |
 //! | 0 | [`config`], [`fetch`], [`jose`], [`encoding`], [`grpc`], [`telemetry`], [`pb`], [`runtime`], [`io`] |
 //!
@@ -65,6 +65,7 @@ pub mod schema;
 pub mod serve;
 pub mod server;
 pub mod snapshot;
+pub mod store;
 pub mod telemetry;
 pub mod transcode;
 pub mod upstream;

@@ -2,7 +2,7 @@
 # Installs each named program that is absent, as root or through sudo, and says what it cannot install.
 #
 #   tools/install.sh PROGRAM…     cc cargo cargo-deny cargo-fuzz chromium curl go h2load haproxy nginx npm protoc python3
-#                                 python3-venv valgrind
+#                                 python3-venv redis-server valgrind
 
 set -euo pipefail
 
@@ -39,6 +39,7 @@ for program in "$@"; do
     npm) need npm npm ;;
     protoc) need protoc protobuf-compiler ;;
     python3) need python3 python3 ;;
+    redis-server) need redis-server redis-server ;;
     valgrind) need valgrind valgrind ;;
     python3-venv) python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv) ;;
     # The distribution's own are too old for these two, and which one to take is the reader's choice.

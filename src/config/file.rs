@@ -27,6 +27,7 @@ section! {
         authorization: Authorization,
         policies: List<Policy>,
         rate_limiting: RateLimiting,
+        redis: Redis,
         telemetry: Telemetry,
         drain: Drain,
         reload: Reload,
@@ -388,6 +389,18 @@ section! {
     RateLimiting {
         memory: Size,
         headers: String,
+        services: List<RateLimitService>,
+    }
+}
+
+section! {
+    /// A service that counts.
+    RateLimitService {
+        name: String,
+        upstream: String,
+        domain: String,
+        timeout: Span,
+        on_failure: String,
     }
 }
 
@@ -404,6 +417,8 @@ section! {
         tiers: Tiers,
         missing: String,
         store: String,
+        lease: Percent,
+        on_failure: String,
         shadow: bool,
     }
 }
@@ -452,6 +467,41 @@ section! {
     MessageLimits {
         request_message: Size,
         response_message: Size,
+    }
+}
+
+section! {
+    /// Where counts are kept that several gateways share; exactly one of `url`, `cluster` and `sentinel`.
+    Redis {
+        url: String,
+        cluster: List<String>,
+        sentinel: RedisSentinel,
+        username: String,
+        password: String,
+        tls: RedisTls,
+        timeout: Span,
+        connect_timeout: Span,
+        on_failure: String,
+        key_prefix: String,
+    }
+}
+
+section! {
+    /// Who knows which server is the master.
+    RedisSentinel {
+        endpoints: List<String>,
+        master: String,
+        username: String,
+        password: String,
+    }
+}
+
+section! {
+    /// Files of the TLS to Redis.
+    RedisTls {
+        ca: String,
+        certificate: String,
+        key: String,
     }
 }
 

@@ -108,6 +108,7 @@ impl Config {
             defaults: MethodSettings::default(),
             policies: Vec::new(),
             rate_limiting: RateLimiting::default(),
+            redis: None,
             telemetry: Telemetry { access_log: AccessLog::Stdout(LogFormat::Text) },
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             drain_delay: Duration::ZERO,

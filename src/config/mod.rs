@@ -25,6 +25,7 @@ pub(crate) mod pattern;
 pub mod problem;
 pub mod rate_limit;
 mod read;
+pub mod redis;
 mod rendering;
 mod resolve;
 pub mod retry;
@@ -149,6 +150,8 @@ pub struct Config {
     pub policies: Vec<Policy>,
     /// What holds for all limits on how often methods are called.
     pub rate_limiting: RateLimiting,
+    /// Where limits are counted that gateways share; none is asked unless a limit names it.
+    pub redis: Option<Arc<redis::Redis>>,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// How long running calls may take to end once the gateway is to stop. Default 30 s.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::claim::ClaimPath;
+use super::redis::OnFailure;
 
 /// What holds for all limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct RateLimiting {
     pub memory: usize,
     /// What replies say of limits. Default the standard's fields.
     pub headers: ReplyFields,
+    /// Services that count, other than this one.
+    pub services: Arc<[Arc<Service>]>,
 }
 
 /// Which fields tell the client of its limits.
@@ -64,6 +67,8 @@ pub enum Rule {
     Rate(Rate),
     /// How many calls are open at once.
     Open(u32),
+    /// How often calls begin, by the quota of the service that is the limit's store; what each costs.
+    Asked(u32),
 }
 
 /// How often something may happen.
@@ -159,6 +164,35 @@ pub enum Store {
     /// In the process, for all its workers together.
     #[default]
     Local,
+    /// In the Redis of the configuration, for all gateways together.
+    Redis {
+        /// The part of a burst that one gateway may take in advance, in percent; 0 where it asks for each call.
+        lease: u8,
+        /// What becomes of a call for which there is no answer.
+        on_failure: OnFailure,
+    },
+    /// By a service, which knows the quotas.
+    Service {
+        /// Which.
+        service: Arc<Service>,
+        /// What becomes of a call for which there is no answer.
+        on_failure: OnFailure,
+    },
+}
+
+/// A service that counts: `envoy.service.ratelimit.v3.RateLimitService`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Unique name, by which limits name it as their store.
+    pub name: Arc<str>,
+    /// Index of the upstream that it is.
+    pub upstream: usize,
+    /// The domain that it knows the gateway's limits by.
+    pub domain: Box<str>,
+    /// For the whole answer. Default 20 ms.
+    pub timeout: Duration,
+    /// What becomes of a call for which there is no answer, unless its limit says otherwise. Never local.
+    pub on_failure: OnFailure,
 }
 
 impl KeyPart {
@@ -183,7 +217,7 @@ impl RateLimit {
     pub fn needs_identity(&self) -> bool {
         let tiers = match &self.rule {
             Rule::Rate(rate) => rate.tiers.is_some(),
-            Rule::Open(_) => false,
+            Rule::Open(_) | Rule::Asked(_) => false,
         };
         tiers || self.key.iter().any(KeyPart::needs_identity)
     }
@@ -239,11 +273,16 @@ impl Quota {
         if u64::from(count) > Self::MAX_PER_SECOND.saturating_mul(unit.seconds()) {
             return Err(format!("{quota} is more than {} per second", Self::MAX_PER_SECOND));
         }
-        let recovery = u64::from(quota.burst).saturating_mul(unit.seconds()) / u64::from(count);
-        if recovery > Self::MAX_RECOVERY.as_secs() {
+        if quota.recovery() > Self::MAX_RECOVERY {
             return Err(format!("a burst of {} at {quota} takes more than a year to come back", quota.burst));
         }
         Ok(quota)
+    }
+
+    /// How long a burst that was used up takes to come back, in whole seconds.
+    pub fn recovery(self) -> Duration {
+        let burst = u64::from(self.burst).saturating_mul(self.unit.seconds());
+        Duration::from_secs(burst / u64::from(self.count).max(1))
     }
 }
 
@@ -317,7 +356,7 @@ impl FromStr for KeyPart {
 
 impl Default for RateLimiting {
     fn default() -> Self {
-        Self { memory: 64 << 20, headers: ReplyFields::default() }
+        Self { memory: 64 << 20, headers: ReplyFields::default(), services: Arc::new([]) }
     }
 }
 

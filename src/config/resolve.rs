@@ -10,6 +10,8 @@ mod listener;
 mod method;
 mod protection;
 mod rate_limit;
+mod rate_store;
+mod redis;
 mod retry;
 mod rule;
 mod tls;
@@ -48,7 +50,10 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
     let authentication = authentication::providers(file.authentication, base, report);
     let authorizers = authorization::authorizers(file.authorization, &upstreams, report);
     let known = authorization::Known { providers: &authentication, authorizers: &authorizers };
-    let policies = method::policies(file.policies, &known, report);
+    let redis = redis::redis(file.redis, base, report);
+    let mut limiting = value(file.rate_limiting);
+    let stores = rate_store::Stores::new(redis.clone(), limiting.services.take(), &upstreams, report);
+    let policies = method::policies(file.policies, &known, &stores, report);
     authentication::unused(&authentication, &policies, at.as_ref(), report);
     let (drain_timeout, drain_delay) = drain(file.drain, report);
     let config = Config {
@@ -64,7 +69,8 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
         authorizers,
         defaults,
         policies,
-        rate_limiting: rate_limit::limiting(file.rate_limiting, report),
+        rate_limiting: rate_limit::limiting(limiting, &stores, report),
+        redis,
         telemetry: telemetry(file.telemetry, base, report),
         drain_timeout,
         drain_delay,

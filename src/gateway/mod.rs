@@ -318,6 +318,8 @@ fn share(config: &Config, control: &Handle, readiness: &Arc<Readiness>, registry
         fleets: Fleets::new(control.clone(), Arc::clone(registry)),
         credentials: Credentials::new(control.clone(), Arc::clone(readiness), registry.worker()),
         limits: Arc::new(LocalStore::new(config.rate_limiting.memory)),
+        ledger: Arc::default(),
+        live: true,
         readiness: Arc::clone(readiness),
     };
     let limits = Arc::clone(&shared.limits);
@@ -339,6 +341,7 @@ fn start_workers(
     let workers = Workers::start(count, move |index| {
         let metrics = registry.worker();
         let worker = Worker::new(Arc::clone(&source), shared.clone(), count, metrics.clone(), logs[index].clone());
+        worker.connect();
         server::worker(Proxy::new(worker), metrics)
     })?;
     Ok(Arc::new(workers))

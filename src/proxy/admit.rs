@@ -21,7 +21,7 @@ pub(super) async fn admit(call: &mut Call, parts: &mut request::Parts, timer: &m
     strip(call, parts);
     // Does its address, or whatever else needs no proof, call too often? Before anything that costs more.
     if call.limits().is_some() {
-        limits::peer(call, parts)?;
+        limits::peer(call, parts, timer).await?;
     }
     // Who is it?
     if call.settings().authenticate.is_some() {
@@ -35,7 +35,7 @@ pub(super) async fn admit(call: &mut Call, parts: &mut request::Parts, timer: &m
     }
     // Does whoever it is call too often?
     if call.limits().is_some() {
-        limits::identity(call, parts)?;
+        limits::identity(call, parts, timer).await?;
     }
     // What the upstream learns of the caller; last, since authorizers want to see the credentials.
     if call.settings().identity.is_some() {

@@ -17,21 +17,24 @@ use super::call::Call;
 use super::forward::Outgoing;
 use super::gate::{Gate, Gated, Pending, Segment};
 use super::pump::Source;
+use super::remote;
 use super::timer::Timer;
 use crate::config::claim::ClaimPath;
-use crate::config::rate_limit::{KeyPart, Missing, Rule};
+use crate::config::rate_limit::{KeyPart, Missing, Rule, Store};
 use crate::encoding::Encoding;
 use crate::error::{Error, Quota, Reason};
 use crate::grpc;
 use crate::policy::client;
 use crate::policy::identity::Kind;
-use crate::policy::rate_limit::{Charge, Decision, Key, Limit, OpenCall, Plan, fields};
+use crate::policy::rate_limit::{Charge, Decision, Key, Limit, OpenCall, Plan, Verdict, fields};
 
 /// What a call was told of its limits, and what it holds of them.
 #[derive(Debug, Default)]
 pub(crate) struct Limited {
     /// By limit.
-    told: SmallVec<[fields::Told; 4]>,
+    pub(super) told: SmallVec<[fields::Told; 4]>,
+    /// What services add to the reply.
+    pub(super) headers: Option<Box<HeaderMap>>,
     /// Given back when the call ends.
     open: SmallVec<[OpenCall; 1]>,
 }
@@ -40,16 +43,16 @@ pub(crate) struct Limited {
 ///
 /// # Errors
 /// One of them refuses.
-pub(super) fn peer(call: &mut Call, parts: &request::Parts) -> Result<(), Error> {
-    stage(call, parts, |plan| &plan.peer, false)
+pub(super) async fn peer(call: &mut Call, parts: &request::Parts, timer: &Timer) -> Result<(), Error> {
+    stage(call, parts, |plan| &plan.peer, false, timer).await
 }
 
 /// The limits on the caller's identity.
 ///
 /// # Errors
 /// One of them refuses.
-pub(super) fn identity(call: &mut Call, parts: &request::Parts) -> Result<(), Error> {
-    stage(call, parts, |plan| &plan.identity, true)
+pub(super) async fn identity(call: &mut Call, parts: &request::Parts, timer: &Timer) -> Result<(), Error> {
+    stage(call, parts, |plan| &plan.identity, true, timer).await
 }
 
 /// What the limits that need the call's messages are asked by; `None` where there are none.
@@ -106,11 +109,12 @@ pub(super) async fn pass(call: &mut Call, gate: Gate, outgoing: &mut Outgoing, t
     opened
 }
 
-fn stage(
+async fn stage(
     call: &mut Call,
     parts: &request::Parts,
     limits: impl Fn(&Plan) -> &[Limit],
     of_identity: bool,
+    timer: &Timer,
 ) -> Result<(), Error> {
     let Some(plan) = call.limits().cloned() else { return Ok(()) };
     for limit in plan.open.iter().filter(|limit| limit.config.needs_identity() == of_identity) {
@@ -120,31 +124,62 @@ fn stage(
     if limits.is_empty() {
         return Ok(());
     }
-    let mut charges: SmallVec<[Charge<'_>; 4]> = SmallVec::new();
-    let mut charged: Vec<(&Limit, Option<Box<str>>)> = Vec::new();
-    for limit in limits {
-        let tier = tier(call, limit);
-        let Some(key) = key(call, parts, limit, tier.as_deref()) else { continue };
-        let (Some((_, rate)), Some(cost)) = (limit.rate(tier.as_deref()), limit.cost()) else { continue };
-        charges.push(Charge { limit: &limit.config.id, key, rate, cost, shadow: limit.config.shadow });
-        charged.push((limit, tier));
+    if limits.iter().any(|limit| limit.config.store != Store::Local) {
+        // Not in line, so that those who ask nobody do not carry its state.
+        return Box::pin(remote::stage(call, parts, limits, timer)).await;
     }
-    let store = &call.worker().shared.limits;
-    let verdict = store.charge(&charges, store.clock(tokio::time::Instant::now()));
-    let mut refusal = Refusal::default();
-    for ((limit, tier), decision) in charged.iter().zip(&verdict.decisions) {
-        call.limit_metrics(limit).count(decision.allowed, limit.config.shadow);
-        refusal.note(limit, tier.as_deref(), decision);
-        if !limit.config.shadow
-            && let Some((quota, _)) = limit.rate(tier.as_deref())
-        {
-            call.limited.told.push(fields::Told::rate(limit, quota, decision));
+    let dues = Dues::of(call, parts, limits.iter());
+    charge(call, &dues).map(|_| ())
+}
+
+/// Limits that a call comes under, ready to be charged.
+pub(super) struct Dues<'l> {
+    pub(super) charges: SmallVec<[Charge<'l>; 4]>,
+    /// By charge, its limit and the caller's tier.
+    pub(super) limits: Vec<(&'l Limit, Option<Box<str>>)>,
+}
+
+impl<'l> Dues<'l> {
+    /// Of those that are for the call.
+    pub(super) fn of(call: &Call, parts: &request::Parts, limits: impl Iterator<Item = &'l Limit>) -> Self {
+        let mut dues = Self { charges: SmallVec::new(), limits: Vec::new() };
+        for limit in limits {
+            let tier = tier(call, limit);
+            let Some(key) = key(call, parts, limit, tier.as_deref()) else { continue };
+            let (Some((_, rate)), Some(cost)) = (limit.rate(tier.as_deref()), limit.cost()) else { continue };
+            dues.charges.push(Charge { limit: &limit.config.id, key, rate, cost, shadow: limit.config.shadow });
+            dues.limits.push((limit, tier));
         }
+        dues
+    }
+}
+
+/// Charges limits in the process.
+///
+/// # Errors
+/// One of them refuses.
+pub(super) fn charge(call: &mut Call, dues: &Dues<'_>) -> Result<Verdict, Error> {
+    let store = &call.worker().shared.limits;
+    let verdict = store.charge(&dues.charges, store.clock(tokio::time::Instant::now()));
+    let mut refusal = Refusal::default();
+    for ((limit, tier), decision) in dues.limits.iter().zip(&verdict.decisions) {
+        note(call, limit, tier.as_deref(), decision, &mut refusal);
     }
     if verdict.overflowed {
-        charged.iter().for_each(|(limit, _)| call.limit_metrics(limit).overflowed.add(1));
+        dues.limits.iter().for_each(|(limit, _)| call.limit_metrics(limit).overflowed.add(1));
     }
-    if verdict.refused { Err(refusal.error()) } else { Ok(()) }
+    if verdict.refused { Err(refusal.error()) } else { Ok(verdict) }
+}
+
+/// Notes what a limit says: for metrics, for the client, and for the refusal if there is one.
+pub(super) fn note(call: &mut Call, limit: &Limit, tier: Option<&str>, decision: &Decision, refusal: &mut Refusal) {
+    call.limit_metrics(limit).count(decision.allowed, limit.config.shadow);
+    refusal.note(limit, tier, decision);
+    if !limit.config.shadow
+        && let Some((quota, _)) = limit.rate(tier)
+    {
+        call.limited.told.push(fields::Told::rate(limit, quota, decision));
+    }
 }
 
 /// Opens the call under a limit on open calls.
@@ -251,7 +286,7 @@ fn push(key: &mut Key, call: &Call, parts: &request::Parts, part: &KeyPart) -> b
 }
 
 /// Who vouches for a claim, and its value as text; none for `null`.
-fn claim<'c>(call: &'c Call, path: &ClaimPath) -> Option<(&'c str, String)> {
+pub(super) fn claim<'c>(call: &'c Call, path: &ClaimPath) -> Option<(&'c str, String)> {
     call.identity.iter().find_map(|identity| Some((identity.source(), text(identity.claim(path)?)?)))
 }
 
@@ -272,9 +307,9 @@ fn tier(call: &Call, limit: &Limit) -> Option<Box<str>> {
 /// The limits that refuse a call.
 #[derive(Debug, Default)]
 pub(super) struct Refusal {
-    quotas: Vec<Quota>,
+    pub(super) quotas: Vec<Quota>,
     /// Until all of them would let it in.
-    retry_after: Option<Duration>,
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Refusal {
@@ -305,4 +340,7 @@ impl Refusal {
 /// Tells the client of the limits that its call came under, in the head of its reply.
 pub(super) fn tell(headers: &mut HeaderMap, call: &Call) {
     fields::put(headers, &call.limited.told, call.prepared.snapshot.config.rate_limiting.headers);
+    for (name, value) in call.limited.headers.iter().flat_map(|headers| headers.iter()) {
+        headers.append(name, value.clone());
+    }
 }

@@ -35,6 +35,7 @@ mod protocol;
 mod pump;
 mod recode;
 pub mod rehearsal;
+mod remote;
 mod reply;
 mod resolve;
 mod rest;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 
+use super::ask::stores::Stores;
 use super::retry::Rules;
 use crate::config;
 use crate::config::authentication::Provider;
 use crate::credentials::{Authenticator, Credentials};
 use crate::policy::rate_limit::LocalStore;
 use crate::snapshot::{Snapshot, Source};
+use crate::store::ledger::Ledger;
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::decisions::{DecisionMetrics, RULES};
 use crate::telemetry::metrics::{LimitMetrics, MethodMetrics, ProviderMetrics, UNKNOWN_METHOD, WorkerMetrics};
@@ -40,8 +42,12 @@ pub struct Shared {
     pub credentials: Arc<Credentials>,
     /// How often callers have called.
     pub limits: Arc<LocalStore>,
+    /// What is known of that where it is counted elsewhere.
+    pub ledger: Arc<Ledger>,
     /// Whether the gateway is about to stop.
     pub readiness: Arc<Readiness>,
+    /// Whether calls are real. A rehearsal charges nobody's limits elsewhere.
+    pub live: bool,
 }
 
 /// A snapshot with what this worker needs beside it. Whatever is cloned per call is this worker's own copy, so that
@@ -55,6 +61,8 @@ pub(crate) struct Prepared {
     rules: Arc<DecisionMetrics>,
     /// In the order of the configuration's authorizers.
     authorizers: Vec<Arc<DecisionMetrics>>,
+    /// Where limits are counted beside this process.
+    pub(crate) stores: Stores,
     methods: Vec<OnceCell<PreparedMethod>>,
     /// By upstream, for calls of methods that no schema knows.
     unknown_methods: Vec<OnceCell<Arc<MethodMetrics>>>,
@@ -88,6 +96,11 @@ impl Worker {
             generation: Cell::new(0),
             prepared: RefCell::new(None),
         })
+    }
+
+    /// Begins to connect to what admission asks, so that it is there before the first call.
+    pub fn connect(&self) {
+        self.prepared().stores.redis();
     }
 
     /// Whether the gateway is about to stop.
@@ -137,13 +150,14 @@ impl Worker {
                 known.unwrap_or_else(|| (Rc::new(Authenticator::new(self.shared.credentials.get(provider))), metrics()))
             })
             .collect();
+        let stores = Stores::prepare(&snapshot.config, before.map(|before| &before.stores), &self.metrics);
         self.shared.limits.set_memory(snapshot.config.rate_limiting.memory);
         let authorizers = &snapshot.config.authorizers;
         let authorizers = authorizers.iter().map(|authorizer| self.metrics.decisions(&authorizer.name)).collect();
         let rules = self.metrics.decisions(RULES);
         let methods = std::iter::repeat_with(OnceCell::new).take(snapshot.methods.len()).collect();
         let unknown_methods = std::iter::repeat_with(OnceCell::new).take(snapshot.upstreams.len()).collect();
-        Prepared { snapshot, clusters, authenticators, rules, authorizers, methods, unknown_methods }
+        Prepared { snapshot, clusters, authenticators, rules, authorizers, stores, methods, unknown_methods }
     }
 }
 

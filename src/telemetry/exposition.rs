@@ -5,6 +5,7 @@
 //! so that its name and help can be found; `docs/operations.md` lists the same names.
 
 mod authentication;
+mod stores;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -23,6 +24,7 @@ use super::metrics::{
     CODES, EndpointMetrics, FleetMetrics, LimitMetrics, Limiter, ListenerMetrics, MethodMetrics, ProviderMetrics,
     Registry, UNKNOWN_METHOD, UpstreamMetrics,
 };
+use super::stores::StoreMetrics;
 use super::{Bound, ConnectionEvent, Origin, Protocol, Transport};
 use crate::grpc::status::Code;
 use crate::runtime;
@@ -57,6 +59,7 @@ struct Collected {
     fleets: Vec<([Arc<str>; 1], Arc<FleetMetrics>)>,
     providers: BTreeMap<[Arc<str>; 1], Vec<Arc<ProviderMetrics>>>,
     decisions: Groups<1, DecisionMetrics>,
+    stores: BTreeMap<[Arc<str>; 1], Vec<Arc<StoreMetrics>>>,
     schemas: Vec<(Arc<str>, bool)>,
     dropped_log_lines: u64,
     lifecycle: Arc<Lifecycle>,
@@ -75,6 +78,7 @@ impl From<&Registry> for Collected {
             fleets: registry.fleets.list(),
             providers: BTreeMap::new(),
             decisions: BTreeMap::new(),
+            stores: BTreeMap::new(),
             schemas: registry.readiness.schemas(),
             dropped_log_lines: registry.dropped_log_lines.value(),
             lifecycle: Arc::clone(&registry.lifecycle),
@@ -89,6 +93,7 @@ impl From<&Registry> for Collected {
             group(&mut collected.upstreams, worker.upstreams.list());
             group(&mut collected.providers, worker.providers.list());
             group(&mut collected.decisions, worker.decisions.list());
+            group(&mut collected.stores, worker.stores.list());
         }
         collected
     }
@@ -113,6 +118,7 @@ impl Collector for Collected {
         authentication::encode(&self.providers, &mut encoder)?;
         decisions::write(&self.decisions, &mut encoder)?;
         self.lifecycle.encode(&mut encoder)?;
+        self.stores(&mut encoder)?;
         self.process(&mut encoder)
     }
 }

@@ -18,6 +18,7 @@ use super::histogram::Histogram;
 use super::lifecycle::Lifecycle;
 pub use super::providers::{AuthenticationResult, ProviderMetrics};
 use super::readiness::Readiness;
+use super::stores::StoreMetrics;
 use super::{Bound, ConnectionEvent, Origin, Protocol, Transport};
 use crate::grpc::status::Code;
 
@@ -150,6 +151,11 @@ impl WorkerMetrics {
     /// The counters of a provider of authentication. Locks and allocates.
     pub fn provider(&self, name: &str) -> Arc<ProviderMetrics> {
         self.0.providers.resolve([name]).unwrap_or_default()
+    }
+
+    /// The counters of a store of limits, by its name. Locks and allocates.
+    pub fn store(&self, name: &str) -> Arc<StoreMetrics> {
+        self.0.stores.resolve([name]).unwrap_or_default()
     }
 }
 
@@ -416,7 +422,7 @@ impl Counter {
 pub(super) struct Gauge(AtomicI64);
 
 impl Gauge {
-    fn add(&self, n: i64) {
+    pub(super) fn add(&self, n: i64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
@@ -447,6 +453,8 @@ pub(super) struct Worker {
     pub(super) providers: Handles<1, ProviderMetrics>,
     /// By who decides.
     pub(super) decisions: Handles<1, DecisionMetrics>,
+    /// By name.
+    pub(super) stores: Handles<1, StoreMetrics>,
 }
 
 /// Handles by the values of their labels. Locked while resolving and while listing, never while counting.

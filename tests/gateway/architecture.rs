@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["fetch", "telemetry"],
     &["body", "schema"],
-    &["policy", "route", "transcode", "upstream"],
+    &["policy", "route", "store", "transcode", "upstream"],
     &["credentials", "error", "snapshot"],
     &["proxy"],
     &["admin", "server"],

@@ -7,6 +7,7 @@ use http::HeaderName;
 use http::header::DATE;
 
 use super::authorization::Known;
+use super::rate_store::Stores;
 use super::{
     authentication, authorization, bounded, choose, cors, each, limit, optional, rate_limit, require, retry, to_usize,
     value,
@@ -23,11 +24,12 @@ use crate::grpc::metadata;
 pub(super) fn policies(
     list: Option<Located<List<RawPolicy>>>,
     known: &Known<'_>,
+    stores: &Stores,
     report: &mut Report<'_>,
 ) -> Vec<Policy> {
     let mut policies = Vec::new();
     let mut seen: Vec<(MethodPattern, Place)> = Vec::new();
-    let mut all_limits = rate_limit::Limits::default();
+    let mut all_limits = rate_limit::Limits::new(stores);
     for raw in value(list).items {
         let RawPolicy { r#match, timeout, json, limits, compression, reply, request_headers, .. } = raw.value;
         let RawPolicy { reply_headers, cors, rate_limits, authenticate, authorize, identity, retry, hedge, .. } =

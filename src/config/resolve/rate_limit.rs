@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::rate_store::{RawStore, Stores, misfit};
 use super::{bounded, choose, each, require, to_u32, to_usize, value, value_or};
 use crate::config::Change;
 use crate::config::file::{RateLimit as RawLimit, RateLimiting as RawLimiting, TierSection, Tiers as RawTiers};
@@ -14,8 +15,8 @@ use crate::config::read::{Clearable, List, Located, Report};
 use crate::config::units::Size;
 
 /// What holds for all limits.
-pub(super) fn limiting(raw: Option<Located<RawLimiting>>, report: &mut Report<'_>) -> RateLimiting {
-    let RawLimiting { memory, headers } = value(raw);
+pub(super) fn limiting(raw: RawLimiting, stores: &Stores, report: &mut Report<'_>) -> RateLimiting {
+    let RawLimiting { memory, headers, services: _ } = raw;
     let default = RateLimiting::default();
     let words = [
         ("standard", ReplyFields::Standard),
@@ -26,17 +27,24 @@ pub(super) fn limiting(raw: Option<Located<RawLimiting>>, report: &mut Report<'_
     RateLimiting {
         memory: memory.map_or(default.memory, |memory| to_usize(bounded(&memory, MEMORY, report).0)),
         headers: headers.and_then(|word| choose(word, &words, report)).unwrap_or_default(),
+        services: stores.services(),
     }
 }
 
 /// The limits of a file, as they are read one policy after the other.
-#[derive(Debug, Default)]
-pub(super) struct Limits {
+#[derive(Debug)]
+pub(super) struct Limits<'s> {
+    stores: &'s Stores,
     /// Names that are taken, with the place of those that were given.
     names: Vec<(Arc<str>, Option<Place>)>,
 }
 
-impl Limits {
+impl<'s> Limits<'s> {
+    /// None yet; they may name these stores.
+    pub(super) fn new(stores: &'s Stores) -> Self {
+        Self { stores, names: Vec::new() }
+    }
+
     /// The limits that the policy of a pattern adds.
     pub(super) fn of(
         &mut self,
@@ -72,39 +80,17 @@ impl Limits {
             Some((name.parse(report, |text| limit_name(text))?, place))
         });
         let (id, name) = self.name(name, &key, pattern, report);
-        let rule = match (raw.quota, raw.max_open) {
-            (Some(quota), None) => {
-                let rate = RawRate { quota, burst: raw.burst, cost: raw.cost, count: raw.count, tiers: raw.tiers };
-                Rule::Rate(self::rate(rate, report)?)
-            }
-            (None, Some(open)) => {
-                for (key, given) in [
-                    ("burst", raw.burst.map(|key| key.at)),
-                    ("cost", raw.cost.map(|key| key.at)),
-                    ("count", raw.count.map(|key| key.at)),
-                    ("tiers", raw.tiers.map(|key| key.at)),
-                ] {
-                    if let Some(at) = given {
-                        report.problem(&at, format!("`{key}` belongs to a `quota`; `max_open` has none"));
-                    }
-                }
-                Rule::Open(to_u32(bounded(&open, NUMBER, report)))
-            }
-            (Some(_), Some(open)) => {
-                report.problem(&open.at, "`max_open` and `quota` are two limits; write each for itself");
-                return None;
-            }
-            (None, None) => {
-                require(false, "quota", &at, report);
-                return None;
-            }
-        };
+        let store = RawStore { store: raw.store, lease: raw.lease, on_failure: raw.on_failure };
+        let store = self.stores.choose(store, report)?;
+        let rate = RawRate { burst: raw.burst, cost: raw.cost, count: raw.count, tiers: raw.tiers };
+        let rule = rule(raw.quota, raw.max_open, rate, &store, &at, report)?;
+        if let Some(problem) = misfit(&store, &rule, &key) {
+            report.problem(&at, problem);
+        }
         if key.iter().any(KeyPart::needs_message) && rule_is_open(&rule) {
             report.problem(&at, "`max_open` counts calls before their messages; `field` cannot be a part of its key");
         }
         let missing = raw.missing.and_then(|word| choose(word, &MISSING, report)).unwrap_or_default();
-        let store = raw.store.and_then(|word| choose(word, &["local"].map(|name| (name, ())), report));
-        let store = store.map_or_else(Store::default, |()| Store::Local);
         Some(RateLimit { id, name, key, missing, rule, store, shadow: value_or(raw.shadow, false) })
     }
 
@@ -141,21 +127,82 @@ impl Limits {
     }
 }
 
-/// The keys of a limit that has a quota.
+/// The keys that belong to a quota.
 struct RawRate {
-    quota: Located<String>,
     burst: Option<Located<u64>>,
     cost: Option<Located<u64>>,
     count: Option<Located<String>>,
     tiers: Option<Located<RawTiers>>,
 }
 
-fn rate(raw: RawRate, report: &mut Report<'_>) -> Option<Rate> {
+impl RawRate {
+    /// Reports each that is given, although there is no quota.
+    fn refuse(self, reason: &str, report: &mut Report<'_>) {
+        for (key, given) in [
+            ("burst", self.burst.map(|key| key.at)),
+            ("cost", self.cost.map(|key| key.at)),
+            ("count", self.count.map(|key| key.at)),
+            ("tiers", self.tiers.map(|key| key.at)),
+        ] {
+            if let Some(at) = given {
+                report.problem(&at, format!("`{key}` belongs to a `quota`; {reason}"));
+            }
+        }
+    }
+}
+
+/// What is limited.
+fn rule(
+    quota: Option<Located<String>>,
+    max_open: Option<Located<u64>>,
+    rate: RawRate,
+    store: &Store,
+    at: &Place,
+    report: &mut Report<'_>,
+) -> Option<Rule> {
+    match (quota, max_open, store) {
+        (Some(quota), None, Store::Local | Store::Redis { .. }) => {
+            let counts = rate.count.as_ref().map(|count| count.at.clone());
+            let rate = self::rate(quota, rate, report)?;
+            if rate.counts == Counted::Messages && *store != Store::Local {
+                report.problem(counts.as_ref().unwrap_or(at), "messages are counted in the process only");
+            }
+            Some(Rule::Rate(rate))
+        }
+        (None, Some(open), Store::Local) => {
+            rate.refuse("`max_open` has none", report);
+            Some(Rule::Open(to_u32(bounded(&open, NUMBER, report))))
+        }
+        (_, Some(open), Store::Redis { .. } | Store::Service { .. }) => {
+            report.problem(&open.at, "open calls are counted in the process only");
+            None
+        }
+        (Some(_), Some(open), Store::Local) => {
+            report.problem(&open.at, "`max_open` and `quota` are two limits; write each for itself");
+            None
+        }
+        (Some(quota), None, Store::Service { service, .. }) => {
+            report.problem(&quota.at, format!("the quota is for the service {} to know", service.name));
+            None
+        }
+        (None, None, Store::Service { .. }) => {
+            let cost = rate.cost.as_ref().map_or(1, |cost| to_u32(bounded(cost, NUMBER, report)));
+            RawRate { cost: None, ..rate }.refuse("a service has its own", report);
+            Some(Rule::Asked(cost))
+        }
+        (None, None, Store::Local | Store::Redis { .. }) => {
+            require(false, "quota", at, report);
+            None
+        }
+    }
+}
+
+fn rate(quota: Located<String>, raw: RawRate, report: &mut Report<'_>) -> Option<Rate> {
     let cost = raw.cost.as_ref().map_or(1, |cost| to_u32(bounded(cost, NUMBER, report)));
     let at = raw.cost.map(|cost| cost.at);
     let counts = [("calls", Counted::Calls), ("messages", Counted::Messages)];
     let counts = raw.count.and_then(|word| choose(word, &counts, report)).unwrap_or_default();
-    let quota = quota(raw.quota, raw.burst, cost, at.as_ref(), report);
+    let quota = self::quota(quota, raw.burst, cost, at.as_ref(), report);
     let tiers = raw.tiers.and_then(|tiers| self::tiers(tiers, cost, at.as_ref(), report));
     Some(Rate { quota: quota?, cost, counts, tiers })
 }

@@ -3,6 +3,7 @@
 mod accepts;
 mod documents;
 mod refuses;
+mod stores;
 mod tls;
 mod upstreams;
 

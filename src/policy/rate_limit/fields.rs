@@ -49,19 +49,30 @@ pub struct Told {
 enum What {
     Rate(Quota),
     Open(u32),
+    /// So many in so many seconds, by a service.
+    Asked(u32, u64),
 }
 
 impl Told {
     /// Of a quota.
     pub fn rate(limit: &Limit, quota: Quota, decision: &Decision) -> Self {
+        Self { what: What::Rate(quota), ..Self::of(limit, decision) }
+    }
+
+    fn of(limit: &Limit, decision: &Decision) -> Self {
         let until = if decision.allowed { decision.reset } else { decision.retry_after };
         Self {
             name: Arc::clone(&limit.config.name),
             index: limit.index,
-            what: What::Rate(quota),
+            what: What::Open(0),
             remaining: if decision.allowed { decision.remaining } else { 0 },
             until: Some(seconds(until)),
         }
+    }
+
+    /// Of a limit that a service keeps, with how many it lets in in which time.
+    pub fn asked(limit: &Limit, (count, window): (u32, Duration), decision: &Decision) -> Self {
+        Self { what: What::Asked(count, window.as_secs()), ..Self::of(limit, decision) }
     }
 
     /// Of a limit on open calls.
@@ -79,6 +90,7 @@ impl Told {
             What::Rate(Quota { count, unit, burst }) => {
                 write!(into, "\"{name}\";q={count};w={};portico-burst={burst}", unit.seconds())
             }
+            What::Asked(count, window) => write!(into, "\"{name}\";q={count};w={window}"),
             What::Open(most) => write!(into, "\"{name}\";q={most};qu=\"concurrent-requests\""),
         };
         written.expect("a string takes whatever is written");
@@ -92,7 +104,7 @@ impl Told {
     fn quota(&self) -> u64 {
         match self.what {
             What::Rate(quota) => quota.count.into(),
-            What::Open(most) => most.into(),
+            What::Open(most) | What::Asked(most, _) => most.into(),
         }
     }
 }

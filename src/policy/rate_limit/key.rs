@@ -85,6 +85,16 @@ impl Key {
         &self.0
     }
 
+    /// The same without the limit: equal for one caller in all limits that tell callers apart by the same parts.
+    pub fn parts(&self) -> &[u8] {
+        let limit = match self.0.first() {
+            Some(&DIGEST) => 1 + 32,
+            Some(&length) => 1 + usize::from(length),
+            None => 0,
+        };
+        self.0.get(limit..).unwrap_or_default()
+    }
+
     /// The key in 64 bits that nobody outside can foresee.
     pub(super) fn tag(&self, hasher: &RandomState) -> u64 {
         hasher.hash_one(&*self.0)
@@ -134,6 +144,19 @@ mod tests {
             let mut key = Key::new(&"n".repeat(5000));
             parts.iter().for_each(|part| key.push(Some(part)));
             prop_assert!(key.as_bytes().len() <= (parts.len() + 1) * (MAX_PART + 1));
+        }
+    }
+
+    #[test]
+    fn parts_are_the_same_in_every_limit() {
+        let long = "n".repeat(100);
+        for limit in ["a", "", long.as_str()] {
+            let mut key = Key::new(limit);
+            assert_eq!(key.parts(), b"");
+            key.push(Some(b"alice"));
+            key.push(None);
+
+            assert_eq!(key.parts(), b"\x05alice\xff");
         }
     }
 

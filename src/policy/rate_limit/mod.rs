@@ -12,6 +12,7 @@ mod key;
 mod local;
 mod open;
 mod plan;
+pub mod service;
 mod table;
 
 use smallvec::SmallVec;

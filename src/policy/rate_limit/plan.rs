@@ -52,6 +52,7 @@ impl Plan {
         };
         let counts = |limit: &RateLimit, counted: Counted| match &limit.rule {
             Rule::Rate(rate) => rate.counts == counted,
+            Rule::Asked(_) => counted == Counted::Calls,
             Rule::Open(_) => false,
         };
         let calls = |limit: &RateLimit| counts(limit, Counted::Calls);
@@ -88,7 +89,7 @@ impl Plan {
 impl Limit {
     fn new(config: Arc<RateLimit>, index: usize) -> Self {
         let (rate, tiers) = match &config.rule {
-            Rule::Open(_) => (None, Box::default()),
+            Rule::Open(_) | Rule::Asked(_) => (None, Box::default()),
             Rule::Rate(rate) => {
                 let tiers = rate.tiers.iter().flat_map(|tiers| &tiers.quotas);
                 let tiers = tiers.map(|(name, quota)| (name.clone(), *quota, Gcra::new(*quota))).collect();
@@ -102,7 +103,7 @@ impl Limit {
     pub fn tier_claim(&self) -> Option<&ClaimPath> {
         match &self.config.rule {
             Rule::Rate(rate) => rate.tiers.as_ref().map(|tiers| &tiers.claim),
-            Rule::Open(_) => None,
+            Rule::Open(_) | Rule::Asked(_) => None,
         }
     }
 
@@ -121,6 +122,7 @@ impl Limit {
     pub fn cost(&self) -> Option<u32> {
         match &self.config.rule {
             Rule::Rate(rate) => Some(rate.cost),
+            Rule::Asked(cost) => Some(*cost),
             Rule::Open(_) => None,
         }
     }

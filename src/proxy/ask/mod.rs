@@ -7,6 +7,9 @@
 //! **Invariant**: a question ends by its time, and no answer of more than [`MAX_ANSWER`] is kept.
 
 pub(super) mod authorizer;
+pub(in crate::proxy) mod rate_limit;
+pub(in crate::proxy) mod redis;
+pub(in crate::proxy) mod stores;
 
 use std::rc::Rc;
 
