@@ -41,6 +41,7 @@ conformance: ## protobuf's suite for JSON; Go's protojson; gRPC interop, Connect
 	conformance/oidc.sh
 	conformance/h2spec.sh
 	conformance/editions.sh
+	conformance/prometheus.sh
 	conformance/ratelimit.sh
 
 third-party: ## real calls to OpenFGA through the gateway, by reflection alone; minutes to build the first time
@@ -48,7 +49,7 @@ third-party: ## real calls to OpenFGA through the gateway, by reflection alone; 
 	cargo build --locked
 	conformance/third_party.sh
 
-soak: ## load of 2,000 calls a second while backends die and restart; SOAK_SECONDS (6) for each part of a scene
+soak: ## load of 2,000 calls a second while backends die and restart, and the gateway is reloaded and replaced; SOAK_SECONDS (6) for each part of a scene
 	@tools/install.sh cc cargo
 	cargo test --locked --release --test soak
 

@@ -32,6 +32,8 @@ for program in "$@"; do
   case $program in
     cc) need cc gcc libc6-dev ;;
     chromium) command -v chromium-headless-shell >/dev/null || need chromium chromium ;;
+    curl) need curl curl ;;
+    prometheus) need prometheus prometheus ;;
     h2load) need h2load nghttp2-client ;;
     haproxy) need haproxy haproxy ;;
     nginx) need nginx nginx-light ;;

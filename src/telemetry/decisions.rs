@@ -77,7 +77,7 @@ pub(super) fn write(by: &Groups<1, DecisionMetrics>, encoder: &mut DescriptorEnc
         handles.iter().for_each(|it| it.duration.add_to(&mut total));
         if total.count() > 0 {
             family.encode_family(&[("by", &**decider)])?.encode_histogram(
-                total.seconds(),
+                total.sum(),
                 total.count(),
                 &total.buckets(),
                 NO_EXEMPLARS,

@@ -25,7 +25,7 @@ use super::metrics::{
     Registry, UNKNOWN_METHOD, UpstreamMetrics,
 };
 use super::stores::StoreMetrics;
-use super::{Bound, ConnectionEvent, Origin, Protocol, Transport};
+use super::{Bound, ConnectionEvent, Origin, Protocol, Transport, sizes};
 use crate::grpc::status::Code;
 use crate::runtime;
 
@@ -109,7 +109,7 @@ impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.calls(&mut encoder)?;
         self.durations(&mut encoder)?;
-        self.bytes(&mut encoder)?;
+        sizes::encode(&self.methods, &mut encoder)?;
         self.connections(&mut encoder)?;
         self.upstreams(&mut encoder)?;
         self.limits(&mut encoder)?;
@@ -155,7 +155,7 @@ impl Collected {
             handles.iter().for_each(|it| it.duration.add_to(&mut total));
             if total.count() > 0 {
                 family.encode_family(&[("upstream", &**upstream), ("method", &**method)])?.encode_histogram(
-                    total.seconds(),
+                    total.sum(),
                     total.count(),
                     &total.buckets(),
                     NO_EXEMPLARS,
@@ -163,21 +163,6 @@ impl Collected {
             }
         }
         Ok(())
-    }
-
-    fn bytes(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut write = |family: &Family, value: fn(&MethodMetrics) -> u64| {
-            let mut family = family.begin(encoder)?;
-            for ([upstream, method], handles) in &self.methods {
-                let bytes: u64 = handles.iter().map(|it| value(it)).sum();
-                if bytes > 0 {
-                    sample(&mut family, &[("upstream", &**upstream), ("method", &**method)], &bytes)?;
-                }
-            }
-            Ok(())
-        };
-        write(&REQUEST_BYTES, |it| it.request_bytes.value())?;
-        write(&RESPONSE_BYTES, |it| it.response_bytes.value())
     }
 
     fn connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -221,7 +206,7 @@ impl Collected {
             handles.iter().for_each(|it| it.duration.add_to(&mut total));
             if total.count() > 0 {
                 family.encode_family(&[("upstream", &**upstream), ("endpoint", &**endpoint)])?.encode_histogram(
-                    total.seconds(),
+                    total.sum(),
                     total.count(),
                     &total.buckets(),
                     NO_EXEMPLARS,
@@ -359,10 +344,6 @@ const REQUEST_DURATION: Family = Family::new(
     "portico_request_duration_seconds",
     "Time from the head of a request to the end of its reply.",
 );
-const REQUEST_BYTES: Family =
-    Family::new(MetricType::Counter, "portico_request_bytes_total", "Bytes of bodies received from clients.");
-const RESPONSE_BYTES: Family =
-    Family::new(MetricType::Counter, "portico_response_bytes_total", "Bytes of bodies sent to clients.");
 const CONNECTIONS: Family = Family::new(MetricType::Gauge, "portico_connections", "Open connections of clients.");
 const CONNECTIONS_ACCEPTED: Family =
     Family::new(MetricType::Counter, "portico_connections_accepted_total", "Connections accepted from clients.");

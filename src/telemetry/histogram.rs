@@ -1,56 +1,102 @@
-//! Durations in fixed buckets.
+//! Durations and sizes in fixed buckets.
 //!
 //! Bounds are upper and inclusive, as Prometheus has them; counts are per bucket, not cumulative. Nothing is locked:
 //! a reader may see a call in its bucket but not yet in the sum.
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds in nanoseconds, ascending. One more bucket takes what is slower.
-///
-/// From a call that only crosses the gateway to the longest unary timeout anybody sets.
-const BOUNDS: [u64; 16] = [
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    10_000_000_000,
-    30_000_000_000,
-    60_000_000_000,
-];
+/// What is measured, and in which buckets.
+pub(crate) trait Scale {
+    /// Upper bounds in the unit that is counted, ascending. One more bucket takes what is above.
+    const BOUNDS: [u64; BUCKETS - 1];
+    /// How many of them make one of the unit that is shown.
+    const SHOWN: f64;
+}
 
-const BUCKETS: usize = BOUNDS.len() + 1;
-
-/// How long calls took.
+/// Nanoseconds, shown as seconds: from a call that only crosses the gateway to the longest unary timeout anybody sets.
 #[derive(Debug, Default)]
-pub(crate) struct Histogram {
+pub(crate) struct Durations;
+
+/// Bytes: from an empty message to the largest that anybody allows.
+#[derive(Debug, Default)]
+pub(crate) struct Sizes;
+
+impl Scale for Durations {
+    const BOUNDS: [u64; BUCKETS - 1] = [
+        500_000,
+        1_000_000,
+        2_500_000,
+        5_000_000,
+        10_000_000,
+        25_000_000,
+        50_000_000,
+        100_000_000,
+        250_000_000,
+        500_000_000,
+        1_000_000_000,
+        2_500_000_000,
+        5_000_000_000,
+        10_000_000_000,
+        30_000_000_000,
+        60_000_000_000,
+    ];
+    const SHOWN: f64 = 1e9;
+}
+
+impl Scale for Sizes {
+    const BOUNDS: [u64; BUCKETS - 1] = [
+        32,
+        64,
+        128,
+        256,
+        512,
+        1 << 10,
+        2 << 10,
+        4 << 10,
+        8 << 10,
+        16 << 10,
+        64 << 10,
+        256 << 10,
+        1 << 20,
+        4 << 20,
+        16 << 20,
+        64 << 20,
+    ];
+    const SHOWN: f64 = 1.0;
+}
+
+const BUCKETS: usize = 17;
+
+/// How long calls took, or how large they were.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram<S = Durations> {
     buckets: [AtomicU64; BUCKETS],
-    /// Nanoseconds; wraps after 584 years of calls.
+    /// Nanoseconds wrap after 584 years of calls.
     sum: AtomicU64,
+    scale: PhantomData<S>,
 }
 
 impl Histogram {
     /// Counts one call.
     pub(crate) fn observe(&self, elapsed: Duration) {
-        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.partition_point(|bound| *bound < nanos);
+        self.add(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+impl<S: Scale> Histogram<S> {
+    /// Counts one call, in the unit that is counted.
+    pub(crate) fn add(&self, value: u64) {
+        let bucket = S::BOUNDS.partition_point(|bound| *bound < value);
         if let Some(count) = self.buckets.get(bucket) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.sum.fetch_add(nanos, Ordering::Relaxed);
+        self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
     /// Adds what was counted so far to a total.
-    pub(crate) fn add_to(&self, total: &mut Total) {
+    pub(crate) fn add_to(&self, total: &mut Total<S>) {
         for (total, count) in total.buckets.iter_mut().zip(&self.buckets) {
             *total += count.load(Ordering::Relaxed);
         }
@@ -60,32 +106,38 @@ impl Histogram {
 
 /// Several histograms added up.
 #[derive(Debug, Default)]
-pub(crate) struct Total {
+pub(crate) struct Total<S = Durations> {
     buckets: [u64; BUCKETS],
     sum: u64,
+    scale: PhantomData<S>,
 }
 
-impl Total {
+impl<S: Scale> Total<S> {
     /// How many calls.
     pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// How long they took together, in seconds.
-    pub(crate) fn seconds(&self) -> f64 {
-        seconds(self.sum)
+    /// All of them together, in the unit that is counted.
+    pub(crate) fn raw_sum(&self) -> u64 {
+        self.sum
     }
 
-    /// Upper bounds in seconds, the last infinite, and the calls of each bucket alone.
+    /// The same in the unit that is shown.
+    pub(crate) fn sum(&self) -> f64 {
+        shown::<S>(self.sum)
+    }
+
+    /// Upper bounds in the unit that is shown, the last infinite, and the calls of each bucket alone.
     pub(crate) fn buckets(&self) -> [(f64, u64); BUCKETS] {
-        let mut bounds = BOUNDS.iter().map(|bound| seconds(*bound));
+        let mut bounds = S::BOUNDS.iter().map(|bound| shown::<S>(*bound));
         self.buckets.map(|count| (bounds.next().unwrap_or(f64::INFINITY), count))
     }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "beyond 104 days of calls a sum may be off by nanoseconds")]
-fn seconds(nanos: u64) -> f64 {
-    nanos as f64 / 1e9
+fn shown<S: Scale>(value: u64) -> f64 {
+    value as f64 / S::SHOWN
 }
 
 #[cfg(test)]
@@ -121,6 +173,17 @@ mod tests {
     fn adds_up_seconds() {
         let total = total(&[Duration::from_millis(1500), Duration::from_millis(750)]);
 
-        assert!((total.seconds() - 2.25).abs() < 1e-9);
+        assert!((total.sum() - 2.25).abs() < 1e-9);
+    }
+
+    #[test]
+    fn counts_bytes_as_they_are() {
+        let histogram = Histogram::<Sizes>::default();
+        [0, 32, 33, 1 << 40].into_iter().for_each(|bytes| histogram.add(bytes));
+        let mut total = Total::default();
+        histogram.add_to(&mut total);
+
+        assert_eq!(total.buckets()[..2], [(32.0, 2), (64.0, 1)]);
+        assert_eq!((total.buckets()[16].1, total.raw_sum()), (1, (1 << 40) + 65));
     }
 }

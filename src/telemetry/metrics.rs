@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::decisions::DecisionMetrics;
-use super::histogram::Histogram;
+use super::histogram::{Histogram, Sizes};
 use super::lifecycle::Lifecycle;
 pub use super::providers::{AuthenticationResult, ProviderMetrics};
 use super::readiness::Readiness;
@@ -175,8 +175,8 @@ pub struct MethodMetrics {
     /// By [`Protocol`]; most methods are called by one or two of them, or never.
     calls: [OnceLock<Box<Calls>>; Protocol::ALL.len()],
     pub(super) duration: Histogram,
-    pub(super) request_bytes: Counter,
-    pub(super) response_bytes: Counter,
+    pub(super) request_bytes: Histogram<Sizes>,
+    pub(super) response_bytes: Histogram<Sizes>,
 }
 
 impl MethodMetrics {

@@ -15,6 +15,7 @@ pub mod logs;
 pub mod metrics;
 mod providers;
 pub mod readiness;
+mod sizes;
 pub mod stores;
 pub(crate) mod timestamp;
 pub mod trace;

@@ -26,8 +26,9 @@ pub(crate) struct Backend {
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     admin: SocketAddr,
-    _child: Child,
-    _folder: tempfile::TempDir,
+    child: Child,
+    folder: tempfile::TempDir,
+    backends: Vec<SocketAddr>,
 }
 
 /// The role of a backend: serves until it is told to stop, and says when it listens and when its first call comes.
@@ -104,49 +105,88 @@ impl Gateway {
         let folder = tempfile::tempdir().expect("a folder");
         let descriptors = folder.path().join("echo.binpb");
         std::fs::write(&descriptors, backend::pb::ECHO_SET).expect("a file");
-        let endpoints: Vec<_> = backends.iter().map(|backend| format!("\"{}\"", backend.address)).collect();
-        let config = format!(
-            "listeners: [ {{ address: \"127.0.0.1:0\" }} ]\nadmin: {{ address: \"127.0.0.1:0\" }}\nworkers: 2\n\
-             telemetry: {{ access_log: {{ path: off }} }}\n\
-             upstreams: [ {{ name: echo, endpoints: [{}], schema: {{ descriptor_set: echo.binpb }}, \
-             health_check: {{ interval: 500ms, timeout: 300ms }} }} ]\n\
-             policies: [ {{ match: portico.test.v1.Echo/Say, retry: {{ retries: 3 }} }} ]\n",
-            endpoints.join(", ")
-        );
-        let file = folder.path().join("portico.yaml");
-        std::fs::write(&file, config).expect("a file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portico"))
-            .arg("run")
-            .arg("--config")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the gateway starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
-        let mut found = Vec::new();
-        while found.len() < 2 {
-            let line = timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("a readable pipe");
-            let line = line.expect("the gateway says where it listens");
-            say(&format!("gateway: {line}"));
-            found.extend(line.rsplit([' ', '/']).next().and_then(|word| word.parse::<SocketAddr>().ok()));
-        }
-        tokio::spawn(drain(lines));
-        let (address, admin) = (found[0], found[1]);
-        Self { address, admin, _child: child, _folder: folder }
+        let backends: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+        write(&folder, &backends, "3");
+        let (child, address, admin) = launch(&folder).await;
+        Self { address, admin, child, folder, backends }
+    }
+
+    /// Changes the configuration, `round` by round: a backend less or all of them, a policy; and has it read again.
+    pub(crate) async fn reload(&self, round: usize) {
+        let skipped = if round.is_multiple_of(2) { self.backends.len() } else { round / 2 % self.backends.len() };
+        let left = self.backends.iter().enumerate().filter(|(index, _)| *index != skipped);
+        let left: Vec<_> = left.map(|(_, backend)| *backend).collect();
+        write(&self.folder, &left, if round.is_multiple_of(3) { "2" } else { "3" });
+        let answer = self.ask("POST /reload").await;
+        assert!(answer.contains("\"reloaded\":true"), "{answer}");
+    }
+
+    /// Puts another process in its place, and waits for the end of the old one.
+    pub(crate) async fn succeed(&mut self) {
+        let (child, address, _) = launch(&self.folder).await;
+        assert_eq!(address, self.address, "the same socket");
+        let mut old = std::mem::replace(&mut self.child, child);
+        let status = timeout(PATIENCE * 3, old.wait()).await.expect("it ends in time").expect("it can be waited for");
+        assert!(status.success(), "{status}");
     }
 
     /// The values of all series whose name and labels begin so, added up.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
-        let mut stream = TcpStream::connect(self.admin).await.expect("the admin address");
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("a request");
-        let mut page = String::new();
-        stream.read_to_string(&mut page).await.expect("a reply");
+        let page = self.ask("GET /metrics").await;
         let values = page.lines().filter(|line| line.starts_with(series)).filter_map(|line| line.rsplit(' ').next());
         values.filter_map(|value| value.parse::<f64>().ok()).sum()
     }
+
+    /// What the admin address answers.
+    async fn ask(&self, line: &str) -> String {
+        let mut stream = TcpStream::connect(self.admin).await.expect("the admin address");
+        stream.write_all(format!("{line} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await.expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("a reply");
+        answer
+    }
+}
+
+/// Calls of `Say` may be sent again, those of `Plain` may not.
+fn write(folder: &tempfile::TempDir, backends: &[SocketAddr], retries: &str) {
+    let endpoints: Vec<_> = backends.iter().map(|backend| format!("\"{backend}\"")).collect();
+    let config = format!(
+        "listeners: [ {{ address: \"127.0.0.1:0\" }} ]\nadmin: {{ address: \"127.0.0.1:0\" }}\nworkers: 2\n\
+         telemetry: {{ access_log: {{ path: off }} }}\nreload: {{ watch: false }}\n\
+         upstreams: [ {{ name: echo, endpoints: [{}], schema: {{ descriptor_set: echo.binpb }}, \
+         health_check: {{ interval: 500ms, timeout: 300ms }} }} ]\n\
+         policies: [ {{ match: portico.test.v1.Echo/Say, retry: {{ retries: {retries} }} }} ]\n",
+        endpoints.join(", ")
+    );
+    std::fs::write(folder.path().join("portico.yaml"), config).expect("a file");
+}
+
+/// Starts a process, which takes over if there is one to take over from. Returns its addresses.
+async fn launch(folder: &tempfile::TempDir) -> (Child, SocketAddr, SocketAddr) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_portico"))
+        .arg("run")
+        .arg("--config")
+        .arg(folder.path().join("portico.yaml"))
+        .arg("--takeover")
+        .arg(folder.path().join("takeover.sock"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the gateway starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
+    let mut found = Vec::new();
+    while found.len() < 2 {
+        let line = timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("a readable pipe");
+        let line = line.expect("the gateway says where it listens");
+        say(&format!("gateway: {line}"));
+        if line.contains("listens on") {
+            found.extend(line.rsplit([' ', '/']).next().and_then(|word| word.parse::<SocketAddr>().ok()));
+        }
+    }
+    tokio::spawn(drain(lines));
+    (child, found[0], found[1])
 }
 
 /// Keeps the pipe from filling.

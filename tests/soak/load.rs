@@ -126,6 +126,8 @@ async fn lane(gateway: SocketAddr, kind: Kind, every: Duration, over: Arc<Atomic
         if let Err(why) = ended.unwrap_or_else(|_| Err("no answer within ten seconds".to_owned())) {
             report.losses.push(Loss { kind, at: begun.elapsed(), why });
             client = Client::connect(gateway, kind).await;
+        } else if client.is_over() {
+            client = Client::connect(gateway, kind).await;
         }
     }
     report
@@ -134,7 +136,8 @@ async fn lane(gateway: SocketAddr, kind: Kind, every: Duration, over: Arc<Atomic
 /// A connection to the gateway.
 enum Client {
     Grpc(Box<EchoClient<Channel>>),
-    Rest(http1::SendRequest<Full<Bytes>>, SocketAddr),
+    /// The last one is whether the gateway has said that it takes no more requests here.
+    Rest(http1::SendRequest<Full<Bytes>>, SocketAddr, bool),
 }
 
 impl Client {
@@ -146,7 +149,12 @@ impl Client {
         stream.set_nodelay(true).expect("a socket");
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
         tokio::spawn(connection);
-        Self::Rest(sender, gateway)
+        Self::Rest(sender, gateway, false)
+    }
+
+    /// Whether the next call needs another connection. gRPC finds that out by itself.
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Rest(_, _, true))
     }
 
     async fn call(&mut self, kind: Kind) -> Result<(), String> {
@@ -170,7 +178,7 @@ impl Client {
                     client.say(SayRequest { text: "a".into(), behaviour: None }).await.map(drop).map_err(said)
                 }
             },
-            Self::Rest(sender, gateway) => {
+            Self::Rest(sender, gateway, over) => {
                 let (path, lines) = match kind {
                     Kind::RestStream => ("/test/v1/repeat/a?behaviour.count=5", 5),
                     Kind::Grpc | Kind::GrpcOnce | Kind::GrpcStream | Kind::Rest => ("/test/v1/say/a", 1),
@@ -185,6 +193,7 @@ impl Client {
                 sender.ready().await.map_err(|error| error.to_string())?;
                 let reply = sender.send_request(request).await.map_err(|error| error.to_string())?;
                 let status = reply.status();
+                *over = reply.headers().get("connection").is_some_and(|value| value == "close");
                 let body = reply.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
                 let text = String::from_utf8_lossy(&body);
                 let whole = status.is_success() && text.lines().count() == lines && !text.contains("\"error\"");

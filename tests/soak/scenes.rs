@@ -14,6 +14,8 @@ pub(crate) async fn all(plan: Plan) -> Vec<String> {
     let mut faults = Vec::new();
     faults.extend(killed(plan).await);
     faults.extend(rolling(plan).await);
+    faults.extend(reloads(plan).await);
+    faults.extend(takeovers(plan).await);
     faults
 }
 
@@ -76,6 +78,46 @@ async fn rolling(plan: Plan) -> Vec<String> {
     let report = load.stop().await;
 
     let mut faults = judge("rolling restart of three backends", plan, &report);
+    faults.extend(report.losses.iter().map(|loss| format!("lost {:?} at {:?}: {}", loss.kind, loss.at, loss.why)));
+    faults
+}
+
+/// The configuration is read again a hundred times, with other endpoints and policies each time. No call is lost.
+async fn reloads(plan: Plan) -> Vec<String> {
+    const TIMES: u32 = 100;
+    let (_backends, gateway) = setup().await;
+    let load = Load::start(gateway.address, plan.rate);
+
+    let mut ticks = interval_at(Instant::now() + plan.part / 3, plan.part * 2 / TIMES);
+    for round in 0..TIMES {
+        ticks.tick().await;
+        gateway.reload(round as usize).await;
+    }
+    pass(plan.part / 3).await;
+    let report = load.stop().await;
+
+    let mut faults = judge("a hundred reloads", plan, &report);
+    let counted = gateway.metric("portico_config_reloads_total{result=\"ok\"}").await;
+    if counted < f64::from(TIMES) {
+        faults.push(format!("{counted} reloads are counted"));
+    }
+    faults.extend(report.losses.iter().map(|loss| format!("lost {:?} at {:?}: {}", loss.kind, loss.at, loss.why)));
+    faults
+}
+
+/// The gateway itself is replaced by another process, three times in a row. No call is lost.
+async fn takeovers(plan: Plan) -> Vec<String> {
+    let (_backends, mut gateway) = setup().await;
+    let load = Load::start(gateway.address, plan.rate);
+
+    for _ in 0..3 {
+        pass(plan.part / 2).await;
+        gateway.succeed().await;
+    }
+    pass(plan.part / 2).await;
+    let report = load.stop().await;
+
+    let mut faults = judge("three take-overs", plan, &report);
     faults.extend(report.losses.iter().map(|loss| format!("lost {:?} at {:?}: {}", loss.kind, loss.at, loss.why)));
     faults
 }

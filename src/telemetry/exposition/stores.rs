@@ -23,7 +23,7 @@ impl Collected {
             let mut total = Total::default();
             handles.iter().for_each(|it| it.duration.add_to(&mut total));
             let labels = [("store", &**store)];
-            let (seconds, count, buckets) = (total.seconds(), total.count(), total.buckets());
+            let (seconds, count, buckets) = (total.sum(), total.count(), total.buckets());
             family.encode_family(&labels)?.encode_histogram(seconds, count, &buckets, NO_EXEMPLARS)?;
         }
         let mut family = CONNECTED.begin(encoder)?;
