@@ -98,6 +98,8 @@ pub enum Reason {
     AuthorizationUnavailable,
     /// The store of a limit gives no answer, and the limit does not do without one.
     LimiterUnavailable,
+    /// There is too much to do already, for the method or for the gateway.
+    Overloaded,
     /// The body's content type is not one that the method takes.
     UnsupportedMediaType,
     /// A body, or messages, are compressed in a way that the gateway cannot inflate.
@@ -161,6 +163,7 @@ impl Reason {
             Self::Denied => "DENIED",
             Self::AuthorizationUnavailable => "AUTHORIZATION_UNAVAILABLE",
             Self::LimiterUnavailable => "LIMITER_UNAVAILABLE",
+            Self::Overloaded => "OVERLOADED",
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::UnsupportedEncoding => "UNSUPPORTED_ENCODING",
             Self::InvalidHeader => "INVALID_HEADER",
@@ -203,6 +206,7 @@ impl Reason {
             Self::OriginNotAllowed | Self::InsufficientScope | Self::Denied => {
                 (Code::PermissionDenied, StatusCode::FORBIDDEN, Client)
             }
+            Self::Overloaded => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway),
             Self::RateLimited => (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, Client),
             Self::UnsupportedMediaType => (Code::InvalidArgument, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),
             Self::UnsupportedEncoding => (Code::Unimplemented, StatusCode::UNSUPPORTED_MEDIA_TYPE, Client),

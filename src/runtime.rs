@@ -29,6 +29,15 @@ thread_local! {
     static TASKS: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Resident memory of the process, in bytes; `None` where the system does not tell (anywhere but on Linux).
+pub fn resident_memory() -> Option<usize> {
+    // In kilobytes, whatever the size of a page: proc_pid_status(5).
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
 /// Spawns a task on the current worker; it may hold what is not [`Send`].
 ///
 /// A panic ends the task alone: it is logged under `name`, counted by [`panics`], and the handle reports it.

@@ -26,6 +26,7 @@ section! {
         authentication: Authentication,
         authorization: Authorization,
         policies: List<Policy>,
+        admission: Shedding,
         rate_limiting: RateLimiting,
         redis: Redis,
         telemetry: Telemetry,
@@ -320,6 +321,7 @@ section! {
         reply_headers: Table,
         cors: Clearable<Cors>,
         rate_limits: Clearable<List<RateLimit>>,
+        admission: Admission,
         authenticate: Demand,
         authorize: Rules,
         identity: Forwarded,
@@ -381,6 +383,31 @@ section! {
         expose_headers: List<String>,
         allow_credentials: bool,
         max_age: Span,
+    }
+}
+
+section! {
+    /// When the process has too much to do.
+    Shedding {
+        max_queue_delay: Span,
+        max_memory: Size,
+    }
+}
+
+section! {
+    /// How many calls of a method are taken on at once.
+    Admission {
+        max_concurrent: u64,
+        adaptive: Switch<Adaptive>,
+        priority: String,
+    }
+}
+
+section! {
+    /// Bounds of a limit that finds its place by itself.
+    Adaptive {
+        min: u64,
+        max: u64,
     }
 }
 

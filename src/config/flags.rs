@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Shedding;
 use super::balancing::Balancing;
 use super::breaker::Breaker;
 use super::endpoints::{Endpoint, Endpoints};
@@ -107,6 +108,7 @@ impl Config {
             identity_headers: Arc::new([]),
             defaults: MethodSettings::default(),
             policies: Vec::new(),
+            shedding: Shedding::default(),
             rate_limiting: RateLimiting::default(),
             redis: None,
             telemetry: Telemetry { access_log: AccessLog::Stdout(LogFormat::Text) },

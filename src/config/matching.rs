@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::admission::{Admission, Priority};
 use super::authorization::Authorization;
 use super::cors::Cors;
 use super::rate_limit::RateLimit;
@@ -46,6 +47,7 @@ impl Config {
         if is_health && !self.names(method) {
             settings.authenticate = None;
             settings.authorize = None;
+            settings.admission = Admission { priority: Priority::Critical, ..Admission::default() };
         }
         settings
     }
@@ -105,6 +107,7 @@ impl MethodSettings {
         if let Some(forwarded) = &partial.identity {
             self.identity = Some(Arc::clone(forwarded));
         }
+        partial.admission.apply(&mut self.admission);
         match &partial.compression {
             None => {}
             Some(PartialCompression::Off) => self.compression.enabled = false,

@@ -5,6 +5,7 @@
 //! [`Config::from_flags`] does without a file.
 
 pub mod accounts;
+pub mod admission;
 pub mod authentication;
 pub mod authorization;
 pub mod balancing;
@@ -43,6 +44,7 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+use self::admission::{Admission, PartialAdmission, Shedding};
 use self::authentication::{Provider, Requirement};
 use self::authorization::{Authorization, Authorizer, Forwarded};
 use self::balancing::Balancing;
@@ -148,6 +150,8 @@ pub struct Config {
     pub defaults: MethodSettings,
     /// In file order; the most specific match wins key by key.
     pub policies: Vec<Policy>,
+    /// When calls are refused because the process has too much to do.
+    pub shedding: Shedding,
     /// What holds for all limits on how often methods are called.
     pub rate_limiting: RateLimiting,
     /// Where limits are counted that gateways share; none is asked unless a limit names it.
@@ -321,6 +325,8 @@ pub struct MethodSettings {
     pub request_headers: BoundHeaders,
     /// Headers of REST replies that are set by fields of the message.
     pub reply_headers: BoundHeaders,
+    /// How many calls are taken on at once. Default all.
+    pub admission: Admission,
     /// What callers have to prove. Default nothing.
     pub authenticate: Option<Arc<Requirement>>,
     /// When a call is sent again, beside when it never arrived.
@@ -358,6 +364,7 @@ pub struct PartialSettings {
     pub hedge: Change<Arc<Hedge>>,
     pub authorize: Change<Arc<Authorization>>,
     pub identity: Option<Arc<Forwarded>>,
+    pub admission: PartialAdmission,
 }
 
 /// Logs.
@@ -474,6 +481,7 @@ impl Default for MethodSettings {
             reply: Reply::default(),
             request_headers: Arc::new([]),
             reply_headers: Arc::new([]),
+            admission: Admission::default(),
             authenticate: None,
             retry: None,
             hedge: None,

@@ -312,6 +312,28 @@ impl fmt::Display for Quota {
     }
 }
 
+/// In one line, for people.
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.rule {
+            Rule::Open(most) => write!(f, "{}: {most} calls open at once", self.name)?,
+            Rule::Asked(_) => write!(f, "{}: as its service says", self.name)?,
+            Rule::Rate(Rate { quota, counts, tiers, .. }) => {
+                let what = if *counts == Counted::Messages { " messages" } else { "" };
+                write!(f, "{}: {quota}{what}, {} at once", self.name, quota.burst)?;
+                for (tier, quota) in tiers.iter().flat_map(|tiers| &tiers.quotas) {
+                    write!(f, ", {tier} {quota}")?;
+                }
+            }
+        }
+        let parts: Vec<String> = self.key.iter().map(KeyPart::to_string).collect();
+        if !parts.is_empty() {
+            write!(f, ", by {}", parts.join(" and "))?;
+        }
+        f.write_str(if self.shadow { ", in shadow mode" } else { "" })
+    }
+}
+
 /// As the reference names the kinds.
 impl fmt::Display for KeyPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,6 +3,7 @@
 //! Every part reports what is wrong with it and goes on, so that one run shows everything. Only [`config`] decides
 //! whether the result counts: with a single problem there is no configuration.
 
+mod admission;
 mod authentication;
 mod authorization;
 mod cors;
@@ -69,6 +70,7 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
         authorizers,
         defaults,
         policies,
+        shedding: admission::shedding(file.admission, report),
         rate_limiting: rate_limit::limiting(limiting, &stores, report),
         redis,
         telemetry: telemetry(file.telemetry, base, report),

@@ -10,6 +10,7 @@ mod error;
 pub mod handover;
 mod inherited;
 mod listeners;
+mod memory;
 mod reload;
 mod watch;
 
@@ -320,8 +321,13 @@ fn share(config: &Config, control: &Handle, readiness: &Arc<Readiness>, registry
         limits: Arc::new(LocalStore::new(config.rate_limiting.memory)),
         ledger: Arc::default(),
         live: true,
+        capacity: Arc::default(),
         readiness: Arc::clone(readiness),
     };
+    let capacity = Arc::clone(&shared.capacity);
+    registry.set_loads(move || (capacity.loads.list(), capacity.overload.memory()));
+    shared.capacity.overload.watch(config.shedding);
+    memory::watch(&shared.capacity, control);
     let limits = Arc::clone(&shared.limits);
     registry.set_limiter(move || limits.size(limits.clock(Instant::now())));
     shared.credentials.keep(&config.authentication);

@@ -12,6 +12,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method as HttpMethod, Request, Version};
 
 use crate::cli::{Exit, Explain};
+use crate::config::admission::Adaptive;
 use crate::config::units::{Size, Span};
 use crate::config::{AccessLog as AccessLogTo, Json};
 use crate::error::Reason;
@@ -330,6 +331,18 @@ impl Telling<'_> {
         lines.put("timeout", &format!("{own}{client}"));
         let (request, response) = (settings.max_request_message as u64, settings.max_response_message as u64);
         lines.put("limits", &format!("{} per request message, {} per reply", Size(request), Size(response)));
+        let name = self.method().map_or_else(|| self.path.trim_start_matches('/'), |method| &method.name);
+        let limits = self.snapshot.config.rate_limits(name);
+        if !limits.is_empty() {
+            let limits: Vec<String> = limits.iter().map(|limit| limit.to_string()).collect();
+            lines.put("rates", &limits.join("\n"));
+        }
+        if let Some(most) = settings.admission.max_concurrent {
+            lines.put("admission", &format!("{most} calls at once"));
+        }
+        if let Some(Adaptive { min, max }) = settings.admission.adaptive {
+            lines.put("admission", &format!("{min} to {max} calls at once, by how long they take"));
+        }
         let named = || self.snapshot.config.cors(self.path.trim_start_matches('/'));
         if let Some(cors) = self.method().map_or_else(named, |method| method.cors.as_ref()) {
             lines.put("cors", &format!("pages of {}", cors.origins));

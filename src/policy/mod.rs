@@ -3,6 +3,7 @@
 //! Which headers pass, what the gateway adds, which pages of other origins may call, and who the caller is. The order in
 //! which they are asked is written in `proxy::admit`, and nowhere else.
 
+pub mod admission;
 pub mod api_key;
 pub mod authenticate;
 pub mod authorize;

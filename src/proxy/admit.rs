@@ -8,8 +8,8 @@ use http::request;
 use super::authenticate::authenticate;
 use super::authorize::{authorize, forbid_forgery, forward_identity, strip};
 use super::call::Call;
-use super::limits;
 use super::timer::Timer;
+use super::{admission, limits};
 use crate::error::Error;
 
 /// Lets a call go on.
@@ -37,6 +37,8 @@ pub(super) async fn admit(call: &mut Call, parts: &mut request::Parts, timer: &m
     if call.limits().is_some() {
         limits::identity(call, parts, timer).await?;
     }
+    // Is there room for the call? After all that may refuse it, so that only calls that would be made take it.
+    admission::admit(call)?;
     // What the upstream learns of the caller; last, since authorizers want to see the credentials.
     if call.settings().identity.is_some() {
         forward_identity(call, parts);

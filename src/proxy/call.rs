@@ -25,6 +25,7 @@ use crate::config::MethodSettings;
 use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
 use crate::grpc::status::Code;
+use crate::policy::admission::{End, Load, Permit};
 use crate::policy::headers::Caller;
 use crate::policy::identity::Identities;
 use crate::policy::rate_limit::{Limit, Plan};
@@ -60,6 +61,8 @@ pub(crate) struct Call {
     unknown_limits: Option<Arc<Plan>>,
     /// What its limits said.
     pub(crate) limited: Limited,
+    /// Its place among the calls that the gateway takes on.
+    pub(crate) permit: Option<Permit>,
     /// Who it comes from, once that is known.
     pub(crate) identity: Identities,
     /// What the reply gets beside what the upstream and the protocol say.
@@ -151,6 +154,7 @@ impl Call {
             unknown: None,
             unknown_limits: None,
             limited: Limited::default(),
+            permit: None,
             identity: Identities::default(),
             reply_headers: HeaderMap::new(),
             rehearsed: false,
@@ -205,6 +209,25 @@ impl Call {
             Target::Upstream(_) => None,
             // One of the few that are answered here.
             Target::Unknown => Some(self.uri.path().trim_start_matches('/')),
+        }
+    }
+
+    /// The calls of its method that are under way.
+    pub(crate) fn load(&self) -> Arc<Load> {
+        let loads = &self.worker.shared.capacity.loads;
+        match self.target {
+            Target::Method(method) => Arc::clone(self.prepared.load(method, &self.worker)),
+            Target::Upstream(_) => loads.get(&format!("{}/unknown", self.upstream_name()).into()),
+            Target::Unknown => loads.get(&self.method_name().unwrap_or_default().into()),
+        }
+    }
+
+    /// What its end says of how busy its service is.
+    fn end(&self) -> End {
+        match Code::from_number(self.outcome.code) {
+            Some(Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted) => End::Dropped,
+            Some(Code::Cancelled) => End::Silent,
+            _ => End::Answered,
         }
     }
 
@@ -352,6 +375,9 @@ impl Drop for Call {
             let reason = Reason::ClientGone.name();
             self.outcome =
                 Outcome { code: Code::Cancelled.number(), failure: Some((Origin::Client, reason.into())), note: None };
+        }
+        if let Some(permit) = self.permit.take() {
+            permit.end(self.end(), Instant::now());
         }
         let elapsed = self.started.elapsed();
         let origin = self.outcome.failure.as_ref().map(|(origin, _)| *origin);

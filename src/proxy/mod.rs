@@ -7,6 +7,7 @@
 //!
 //! **Invariant**: a [`call::Call`] is counted and logged exactly once, when its reply ends or is dropped.
 
+mod admission;
 mod admit;
 mod ask;
 mod attempt;

@@ -11,6 +11,7 @@ use super::retry::Rules;
 use crate::config;
 use crate::config::authentication::Provider;
 use crate::credentials::{Authenticator, Credentials};
+use crate::policy::admission::{Capacity, Delay, Load};
 use crate::policy::rate_limit::LocalStore;
 use crate::snapshot::{Snapshot, Source};
 use crate::store::ledger::Ledger;
@@ -26,7 +27,9 @@ pub struct Worker {
     source: Arc<Source>,
     pub(crate) shared: Shared,
     workers: usize,
-    metrics: WorkerMetrics,
+    pub(crate) metrics: WorkerMetrics,
+    /// How long work waits for its turn here.
+    pub(crate) delay: Rc<Delay>,
     pub(crate) unknown: Arc<MethodMetrics>,
     pub(crate) log: WorkerLog,
     generation: Cell<u64>,
@@ -44,6 +47,8 @@ pub struct Shared {
     pub limits: Arc<LocalStore>,
     /// What is known of that where it is counted elsewhere.
     pub ledger: Arc<Ledger>,
+    /// How much there is to do.
+    pub capacity: Arc<Capacity>,
     /// Whether the gateway is about to stop.
     pub readiness: Arc<Readiness>,
     /// Whether calls are real. A rehearsal charges nobody's limits elsewhere.
@@ -75,6 +80,7 @@ struct PreparedMethod {
     metrics: Arc<MethodMetrics>,
     /// By the index of the limit.
     limits: Box<[Arc<LimitMetrics>]>,
+    load: OnceCell<Arc<Load>>,
 }
 
 impl Worker {
@@ -90,6 +96,7 @@ impl Worker {
             source,
             shared,
             workers,
+            delay: Rc::default(),
             unknown: metrics.unknown(),
             metrics,
             log,
@@ -155,6 +162,7 @@ impl Worker {
         let authorizers = &snapshot.config.authorizers;
         let authorizers = authorizers.iter().map(|authorizer| self.metrics.decisions(&authorizer.name)).collect();
         let rules = self.metrics.decisions(RULES);
+        self.shared.capacity.overload.watch(snapshot.config.shedding);
         let methods = std::iter::repeat_with(OnceCell::new).take(snapshot.methods.len()).collect();
         let unknown_methods = std::iter::repeat_with(OnceCell::new).take(snapshot.upstreams.len()).collect();
         Prepared { snapshot, clusters, authenticators, rules, authorizers, stores, methods, unknown_methods }
@@ -210,6 +218,12 @@ impl Prepared {
         &self.method(method, worker).metrics
     }
 
+    /// The calls of a method that are under way.
+    pub(crate) fn load(&self, method: usize, worker: &Worker) -> &Arc<Load> {
+        let name = &self.snapshot.methods[method].name;
+        self.method(method, worker).load.get_or_init(|| worker.shared.capacity.loads.get(name))
+    }
+
     /// Where the decisions of a limit of the method are counted.
     pub(crate) fn limit_metrics(&self, method: usize, limit: usize, worker: &Worker) -> &Arc<LimitMetrics> {
         &self.method(method, worker).limits[limit]
@@ -231,6 +245,7 @@ impl Prepared {
                 path: path.parse().unwrap_or_else(|_| method.path.clone()),
                 rules: Rc::new(Rules::of(&method.settings, Some(method))),
                 metrics: worker.metrics.method(upstream, &method.name),
+                load: OnceCell::new(),
                 limits: method
                     .limits
                     .iter()

@@ -5,6 +5,7 @@
 //! so that its name and help can be found; `docs/operations.md` lists the same names.
 
 mod authentication;
+mod limits;
 mod stores;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,12 +18,13 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLab
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 
+use self::limits::Limits;
 use super::decisions::{self, DecisionMetrics};
 use super::histogram::Total;
 use super::lifecycle::Lifecycle;
 use super::metrics::{
-    CODES, EndpointMetrics, FleetMetrics, LimitMetrics, Limiter, ListenerMetrics, MethodMetrics, ProviderMetrics,
-    Registry, UNKNOWN_METHOD, UpstreamMetrics,
+    CODES, EndpointMetrics, FleetMetrics, ListenerMetrics, MethodMetrics, ProviderMetrics, Registry, UNKNOWN_METHOD,
+    UpstreamMetrics,
 };
 use super::stores::StoreMetrics;
 use super::{Bound, ConnectionEvent, Origin, Protocol, Transport, sizes};
@@ -53,8 +55,7 @@ struct Collected {
     methods: BTreeMap<[Arc<str>; 2], Vec<Arc<MethodMetrics>>>,
     listeners: BTreeMap<[Arc<str>; 1], Vec<Arc<ListenerMetrics>>>,
     endpoints: BTreeMap<[Arc<str>; 2], Vec<Arc<EndpointMetrics>>>,
-    limits: BTreeMap<[Arc<str>; 1], Vec<Arc<LimitMetrics>>>,
-    limiter: (usize, usize),
+    limits: Limits,
     upstreams: BTreeMap<[Arc<str>; 1], Vec<Arc<UpstreamMetrics>>>,
     fleets: Vec<([Arc<str>; 1], Arc<FleetMetrics>)>,
     providers: BTreeMap<[Arc<str>; 1], Vec<Arc<ProviderMetrics>>>,
@@ -72,8 +73,7 @@ impl From<&Registry> for Collected {
             methods: BTreeMap::new(),
             listeners: BTreeMap::new(),
             endpoints: BTreeMap::new(),
-            limits: BTreeMap::new(),
-            limiter: registry.limiter.get().map(Limiter::size).unwrap_or_default(),
+            limits: Limits::new(registry),
             upstreams: BTreeMap::new(),
             fleets: registry.fleets.list(),
             providers: BTreeMap::new(),
@@ -89,7 +89,7 @@ impl From<&Registry> for Collected {
             group(&mut collected.methods, worker.methods.list().into_iter().chain([unknown]));
             group(&mut collected.listeners, worker.listeners.list());
             group(&mut collected.endpoints, worker.endpoints.list());
-            group(&mut collected.limits, worker.limits.list());
+            collected.limits.add(&worker);
             group(&mut collected.upstreams, worker.upstreams.list());
             group(&mut collected.providers, worker.providers.list());
             group(&mut collected.decisions, worker.decisions.list());
@@ -112,7 +112,7 @@ impl Collector for Collected {
         sizes::encode(&self.methods, &mut encoder)?;
         self.connections(&mut encoder)?;
         self.upstreams(&mut encoder)?;
-        self.limits(&mut encoder)?;
+        self.limits.encode(&mut encoder)?;
         self.attempts(&mut encoder)?;
         self.fleets(&mut encoder)?;
         authentication::encode(&self.providers, &mut encoder)?;
@@ -218,24 +218,6 @@ impl Collected {
             sample(&mut family, &[("upstream", &**upstream)], &u64::from(*loaded))?;
         }
         Ok(())
-    }
-
-    fn limits(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut family = RATE_LIMIT_DECISIONS.begin(encoder)?;
-        for ([limit], handles) in &self.limits {
-            for (index, outcome) in ["allowed", "refused", "shadow_refused"].into_iter().enumerate() {
-                let count: u64 = handles.iter().map(|it| it.outcomes()[index]).sum();
-                sample(&mut family, &[("limit", &**limit), ("outcome", outcome)], &count)?;
-            }
-        }
-        let mut family = RATE_LIMIT_OVERFLOWS.begin(encoder)?;
-        for ([limit], handles) in &self.limits {
-            let count: u64 = handles.iter().map(|it| it.overflowed.value()).sum();
-            sample(&mut family, &[("limit", &**limit)], &count)?;
-        }
-        let (keys, bytes) = self.limiter;
-        RATE_LIMIT_KEYS.begin(encoder)?.encode_gauge(&(keys as u64))?;
-        RATE_LIMIT_STORE.begin(encoder)?.encode_gauge(&(bytes as u64))
     }
 
     fn attempts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -423,23 +405,6 @@ const SCHEMA_LOADED: Family = Family::new(
     MetricType::Gauge,
     "portico_schema_loaded",
     "Whether the schema of an upstream is loaded (1) or not (0).",
-);
-const RATE_LIMIT_DECISIONS: Family = Family::new(
-    MetricType::Counter,
-    "portico_rate_limit_decisions_total",
-    "Calls, or messages, that a limit let in or refused, or would have refused if it were not in shadow mode.",
-);
-const RATE_LIMIT_OVERFLOWS: Family = Family::new(
-    MetricType::Counter,
-    "portico_rate_limit_overflows_total",
-    "Calls that were counted with those of other callers because there was no memory for one of their own.",
-);
-const RATE_LIMIT_KEYS: Family =
-    Family::new(MetricType::Gauge, "portico_rate_limit_keys", "Callers that owe something to a limit.");
-const RATE_LIMIT_STORE: Family = Family::new(
-    MetricType::Gauge,
-    "portico_rate_limit_store_bytes",
-    "Memory that the process's own store of limits takes.",
 );
 const DROPPED_LOG_LINES: Family = Family::new(
     MetricType::Counter,

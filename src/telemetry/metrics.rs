@@ -8,7 +8,6 @@
 //! has a bound.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -16,6 +15,8 @@ use std::time::{Duration, SystemTime};
 use super::decisions::DecisionMetrics;
 use super::histogram::{Histogram, Sizes};
 use super::lifecycle::Lifecycle;
+pub use super::limits::{LimitMetrics, LoadList};
+use super::limits::{Limiter, Loads};
 pub use super::providers::{AuthenticationResult, ProviderMetrics};
 use super::readiness::Readiness;
 use super::stores::StoreMetrics;
@@ -36,21 +37,7 @@ pub struct Registry {
     /// By upstream.
     pub(super) fleets: Handles<1, FleetMetrics>,
     pub(super) limiter: OnceLock<Limiter>,
-}
-
-/// Asks how many callers the limits remember, and in how many bytes.
-pub(super) struct Limiter(Box<dyn Fn() -> (usize, usize) + Send + Sync>);
-
-impl Limiter {
-    pub(super) fn size(&self) -> (usize, usize) {
-        self.0()
-    }
-}
-
-impl fmt::Debug for Limiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Limiter")
-    }
+    pub(super) loads: OnceLock<Loads>,
 }
 
 impl Registry {
@@ -64,7 +51,13 @@ impl Registry {
             workers: Mutex::default(),
             fleets: Handles::default(),
             limiter: OnceLock::new(),
+            loads: OnceLock::new(),
         }
+    }
+
+    /// Who tells which calls are under way. The first one counts.
+    pub fn set_loads(&self, list: impl Fn() -> LoadList + Send + Sync + 'static) {
+        self.loads.get_or_init(|| Loads(Box::new(list)));
     }
 
     /// Who tells how many callers the limits remember, and in how many bytes. The first one counts.
@@ -130,6 +123,16 @@ impl WorkerMetrics {
     /// The counters of a limit, by its name. Locks and allocates. Beyond 20,000 limits it gives counters that nobody sees.
     pub fn limit(&self, name: &str) -> Arc<LimitMetrics> {
         self.0.limits.resolve([name]).unwrap_or_default()
+    }
+
+    /// Counts calls of a method that were not taken on, for one reason. Locks and allocates.
+    pub fn overloaded(&self, method: &str, reason: &str) -> Arc<Counter> {
+        self.0.overloaded.resolve([method, reason]).unwrap_or_default()
+    }
+
+    /// Notes how long work waits for its turn on the worker.
+    pub fn set_queue_delay(&self, delay: Duration) {
+        self.0.queue_delay.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// The counters of a listener, by the address on which it accepts. Locks and allocates.
@@ -252,34 +255,6 @@ impl ListenerMetrics {
             Transport::Http1 => http1,
             Transport::Http2 => http2,
         }
-    }
-}
-
-/// What became of calls under one limit, on one worker.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct LimitMetrics {
-    allowed: Counter,
-    refused: Counter,
-    /// Refused if the limit were not in shadow mode.
-    shadowed: Counter,
-    /// Counted with other callers because there was no memory for one of their own.
-    pub overflowed: Counter,
-}
-
-impl LimitMetrics {
-    /// Counts a decision.
-    pub fn count(&self, allowed: bool, shadow: bool) {
-        match (allowed, shadow) {
-            (true, _) => self.allowed.add(1),
-            (false, false) => self.refused.add(1),
-            (false, true) => self.shadowed.add(1),
-        }
-    }
-
-    /// How many were let in, refused, and would have been refused.
-    pub(super) fn outcomes(&self) -> [u64; 3] {
-        [&self.allowed, &self.refused, &self.shadowed].map(Counter::value)
     }
 }
 
@@ -455,6 +430,10 @@ pub(super) struct Worker {
     pub(super) decisions: Handles<1, DecisionMetrics>,
     /// By name.
     pub(super) stores: Handles<1, StoreMetrics>,
+    /// By method and reason.
+    pub(super) overloaded: Handles<2, Counter>,
+    /// In microseconds.
+    pub(super) queue_delay: AtomicU64,
 }
 
 /// Handles by the values of their labels. Locked while resolving and while listing, never while counting.

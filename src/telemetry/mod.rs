@@ -10,6 +10,7 @@ mod escape;
 mod exposition;
 mod histogram;
 pub mod lifecycle;
+mod limits;
 pub mod line;
 pub mod logs;
 pub mod metrics;

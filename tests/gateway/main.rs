@@ -1,6 +1,7 @@
 //! Black-box tests.
 
 mod admin;
+mod admission;
 mod architecture;
 mod attacks;
 mod authentication;

@@ -1,35 +1,20 @@
 //! How often callers may call: in every protocol, by whatever tells them apart, and what they are told of it.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use http::{HeaderMap, Method};
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::support::backend::{self, Backend};
-use crate::support::client::{Client, Reply, Version, request};
+use crate::support::client::{Client, Version, request};
 use crate::support::gateway::{TestGateway, upstream};
 use crate::support::grpc::{Raw, framed};
-use crate::support::rpc::{self, Ending};
+use crate::support::outcomes::{Outcome, Way, plain, text, ways};
+use crate::support::rpc;
 use crate::support::websocket::Socket;
 
 const SAY: &str = "/portico.test.v1.Echo/Say";
-const REPEAT: &str = "/portico.test.v1.Echo/Repeat";
 const COLLECT: &str = "/portico.test.v1.Echo/Collect";
 const CONVERSE: &str = "/portico.test.v1.Echo/Converse";
-
-/// What came of one call.
-#[derive(Debug)]
-struct Outcome {
-    /// Of gRPC, whatever the protocol.
-    code: u64,
-    /// Of HTTP.
-    status: u16,
-    /// Of the reply's head.
-    headers: HeaderMap,
-    /// Where gRPC ends, in the protocols that have such a place.
-    trailers: HeaderMap,
-    /// The error, where it is JSON.
-    body: Value,
-}
 
 /// A gateway with these policies, and what else stands in the text.
 async fn start(text: &str) -> (Backend, TestGateway) {
@@ -37,88 +22,6 @@ async fn start(text: &str) -> (Backend, TestGateway) {
     let gateway = TestGateway::start(&format!("{}{text}\n", upstream("echo", backend.address))).await;
     gateway.ready().await;
     (backend, gateway)
-}
-
-/// One way to call.
-#[derive(Debug, Clone, Copy)]
-enum Way {
-    Rpc(Version, rpc::Dialect, &'static str),
-    Rest(Version, &'static str),
-    Socket(Version),
-}
-
-/// Every way to call a unary method, and one with a stream.
-fn ways() -> Vec<Way> {
-    let mut ways = Vec::new();
-    for version in Version::BOTH {
-        for path in [SAY, REPEAT] {
-            ways.extend(rpc::dialects(version, path).map(|dialect| Way::Rpc(version, dialect, path)));
-        }
-        ways.extend(["/test/v1/say", "/test/v1/repeat"].map(|path| Way::Rest(version, path)));
-        ways.push(Way::Socket(version));
-    }
-    assert!(ways.len() >= 30);
-    ways
-}
-
-impl Way {
-    async fn call(self, gateway: &TestGateway, headers: &[(&str, &str)]) -> Outcome {
-        self.say(gateway, headers, "hi").await
-    }
-
-    async fn say(self, gateway: &TestGateway, headers: &[(&str, &str)], text: &str) -> Outcome {
-        match self {
-            Self::Rpc(version, dialect, path) => {
-                let mut client = gateway.client(version).await;
-                let told = dialect.call(&mut client, path, headers, &[json!({"text": text})]).await;
-                Outcome {
-                    code: told.code as u64,
-                    status: told.reply.status.as_u16(),
-                    headers: told.reply.headers,
-                    trailers: told.trailers,
-                    body: if dialect.ending == Ending::EndStream { told.end["error"].clone() } else { told.end },
-                }
-            }
-            Self::Rest(version, path) => {
-                let mut client = gateway.client(version).await;
-                let headers = [headers, &[("accept", "application/json")]].concat();
-                plain(client.send(request(Method::GET, &format!("{path}/{text}"), &headers, "")).await)
-            }
-            Self::Socket(version) => {
-                match Socket::ask(gateway.address, version, &format!("/test/v1/repeat/{text}"), headers).await {
-                    Ok(socket) => {
-                        let (headers, trailers) = (socket.headers, HeaderMap::new());
-                        Outcome { code: 0, status: 200, headers, trailers, body: Value::Null }
-                    }
-                    Err(refusal) => {
-                        let body: Value = serde_json::from_slice(&refusal.body).expect("a refusal is JSON");
-                        let code = body["code"].as_u64().expect("a code");
-                        let (status, headers) = (refusal.status, refusal.headers);
-                        Outcome { code, status, headers, trailers: HeaderMap::new(), body }
-                    }
-                }
-            }
-        }
-    }
-
-    /// The HTTP status of a refusal.
-    fn refused(self) -> u16 {
-        match self {
-            Self::Rpc(_, dialect, _) if dialect.ending == Ending::Unary => 429,
-            Self::Rpc(..) => 200,
-            Self::Rest(..) | Self::Socket(_) => 429,
-        }
-    }
-}
-
-fn plain(reply: Reply) -> Outcome {
-    let body = if reply.status == 200 { Value::Null } else { reply.json() };
-    let code = body["code"].as_u64().unwrap_or(0);
-    Outcome { code, status: reply.status.as_u16(), headers: reply.headers, trailers: HeaderMap::new(), body }
-}
-
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
-    headers.get(name).map_or("", |value| value.to_str().expect("text"))
 }
 
 /// A REST call and its code.
@@ -147,7 +50,7 @@ async fn every_protocol_tells_of_the_limit_and_when_to_come_back() {
         assert_eq!((first.code, text(&first.headers, "ratelimit-policy")), (0, policy), "{way:?}");
         assert!(text(&first.headers, "ratelimit").starts_with("\"per-case\";r=0;t=3600, \"all\";r="), "{way:?}");
         assert!(!first.headers.contains_key("retry-after"), "{way:?}");
-        assert_eq!((second.code, second.status), (8, way.refused()), "{way:?} {second:?}");
+        assert_eq!((second.code, second.status), (8, way.status(429)), "{way:?} {second:?}");
         assert_eq!(text(&second.headers, "ratelimit-policy"), policy, "{way:?}");
         let wait: u64 = text(&second.headers, "retry-after").parse().expect("seconds");
         assert!((3590..=3600).contains(&wait), "{way:?} {wait}");
@@ -393,7 +296,7 @@ async fn open_calls_are_limited_while_they_are_open() {
 
     for way in ways() {
         let refused = way.call(&gateway, &[]).await;
-        assert_eq!((refused.code, refused.status), (8, way.refused()), "{way:?}");
+        assert_eq!((refused.code, refused.status), (8, way.status(429)), "{way:?}");
         assert_eq!(text(&refused.headers, "ratelimit"), "\"open\";r=0", "{way:?}");
         assert!(!refused.headers.contains_key("retry-after"), "{way:?}");
     }
@@ -487,7 +390,7 @@ async fn a_field_of_the_first_message_tells_callers_apart_in_every_protocol() {
         let second = way.say(&gateway, &[], &text).await;
 
         assert_eq!((first.code, text_of(&first, "ratelimit")), (0, "\"by-text\";r=0;t=3600"), "{way:?}");
-        assert_eq!((second.code, second.status), (8, way.refused()), "{way:?} {second:?}");
+        assert_eq!((second.code, second.status), (8, way.status(429)), "{way:?} {second:?}");
         assert!(text_of(&second, "ratelimit").starts_with("\"by-text\";r=0;t=3"), "{way:?}");
         check_details_of(way, &second, "by-text");
     }

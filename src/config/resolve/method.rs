@@ -9,8 +9,8 @@ use http::header::DATE;
 use super::authorization::Known;
 use super::rate_store::Stores;
 use super::{
-    authentication, authorization, bounded, choose, cors, each, limit, optional, rate_limit, require, retry, to_usize,
-    value,
+    admission, authentication, authorization, bounded, choose, cors, each, limit, optional, rate_limit, require, retry,
+    to_usize, value,
 };
 use crate::config::file::{Compression as RawCompression, Json, Policy as RawPolicy};
 use crate::config::problem::Place;
@@ -32,8 +32,18 @@ pub(super) fn policies(
     let mut all_limits = rate_limit::Limits::new(stores);
     for raw in value(list).items {
         let RawPolicy { r#match, timeout, json, limits, compression, reply, request_headers, .. } = raw.value;
-        let RawPolicy { reply_headers, cors, rate_limits, authenticate, authorize, identity, retry, hedge, .. } =
-            raw.value;
+        let RawPolicy {
+            reply_headers,
+            cors,
+            rate_limits,
+            authenticate,
+            authorize,
+            identity,
+            retry,
+            hedge,
+            admission,
+            ..
+        } = raw.value;
         let reply = value(reply);
         require(r#match.is_some(), "match", &raw.at, report);
         let (timeout, limits) = (value(timeout), value(limits));
@@ -61,6 +71,7 @@ pub(super) fn policies(
             authenticate: authentication::requirement(authenticate, known.providers, report),
             authorize: authorization::authorization(authorize, known, report),
             identity: authorization::forwarded(identity, report),
+            admission: admission::admission(admission, report),
             ..self::json(json, report)
         };
         let cors = cors::cors(cors, report);

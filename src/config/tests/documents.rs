@@ -77,6 +77,9 @@ fn every_key_is_in_the_reference() {
         ("### `policies[].rate_limits`", "tiers.", file::Tiers::KEYS),
         ("### `policies[].rate_limits`", "", file::TierSection::KEYS),
         ("## `rate_limiting`", "", file::RateLimiting::KEYS),
+        ("### `policies[].admission`", "", file::Admission::KEYS),
+        ("### `policies[].admission`", "adaptive.", file::Adaptive::KEYS),
+        ("## `admission`", "", file::Shedding::KEYS),
         ("### `policies[].retry`", "", file::Retry::KEYS),
         ("### `policies[].retry`", "backoff.", file::Backoff::KEYS),
         ("### `policies[].hedge`", "", file::Hedge::KEYS),
@@ -131,11 +134,11 @@ fn every_block_of_the_reference_loads() {
 
 #[test]
 fn every_block_of_the_guides_loads() {
-    let guide = document("docs/rate-limits.md");
+    let guides = document("docs/rate-limits.md") + &document("docs/overload.md");
     let mut loaded = 0;
-    for (_, block) in blocks(&guide).into_iter().filter(|(language, _)| *language == "yaml") {
+    for (_, block) in blocks(&guides).into_iter().filter(|(language, _)| *language == "yaml") {
         let added = if block.contains("upstreams:") { "" } else { UPSTREAM };
-        if let Err(errors) = from_str(&format!("{block}{added}"), "docs/rate-limits.md", Path::new("")) {
+        if let Err(errors) = from_str(&format!("{block}{added}"), "a guide", Path::new("")) {
             panic!("{block}\n{errors}");
         }
         loaded += 1;
