@@ -110,19 +110,19 @@ fn what_is_wrong_is_named() {
     let table = [
         (
             "policies: [{ match: \"*\", retry: { on: [unavailble] } }]",
-            "1:39: policies[0].retry.on[0]: \"unavailble\" is unknown; did you mean `unavailable`?",
+            "1:40: policies[0].retry.on[0]: \"unavailble\" is unknown; did you mean `unavailable`?",
         ),
         (
             "policies: [{ match: \"*\", retry: { on: [] } }]",
-            "1:38: policies[0].retry.on: at least one code is needed, such as unavailable",
+            "1:39: policies[0].retry.on: at least one code is needed, such as unavailable",
         ),
         (
             "policies: [{ match: \"*\", retry: { backoff: { base: 1s, max: 5ms } } }]",
-            "1:60: policies[0].retry.backoff.max: 5ms is less than `base`",
+            "1:61: policies[0].retry.backoff.max: 5ms is less than `base`",
         ),
         (
             "policies: [{ match: \"*\", hedge: { attempts: 1 } }]",
-            "1:44: policies[0].hedge.attempts: 1 is out of range; allowed are 2 to 5",
+            "1:45: policies[0].hedge.attempts: 1 is out of range; allowed are 2 to 5",
         ),
     ];
     for (text, expected) in table {
