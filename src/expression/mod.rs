@@ -31,7 +31,7 @@ use value::Metered;
 pub const MAX_TEXT: usize = 4096;
 /// Brackets within brackets in an expression's text.
 const MAX_NESTING: usize = 32;
-/// Steps that the loops of one evaluation may take together; about two milliseconds.
+/// Steps that the loops of one evaluation may take together; a step is a node, an element or 256 bytes of text.
 pub const MAX_STEPS: u64 = 100_000;
 /// Stack of the parser, which recurses several times for each bracket.
 const PARSER_STACK: usize = 64 << 20;
