@@ -83,7 +83,7 @@ impl Changing {
         value.parse().expect("a number")
     }
 
-    /// Waits until that holds, at most ten seconds.
+    /// Waits until that holds, at most thirty seconds.
     async fn until(&self, holds: impl AsyncFn(&Self) -> bool) {
         let waiting = async {
             let mut ticks = tokio::time::interval(Duration::from_millis(20));
@@ -91,7 +91,7 @@ impl Changing {
                 ticks.tick().await;
             }
         };
-        assert!(tokio::time::timeout(Duration::from_secs(10), waiting).await.is_ok(), "it does not come to that");
+        assert!(tokio::time::timeout(Duration::from_secs(30), waiting).await.is_ok(), "it does not come to that");
     }
 }
 
