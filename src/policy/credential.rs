@@ -26,7 +26,7 @@ pub enum Shown<'r> {
 pub fn find<'r>(places: &Places, headers: &'r HeaderMap, uri: &'r Uri) -> Shown<'r> {
     let mut shown = in_header(&places.header, headers);
     if let (Shown::Nothing, Some(name)) = (&shown, &places.cookie) {
-        shown = one(cookies(headers, name).map(Cow::Borrowed));
+        shown = one(cookies(headers, name).map(|value| Cow::Borrowed(unquoted(value))));
     }
     if let (Shown::Nothing, Some(name)) = (&shown, &places.query) {
         let pairs = uri.query().into_iter().flat_map(|query| query.split('&'));
@@ -87,13 +87,15 @@ fn in_header<'r>(name: &HeaderName, headers: &'r HeaderMap) -> Shown<'r> {
     one(headers.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes().trim_ascii())))
 }
 
-/// The values of a cookie ([RFC 6265 §4.2.1](https://www.rfc-editor.org/rfc/rfc6265#section-4.2.1)), without quotes around them.
-fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r [u8]> {
+/// The values of a cookie as they came ([RFC 6265 §4.2.1](https://www.rfc-editor.org/rfc/rfc6265#section-4.2.1)).
+pub fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r [u8]> {
     let pairs = headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-    pairs.map(<[u8]>::trim_ascii).filter_map(move |pair| {
-        let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-        Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
-    })
+    pairs.map(<[u8]>::trim_ascii).filter_map(move |pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+/// A value of a cookie without quotes around it.
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
 }
 
 fn one<'r>(mut values: impl Iterator<Item = Cow<'r, [u8]>>) -> Shown<'r> {

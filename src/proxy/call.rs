@@ -4,6 +4,7 @@
 //! and its line goes to the access log; there is no other place where calls end.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,6 +27,7 @@ use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
 use crate::grpc::status::Code;
 use crate::policy::admission::{End, Load, Permit};
+use crate::policy::client;
 use crate::policy::headers::Caller;
 use crate::policy::identity::Identities;
 use crate::policy::rate_limit::{Limit, Plan};
@@ -234,6 +236,11 @@ impl Call {
     /// Its worker's own things.
     pub(crate) fn worker(&self) -> &Worker {
         &self.worker
+    }
+
+    /// Where it comes from, by what the trusted proxies say in its headers.
+    pub(crate) fn client_ip(&self, headers: &HeaderMap) -> IpAddr {
+        client::ip(headers, self.peer.address.ip(), &self.peer.listener.trusted_proxies)
     }
 
     /// When the head of the request was there.

@@ -24,7 +24,6 @@ use crate::config::rate_limit::{KeyPart, Missing, Rule, Store};
 use crate::encoding::Encoding;
 use crate::error::{Error, Quota, Reason};
 use crate::grpc;
-use crate::policy::client;
 use crate::policy::identity::Kind;
 use crate::policy::rate_limit::{Charge, Decision, Key, Limit, OpenCall, Plan, Verdict, fields};
 
@@ -232,8 +231,7 @@ fn begin(limit: &Limit, tier: Option<&str>) -> Key {
 fn push(key: &mut Key, call: &Call, parts: &request::Parts, part: &KeyPart) -> bool {
     match part {
         KeyPart::ClientIp => {
-            let trusted = &call.peer.listener.trusted_proxies;
-            key.push_ip(client::ip(&parts.headers, call.peer.address.ip(), trusted));
+            key.push_ip(call.client_ip(&parts.headers));
             true
         }
         KeyPart::Constant(text) => {
@@ -241,12 +239,7 @@ fn push(key: &mut Key, call: &Call, parts: &request::Parts, part: &KeyPart) -> b
             true
         }
         KeyPart::Method | KeyPart::Service => {
-            // A method that nobody knows has a name of the caller's choice.
-            let name = call.method_name();
-            let name = match part {
-                KeyPart::Service => name.map(|name| name.split('/').next().unwrap_or(name)),
-                _ => name,
-            };
+            let name = if matches!(part, KeyPart::Service) { service(call) } else { call.method_name() };
             key.push(Some(call.upstream_name().as_bytes()));
             key.push(name.map(str::as_bytes));
             true
@@ -269,8 +262,7 @@ fn push(key: &mut Key, call: &Call, parts: &request::Parts, part: &KeyPart) -> b
             }
         },
         KeyPart::ApiKey => {
-            let mut keys = call.identity.iter().filter(|identity| identity.kind() == Kind::ApiKey);
-            let name = keys.find_map(|identity| Some((identity.source(), identity.claims().get("name")?.as_str()?)));
+            let name = api_key(call);
             match name {
                 Some((source, name)) => {
                     key.push(Some(source.as_bytes()));
@@ -283,6 +275,17 @@ fn push(key: &mut Key, call: &Call, parts: &request::Parts, part: &KeyPart) -> b
         // Known later, to the gate.
         KeyPart::Field(_) => true,
     }
+}
+
+/// The service of the method, which only the caller names where nobody knows the method.
+pub(super) fn service(call: &Call) -> Option<&str> {
+    call.method_name().map(|name| name.split('/').next().unwrap_or(name))
+}
+
+/// The provider of the caller's API key, and the name of the key.
+pub(super) fn api_key(call: &Call) -> Option<(&str, &str)> {
+    let mut keys = call.identity.iter().filter(|identity| identity.kind() == Kind::ApiKey);
+    keys.find_map(|identity| Some((identity.source(), identity.claims().get("name")?.as_str()?)))
 }
 
 /// Who vouches for a claim, and its value as text; none for `null`.

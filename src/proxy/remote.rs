@@ -15,14 +15,12 @@ use tokio::time::Instant;
 
 use super::ask::redis;
 use super::call::Call;
-use super::limits::{Dues, Refusal, charge, claim, note};
+use super::limits::{Dues, Refusal, api_key, charge, claim, note, service as service_name};
 use super::timer::Timer;
 use crate::config::rate_limit::{KeyPart, Missing, Rule, Service, Store};
 use crate::config::redis::OnFailure;
 use crate::error::{Error, Quota, Reason};
 use crate::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
-use crate::policy::client;
-use crate::policy::identity::Kind;
 use crate::policy::rate_limit::service::{self, Said};
 use crate::policy::rate_limit::{Charge, Limit, fields};
 use crate::store::Failure;
@@ -242,20 +240,13 @@ fn descriptor(call: &Call, parts: &request::Parts, limit: &Limit) -> Option<Rate
 /// A part of a key as text, if the call has it.
 fn value(call: &Call, parts: &request::Parts, part: &KeyPart) -> Option<String> {
     match part {
-        KeyPart::ClientIp => {
-            let trusted = &call.peer.listener.trusted_proxies;
-            Some(site(client::ip(&parts.headers, call.peer.address.ip(), trusted)).to_string())
-        }
+        KeyPart::ClientIp => Some(site(call.client_ip(&parts.headers)).to_string()),
         KeyPart::Constant(text) => Some(text.to_string()),
-        // A method that nobody knows has a name of the caller's choice.
         KeyPart::Method => call.method_name().map(str::to_owned),
-        KeyPart::Service => call.method_name().map(|name| name.split('/').next().unwrap_or(name).to_owned()),
+        KeyPart::Service => service_name(call).map(str::to_owned),
         KeyPart::Header(name) => joined(&parts.headers, name),
         KeyPart::Claim(path) => claim(call, path).map(|(_, value)| value),
-        KeyPart::ApiKey => {
-            let mut keys = call.identity.iter().filter(|identity| identity.kind() == Kind::ApiKey);
-            keys.find_map(|identity| Some(identity.claims().get("name")?.as_str()?.to_owned()))
-        }
+        KeyPart::ApiKey => api_key(call).map(|(_, name)| name.to_owned()),
         // Refused by the configuration.
         KeyPart::Field(_) => None,
     }
