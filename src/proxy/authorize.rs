@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use http::header::{AUTHORIZATION, HOST, HeaderValue};
 use http::{Version, request};
+use smallvec::SmallVec;
 
 use super::ask;
 use super::call::Call;
@@ -56,15 +57,17 @@ pub(super) fn forbid_forgery(call: &Call, parts: &request::Parts) -> Result<(), 
 /// # Errors
 /// A rule does not hold, or an authorizer refuses the call or does not answer.
 pub(super) async fn authorize(call: &mut Call, parts: &mut request::Parts, timer: &mut Timer) -> Result<(), Error> {
-    let Some(authorization) = call.settings().authorize.clone() else { return Ok(()) };
+    let Some(authorization) = &call.settings().authorize else { return Ok(()) };
+    // Not the authorization itself: all workers would write its reference count.
+    let authorizers: SmallVec<[usize; 2]> = authorization.external.iter().copied().collect();
     if !authorization.rules.is_empty() {
-        let decided = by_rules(call, parts, &authorization);
+        let decided = by_rules(call, parts, authorization);
         let decision = if decided.is_ok() { Decision::Allowed } else { Decision::Denied };
         call.prepared.rules().count(decision);
         decided?;
     }
-    for authorizer in &authorization.external {
-        by_authorizer(call, parts, *authorizer, timer).await?;
+    for authorizer in authorizers {
+        by_authorizer(call, parts, authorizer, timer).await?;
     }
     Ok(())
 }
