@@ -60,7 +60,7 @@ pub(crate) struct Call {
     /// What holds for a method that no schema knows.
     unknown: Option<Box<MethodSettings>>,
     /// The limits of one.
-    unknown_limits: Option<Arc<Plan>>,
+    unknown_limits: Option<Rc<Plan>>,
     /// What its limits said.
     pub(crate) limited: Limited,
     /// Its place among the calls that the gateway takes on.
@@ -175,7 +175,7 @@ impl Call {
             let method = self.uri.path().trim_start_matches('/');
             let config = &self.prepared.snapshot.config;
             (self.unknown, self.unknown_limits) =
-                (Some(Box::new(config.method(method))), Plan::new(&config.rate_limits(method), |_| None));
+                (Some(Box::new(config.method(method))), Plan::new(&config.rate_limits(method), |_| None).map(Rc::new));
         }
         self.target = target;
     }
@@ -184,15 +184,15 @@ impl Call {
     pub(crate) fn set_local(&mut self, is_health: bool) {
         let method = self.uri.path().trim_start_matches('/');
         let config = &self.prepared.snapshot.config;
-        self.unknown_limits = Plan::new(&config.local_rate_limits(method, is_health), |_| None);
+        self.unknown_limits = Plan::new(&config.local_rate_limits(method, is_health), |_| None).map(Rc::new);
         self.unknown = Some(Box::new(config.local_method(method, is_health)));
     }
 
     /// How often its method may be called; none for as often as anybody likes.
-    pub(crate) fn limits(&self) -> Option<&Arc<Plan>> {
-        match self.method() {
-            Some(method) => method.limits.as_ref(),
-            None => self.unknown_limits.as_ref(),
+    pub(crate) fn limits(&self) -> Option<&Rc<Plan>> {
+        match self.target {
+            Target::Method(method) => self.prepared.limits(method, &self.worker),
+            Target::Upstream(_) | Target::Unknown => self.unknown_limits.as_ref(),
         }
     }
 
@@ -234,7 +234,7 @@ impl Call {
     }
 
     /// Its worker's own things.
-    pub(crate) fn worker(&self) -> &Worker {
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
         &self.worker
     }
 

@@ -7,6 +7,7 @@
 //! **Invariant**: nothing of a message that is refused reaches the upstream. What is held back is at most one message and
 //! the piece in which it ended.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -16,18 +17,19 @@ use tokio::time::Instant;
 
 use super::limits::Refusal;
 use super::pump::Source;
+use super::worker::Worker;
 use crate::config::rate_limit::{Missing, Quota};
 use crate::encoding::{self, Encoding};
 use crate::error::Error;
 use crate::grpc::frame::{PREFIX, Scanner};
-use crate::policy::rate_limit::{Charge, Decision, Gcra, Key, Limit, LocalStore, Plan, fields};
+use crate::policy::rate_limit::{Charge, Decision, Gcra, Key, Limit, Plan, fields};
 use crate::telemetry::metrics::LimitMetrics;
 
 /// The limits of one call that need its messages.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    store: Arc<LocalStore>,
-    plan: Arc<Plan>,
+    worker: Rc<Worker>,
+    plan: Rc<Plan>,
     /// Charged once, when the first message is there.
     first: Vec<Pending>,
     /// Charged for each message.
@@ -40,7 +42,8 @@ pub(crate) struct Gate {
 /// A limit whose key may still lack fields of the first message.
 #[derive(Debug)]
 pub(super) struct Pending {
-    pub(super) limit: Limit,
+    /// Its index in the plan.
+    pub(super) limit: usize,
     pub(super) tier: Option<Box<str>>,
     pub(super) quota: Quota,
     pub(super) rate: Gcra,
@@ -65,21 +68,16 @@ struct Values {
 }
 
 impl Gate {
-    pub(super) fn new(
-        store: Arc<LocalStore>,
-        plan: Arc<Plan>,
-        first: Vec<Pending>,
-        each: Vec<Pending>,
-    ) -> Option<Self> {
+    pub(super) fn new(worker: Rc<Worker>, plan: Rc<Plan>, first: Vec<Pending>, each: Vec<Pending>) -> Option<Self> {
         if first.is_empty() && each.is_empty() {
             return None;
         }
-        Some(Self { store, plan, first, each, values: None, told: SmallVec::new() })
+        Some(Self { worker, plan, first, each, values: None, told: SmallVec::new() })
     }
 
     /// Whether the first message must be seen before anything is sent.
     fn waits(&self) -> bool {
-        let needs = |pending: &&Pending| pending.limit.config.needs_message();
+        let needs = |pending: &&Pending| self.limit(pending).config.needs_message();
         self.values.is_none() && (!self.first.is_empty() || self.each.iter().any(|pending| needs(&pending)))
     }
 
@@ -112,23 +110,32 @@ impl Gate {
             .iter()
             .filter_map(|pending| {
                 let key = self.key(pending)?;
-                let Pending { limit, rate, cost, .. } = pending;
+                let Pending { rate, cost, .. } = pending;
+                let limit = self.limit(pending);
                 let shadow = limit.config.shadow;
                 Some((pending, Charge { limit: &limit.config.id, key, rate: *rate, cost: *cost, shadow }))
             })
             .collect();
         let (pending, charges): (Vec<_>, Vec<_>) = charges.into_iter().unzip();
-        let verdict = self.store.charge(&charges, self.store.clock(Instant::now()));
+        let store = &self.worker.shared.limits;
+        let verdict = store.charge(&charges, store.clock(Instant::now()));
         let mut refusal = Refusal::default();
-        for (Pending { limit, tier, quota, metrics, .. }, decision) in pending.into_iter().zip(&verdict.decisions) {
+        for (pending, decision) in pending.into_iter().zip(&verdict.decisions) {
+            let Pending { tier, quota, metrics, .. } = pending;
+            let limit = self.limit(pending);
             metrics.count(decision.allowed, limit.config.shadow);
             metrics.overflowed.add(verdict.overflowed.into());
             refusal.note(limit, tier.as_deref(), decision);
             if tell && !limit.config.shadow {
-                self.told.push(fields::Told::rate(limit, *quota, decision));
+                let told = fields::Told::rate(limit, *quota, decision);
+                self.told.push(told);
             }
         }
         if verdict.refused { Err(refusal.error()) } else { Ok(()) }
+    }
+
+    fn limit(&self, pending: &Pending) -> &Limit {
+        &self.plan.limits()[pending.limit]
     }
 
     /// What each message is charged to; `None` when the limit is not for this caller.
@@ -141,7 +148,7 @@ impl Gate {
                     let values = self.values.as_ref();
                     let value = values.and_then(|values| values.fields.get(*index)?.as_deref());
                     let spared = value.is_none() && !values.is_some_and(|values| values.unreadable);
-                    if spared && pending.limit.config.missing == Missing::Skip {
+                    if spared && self.limit(pending).config.missing == Missing::Skip {
                         return None;
                     }
                     key.push(value);
@@ -153,15 +160,17 @@ impl Gate {
 
     /// What the client may be told before its first message: limits on messages whose key is known.
     pub(super) fn peek(&self) -> impl Iterator<Item = fields::Told> {
-        let now = self.store.clock(Instant::now());
+        let store = &self.worker.shared.limits;
+        let now = store.clock(Instant::now());
         self.each
             .iter()
-            .filter(|pending| !pending.limit.config.shadow && !pending.limit.config.needs_message())
+            .filter(|pending| !self.limit(pending).config.shadow && !self.limit(pending).config.needs_message())
             .filter_map(move |pending| {
-                let Pending { limit, quota, rate, cost, .. } = pending;
+                let Pending { quota, rate, cost, .. } = pending;
+                let limit = self.limit(pending);
                 let key = self.key(pending)?;
                 let charge = Charge { limit: &limit.config.id, key, rate: *rate, cost: *cost, shadow: false };
-                let decision: Decision = self.store.peek(&charge, now);
+                let decision: Decision = store.peek(&charge, now);
                 Some(fields::Told::rate(limit, *quota, &decision))
             })
     }

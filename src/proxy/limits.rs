@@ -6,7 +6,7 @@
 //!
 //! **Invariant**: a call is counted by its method and by what is known of its caller, never by the form in which it came.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::{HeaderMap, request};
@@ -25,7 +25,7 @@ use crate::encoding::Encoding;
 use crate::error::{Error, Quota, Reason};
 use crate::grpc;
 use crate::policy::identity::Kind;
-use crate::policy::rate_limit::{Charge, Decision, Key, Limit, OpenCall, Plan, Verdict, fields};
+use crate::policy::rate_limit::{Charge, Decision, Key, Limit, OpenCall, Plan, Stage, Verdict, fields};
 
 /// What a call was told of its limits, and what it holds of them.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ pub(crate) struct Limited {
 /// # Errors
 /// One of them refuses.
 pub(super) async fn peer(call: &mut Call, parts: &request::Parts, timer: &Timer) -> Result<(), Error> {
-    stage(call, parts, |plan| &plan.peer, false, timer).await
+    stage(call, parts, Stage::Peer, timer).await
 }
 
 /// The limits on the caller's identity.
@@ -51,19 +51,15 @@ pub(super) async fn peer(call: &mut Call, parts: &request::Parts, timer: &Timer)
 /// # Errors
 /// One of them refuses.
 pub(super) async fn identity(call: &mut Call, parts: &request::Parts, timer: &Timer) -> Result<(), Error> {
-    stage(call, parts, |plan| &plan.identity, true, timer).await
+    stage(call, parts, Stage::Identity, timer).await
 }
 
 /// What the limits that need the call's messages are asked by; `None` where there are none.
 pub(super) fn gate(call: &mut Call, parts: &request::Parts) -> Option<Gate> {
     let plan = call.limits()?;
-    if plan.message.is_empty() && plan.messages.is_empty() {
-        return None;
-    }
-    let plan = Arc::clone(plan);
-    let pending = |limits: &[Limit]| limits.iter().filter_map(|limit| pending(call, parts, &plan, limit)).collect();
-    let (first, each) = (pending(&plan.message), pending(&plan.messages));
-    let gate = Gate::new(Arc::clone(&call.worker().shared.limits), Arc::clone(&plan), first, each)?;
+    let pending = |stage| plan.at(stage).filter_map(|limit| pending(call, parts, plan, limit)).collect();
+    let (first, each) = (pending(Stage::Message), pending(Stage::Messages));
+    let gate = Gate::new(Rc::clone(call.worker()), Rc::clone(plan), first, each)?;
     call.limited.told.extend(gate.peek());
     Some(gate)
 }
@@ -83,9 +79,8 @@ fn pending(call: &Call, parts: &request::Parts, plan: &Plan, limit: &Limit) -> O
         }
     }
     segments.push(Segment::Known(key));
-    let (limit, metrics) = (limit.clone(), call.limit_metrics(limit));
-    let cost = limit.cost()?;
-    Some(Pending { limit, tier, quota, rate, cost, key: segments, metrics })
+    let (cost, metrics) = (limit.cost()?, call.limit_metrics(limit));
+    Some(Pending { limit: limit.index, tier, quota, rate, cost, key: segments, metrics })
 }
 
 /// Sets a gate before a request's frames.
@@ -108,26 +103,21 @@ pub(super) async fn pass(call: &mut Call, gate: Gate, outgoing: &mut Outgoing, t
     opened
 }
 
-async fn stage(
-    call: &mut Call,
-    parts: &request::Parts,
-    limits: impl Fn(&Plan) -> &[Limit],
-    of_identity: bool,
-    timer: &Timer,
-) -> Result<(), Error> {
+async fn stage(call: &mut Call, parts: &request::Parts, stage: Stage, timer: &Timer) -> Result<(), Error> {
     let Some(plan) = call.limits().cloned() else { return Ok(()) };
-    for limit in plan.open.iter().filter(|limit| limit.config.needs_identity() == of_identity) {
+    let of_identity = stage == Stage::Identity;
+    for limit in plan.at(Stage::Open).filter(|limit| limit.config.needs_identity() == of_identity) {
         open(call, parts, limit)?;
     }
-    let limits = limits(&plan);
+    let limits: SmallVec<[&Limit; 4]> = plan.at(stage).collect();
     if limits.is_empty() {
         return Ok(());
     }
     if limits.iter().any(|limit| limit.config.store != Store::Local) {
         // Not in line, so that those who ask nobody do not carry its state.
-        return Box::pin(remote::stage(call, parts, limits, timer)).await;
+        return Box::pin(remote::stage(call, parts, &limits, timer)).await;
     }
-    let dues = Dues::of(call, parts, limits.iter());
+    let dues = Dues::of(call, parts, limits.into_iter());
     charge(call, &dues).map(|_| ())
 }
 
@@ -342,7 +332,10 @@ impl Refusal {
 
 /// Tells the client of the limits that its call came under, in the head of its reply.
 pub(super) fn tell(headers: &mut HeaderMap, call: &Call) {
-    fields::put(headers, &call.limited.told, call.prepared.snapshot.config.rate_limiting.headers);
+    if let Some(plan) = call.limits() {
+        let name = |index: usize| plan.limits().get(index).map_or("", |limit| &*limit.config.name);
+        fields::put(headers, &call.limited.told, name, call.prepared.snapshot.config.rate_limiting.headers);
+    }
     for (name, value) in call.limited.headers.iter().flat_map(|headers| headers.iter()) {
         headers.append(name, value.clone());
     }

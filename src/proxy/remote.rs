@@ -43,7 +43,7 @@ struct Taken<'l> {
 pub(super) async fn stage(
     call: &mut Call,
     parts: &request::Parts,
-    limits: &[Limit],
+    limits: &[&Limit],
     timer: &Timer,
 ) -> Result<(), Error> {
     if !call.worker().shared.live {
@@ -64,19 +64,19 @@ pub(super) async fn stage(
 async fn charge_all<'l>(
     call: &mut Call,
     parts: &request::Parts,
-    limits: &'l [Limit],
+    limits: &[&'l Limit],
     timer: &Timer,
     taken: &mut Taken<'l>,
 ) -> Result<(), Error> {
-    let local = limits.iter().filter(|limit| limit.config.store == Store::Local);
+    let local = limits.iter().copied().filter(|limit| limit.config.store == Store::Local);
     in_process(call, Dues::of(call, parts, local), taken)?;
-    let shared = limits.iter().filter(|limit| matches!(limit.config.store, Store::Redis { .. }));
+    let shared = limits.iter().copied().filter(|limit| matches!(limit.config.store, Store::Redis { .. }));
     let dues = Dues::of(call, parts, shared);
     if !dues.charges.is_empty() {
         by_redis(call, dues, timer, taken).await?;
     }
     let mut asked: SmallVec<[&Limit; 4]> =
-        limits.iter().filter(|limit| matches!(limit.config.rule, Rule::Asked(_))).collect();
+        limits.iter().copied().filter(|limit| matches!(limit.config.rule, Rule::Asked(_))).collect();
     while let Some(first) = asked.first().copied() {
         let is_alike = |limit: &Limit| limit.config.store == first.config.store && limit.cost() == first.cost();
         let (group, rest): (SmallVec<[&Limit; 4]>, SmallVec<[&Limit; 4]>) =

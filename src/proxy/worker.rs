@@ -12,7 +12,7 @@ use crate::config;
 use crate::config::authentication::Provider;
 use crate::credentials::{Authenticator, Credentials};
 use crate::policy::admission::{Capacity, Delay, Load};
-use crate::policy::rate_limit::LocalStore;
+use crate::policy::rate_limit::{LocalStore, Plan};
 use crate::snapshot::{Snapshot, Source};
 use crate::store::ledger::Ledger;
 use crate::telemetry::access_log::WorkerLog;
@@ -78,8 +78,9 @@ struct PreparedMethod {
     path: PathAndQuery,
     rules: Rc<Rules>,
     metrics: Arc<MethodMetrics>,
+    limits: Option<Rc<Plan>>,
     /// By the index of the limit.
-    limits: Box<[Arc<LimitMetrics>]>,
+    limit_metrics: Box<[Arc<LimitMetrics>]>,
     load: OnceCell<Arc<Load>>,
 }
 
@@ -224,9 +225,14 @@ impl Prepared {
         self.method(method, worker).load.get_or_init(|| worker.shared.capacity.loads.get(name))
     }
 
+    /// How often a method may be called.
+    pub(crate) fn limits(&self, method: usize, worker: &Worker) -> Option<&Rc<Plan>> {
+        self.method(method, worker).limits.as_ref()
+    }
+
     /// Where the decisions of a limit of the method are counted.
     pub(crate) fn limit_metrics(&self, method: usize, limit: usize, worker: &Worker) -> &Arc<LimitMetrics> {
-        &self.method(method, worker).limits[limit]
+        &self.method(method, worker).limit_metrics[limit]
     }
 
     pub(crate) fn unknown_method(&self, upstream: usize, worker: &Worker) -> &Arc<MethodMetrics> {
@@ -246,11 +252,12 @@ impl Prepared {
                 rules: Rc::new(Rules::of(&method.settings, Some(method))),
                 metrics: worker.metrics.method(upstream, &method.name),
                 load: OnceCell::new(),
-                limits: method
+                limits: method.limits.as_deref().cloned().map(Rc::new),
+                limit_metrics: method
                     .limits
                     .iter()
-                    .flat_map(|plan| plan.names())
-                    .map(|name| worker.limit_metrics(name))
+                    .flat_map(|plan| plan.limits())
+                    .map(|limit| worker.limit_metrics(&limit.config.name))
                     .collect(),
             }
         })

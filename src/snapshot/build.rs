@@ -150,7 +150,7 @@ impl<'c> Building<'c> {
     }
 
     /// The limits of a method, with the fields of its request that are parts of their keys.
-    fn limits(&mut self, upstream: usize, schema: &Schema, method: &crate::schema::Method) -> Option<Arc<Plan>> {
+    fn limits(&mut self, upstream: usize, schema: &Schema, method: &crate::schema::Method) -> Option<Plan> {
         let limits = self.config.rate_limits(&method.name);
         Plan::new(&limits, |path| {
             Probe::compile(schema, method.input, path)
@@ -179,7 +179,7 @@ impl<'c> Building<'c> {
         let prepared = PathAndQuery::from_maybe_shared(bytes::Bytes::copy_from_slice(path.as_bytes()))
             .map_err(|error| error.to_string())?;
         let settings = self.config.method(&method.name);
-        let limits = self.limits(upstream, schema, method);
+        let limits = self.limits(upstream, schema, method).map(Box::new);
         for problem in bind_headers(&mut direct, &settings, method.server_streaming) {
             self.note(NoticeKind::LeftOut, upstream, format!("{}: {problem}", method.name));
         }

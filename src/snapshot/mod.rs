@@ -90,7 +90,7 @@ pub struct Method {
     /// Which pages of other origins may call it; none when there is no word of it.
     pub cors: Option<Arc<Cors>>,
     /// How often it may be called; none for as often as anybody likes.
-    pub limits: Option<Arc<Plan>>,
+    pub limits: Option<Box<Plan>>,
     /// `POST /pkg.Service/Method` with the whole request as JSON.
     pub direct: Transcoding,
 }

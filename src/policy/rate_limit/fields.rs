@@ -12,7 +12,6 @@
 //! would be let in; else, when everything has come back. What an upstream says in the same fields stays beside it.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -33,11 +32,9 @@ const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 pub const ALL: [HeaderName; 5] = [POLICY, LIMIT, LEGACY_LIMIT, LEGACY_REMAINING, LEGACY_RESET];
 
 /// What a caller is told of one limit.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Told {
-    /// The limit's name, of characters that need no escape.
-    name: Arc<str>,
-    /// Its place among the limits of the method.
+    /// The limit's place among those of the method.
     index: usize,
     what: What,
     remaining: u64,
@@ -62,7 +59,6 @@ impl Told {
     fn of(limit: &Limit, decision: &Decision) -> Self {
         let until = if decision.allowed { decision.reset } else { decision.retry_after };
         Self {
-            name: Arc::clone(&limit.config.name),
             index: limit.index,
             what: What::Open(0),
             remaining: if decision.allowed { decision.remaining } else { 0 },
@@ -77,12 +73,10 @@ impl Told {
 
     /// Of a limit on open calls.
     pub fn open(limit: &Limit, most: u32, left: u32) -> Self {
-        let (name, what) = (Arc::clone(&limit.config.name), What::Open(most));
-        Self { name, index: limit.index, what, remaining: left.into(), until: None }
+        Self { index: limit.index, what: What::Open(most), remaining: left.into(), until: None }
     }
 
-    fn policy(&self, into: &mut String) {
-        let name = &self.name;
+    fn policy(&self, name: &str, into: &mut String) {
         let written = match self.what {
             What::Rate(quota) if quota.burst == quota.count => {
                 write!(into, "\"{name}\";q={};w={}", quota.count, quota.unit.seconds())
@@ -96,9 +90,9 @@ impl Told {
         written.expect("a string takes whatever is written");
     }
 
-    fn state(&self, into: &mut String) {
+    fn state(&self, name: &str, into: &mut String) {
         let until = self.until.map(|until| format!(";t={until}")).unwrap_or_default();
-        write!(into, "\"{}\";r={}{until}", self.name, self.remaining).expect("a string takes whatever is written");
+        write!(into, "\"{name}\";r={}{until}", self.remaining).expect("a string takes whatever is written");
     }
 
     fn quota(&self) -> u64 {
@@ -114,22 +108,23 @@ pub fn seconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
 }
 
-/// Puts what a caller is told into the head of its reply.
-pub fn put(headers: &mut HeaderMap, told: &[Told], wanted: ReplyFields) {
+/// Puts what a caller is told into the head of its reply. `name` gives the name of a limit by its place, of characters that
+/// need no escape.
+pub fn put<'n>(headers: &mut HeaderMap, told: &[Told], name: impl Fn(usize) -> &'n str, wanted: ReplyFields) {
     if told.is_empty() {
         return;
     }
     if matches!(wanted, ReplyFields::Standard | ReplyFields::Both) {
         let mut sorted: Vec<&Told> = told.iter().collect();
         sorted.sort_by_key(|told| told.index);
-        for (name, write) in [(POLICY, Told::policy as fn(&Told, &mut String)), (LIMIT, Told::state)] {
+        for (field, write) in [(POLICY, Told::policy as fn(&Told, &str, &mut String)), (LIMIT, Told::state)] {
             let mut text = String::with_capacity(sorted.len() * 48);
             for (index, told) in sorted.iter().enumerate() {
                 text.push_str(if index == 0 { "" } else { ", " });
-                write(told, &mut text);
+                write(told, name(told.index), &mut text);
             }
             if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(text)) {
-                headers.append(name, value);
+                headers.append(field, value);
             }
         }
     }
@@ -149,21 +144,25 @@ mod tests {
     use super::*;
     use crate::config::rate_limit::Unit;
 
-    fn told(index: usize, name: &str, what: What, remaining: u64, until: Option<u64>) -> Told {
-        Told { name: name.into(), index, what, remaining, until }
+    fn told(index: usize, what: What, remaining: u64, until: Option<u64>) -> Told {
+        Told { index, what, remaining, until }
+    }
+
+    fn name(index: usize) -> &'static str {
+        ["a", "b", "c"][index]
     }
 
     #[test]
     fn every_limit_is_an_item_of_both_lists() {
         let burst = |count, unit, burst| What::Rate(Quota::new(count, unit, burst).expect("a quota"));
         let told = [
-            told(1, "b", burst(10, Unit::Minute, Some(20)), 7, Some(3)),
-            told(0, "a", burst(100, Unit::Second, None), 99, Some(1)),
-            told(2, "c", What::Open(5), 4, None),
+            told(1, burst(10, Unit::Minute, Some(20)), 7, Some(3)),
+            told(0, burst(100, Unit::Second, None), 99, Some(1)),
+            told(2, What::Open(5), 4, None),
         ];
         let mut headers = HeaderMap::new();
 
-        put(&mut headers, &told, ReplyFields::Both);
+        put(&mut headers, &told, name, ReplyFields::Both);
 
         assert_eq!(
             headers[POLICY],
@@ -179,14 +178,14 @@ mod tests {
 
     #[test]
     fn nothing_is_said_where_nothing_is_wanted() {
-        let told = [told(0, "a", What::Open(5), 4, None)];
+        let told = [told(0, What::Open(5), 4, None)];
         for (wanted, expected) in
             [(ReplyFields::Off, 0), (ReplyFields::Standard, 2), (ReplyFields::Legacy, 2), (ReplyFields::Both, 4)]
         {
             let mut headers = HeaderMap::new();
-            put(&mut headers, &told, wanted);
+            put(&mut headers, &told, name, wanted);
             assert_eq!(headers.len(), expected, "{wanted:?}");
-            put(&mut headers, &[], wanted);
+            put(&mut headers, &[], name, wanted);
             assert_eq!(headers.len(), expected, "{wanted:?}");
         }
     }

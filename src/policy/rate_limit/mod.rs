@@ -21,7 +21,7 @@ pub use gcra::{Arrival, Decision, Gcra};
 pub use key::Key;
 pub use local::LocalStore;
 pub use open::OpenCall;
-pub use plan::{Limit, Plan};
+pub use plan::{Limit, Plan, Stage};
 
 /// One limit, charged for one call.
 #[derive(Debug, Clone)]

@@ -7,23 +7,27 @@ use crate::config::claim::ClaimPath;
 use crate::config::rate_limit::{Counted, KeyPart, Quota, RateLimit, Rule};
 use crate::schema::probe::Probe;
 
-/// The limits of a method by when they are asked.
-#[derive(Debug, Default)]
+/// The limits of a method.
+#[derive(Debug, Clone)]
 pub struct Plan {
-    /// On calls, and known without the caller's identity.
-    pub peer: Box<[Limit]>,
-    /// On calls, and known once the caller is.
-    pub identity: Box<[Limit]>,
-    /// On calls, and known once the first message is there.
-    pub message: Box<[Limit]>,
-    /// On the messages of a call.
-    pub messages: Box<[Limit]>,
-    /// On open calls.
-    pub open: Box<[Limit]>,
-    /// Of all, by their index.
-    names: Box<[Arc<str>]>,
+    limits: Box<[Limit]>,
     /// Fields that are parts of keys, with where they are in the request message, if it has them.
     fields: Box<[(Box<str>, Option<Probe>)]>,
+}
+
+/// When a limit is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Once for a call, before anybody knows who calls.
+    Peer,
+    /// Once for a call, when its caller is known.
+    Identity,
+    /// Once for a call, when its first message is there.
+    Message,
+    /// For each message.
+    Messages,
+    /// When a call begins, until it ends.
+    Open,
 }
 
 /// A limit, prepared.
@@ -33,6 +37,7 @@ pub struct Limit {
     pub config: Arc<RateLimit>,
     /// Its place among the limits of the method, which is the order in which clients are told of them.
     pub index: usize,
+    stage: Stage,
     /// The quota of a caller without a tier; none where open calls are limited.
     rate: Option<(Quota, Gcra)>,
     /// Quotas by tier.
@@ -41,21 +46,10 @@ pub struct Limit {
 
 impl Plan {
     /// Prepares what the policies say of a method; `None` when they say nothing. `probe` finds a field by its path.
-    pub fn new(limits: &[Arc<RateLimit>], mut probe: impl FnMut(&str) -> Option<Probe>) -> Option<Arc<Self>> {
+    pub fn new(limits: &[Arc<RateLimit>], mut probe: impl FnMut(&str) -> Option<Probe>) -> Option<Self> {
         if limits.is_empty() {
             return None;
         }
-        let all: Vec<_> =
-            limits.iter().enumerate().map(|(index, config)| Limit::new(Arc::clone(config), index)).collect();
-        let some = |wanted: &dyn Fn(&RateLimit) -> bool| -> Box<[Limit]> {
-            all.iter().filter(|limit| wanted(&limit.config)).cloned().collect()
-        };
-        let counts = |limit: &RateLimit, counted: Counted| match &limit.rule {
-            Rule::Rate(rate) => rate.counts == counted,
-            Rule::Asked(_) => counted == Counted::Calls,
-            Rule::Open(_) => false,
-        };
-        let calls = |limit: &RateLimit| counts(limit, Counted::Calls);
         let mut fields: Vec<(Box<str>, Option<Probe>)> = Vec::new();
         for part in limits.iter().flat_map(|limit| &limit.key) {
             if let KeyPart::Field(path) = part
@@ -64,25 +58,39 @@ impl Plan {
                 fields.push((path.clone(), probe(path)));
             }
         }
-        Some(Arc::new(Self {
-            fields: fields.into(),
-            peer: some(&|limit| calls(limit) && !limit.needs_message() && !limit.needs_identity()),
-            identity: some(&|limit| calls(limit) && !limit.needs_message() && limit.needs_identity()),
-            message: some(&|limit| calls(limit) && limit.needs_message()),
-            messages: some(&|limit| counts(limit, Counted::Messages)),
-            open: some(&|limit| matches!(limit.rule, Rule::Open(_))),
-            names: limits.iter().map(|limit| Arc::clone(&limit.name)).collect(),
-        }))
+        let limits = limits.iter().enumerate().map(|(index, config)| Limit::new(Arc::clone(config), index)).collect();
+        Some(Self { limits, fields: fields.into() })
+    }
+
+    /// The limits of a stage.
+    pub fn at(&self, stage: Stage) -> impl Iterator<Item = &Limit> {
+        self.limits.iter().filter(move |limit| limit.stage == stage)
+    }
+
+    /// All limits, by their index.
+    pub fn limits(&self) -> &[Limit] {
+        &self.limits
     }
 
     /// Fields that are parts of keys, by their path.
     pub fn fields(&self) -> &[(Box<str>, Option<Probe>)] {
         &self.fields
     }
+}
 
-    /// The names of all limits, by their index.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|name| &**name)
+impl Stage {
+    fn of(limit: &RateLimit) -> Self {
+        let counts_messages = match &limit.rule {
+            Rule::Open(_) => return Self::Open,
+            Rule::Rate(rate) => rate.counts == Counted::Messages,
+            Rule::Asked(_) => false,
+        };
+        match () {
+            () if counts_messages => Self::Messages,
+            () if limit.needs_message() => Self::Message,
+            () if limit.needs_identity() => Self::Identity,
+            () => Self::Peer,
+        }
     }
 }
 
@@ -96,7 +104,7 @@ impl Limit {
                 (Some((rate.quota, Gcra::new(rate.quota))), tiers)
             }
         };
-        Self { config, index, rate, tiers }
+        Self { stage: Stage::of(&config), config, index, rate, tiers }
     }
 
     /// The path of the claim that chooses the tier.
