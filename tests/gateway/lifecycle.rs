@@ -142,27 +142,27 @@ async fn sigterm_lets_calls_and_streams_end_and_exits_with_0() {
     let mut http1 = Client::connect(listener, Version::Http1).await;
     let mut grpc = backend::client(listener).await;
     let mut operator = Client::connect(admin, Version::Http1).await;
-    let behaviour = |count| {
-        let delay = prost_duration(Duration::from_millis(200));
-        Some(pb::Behaviour { delay: Some(delay), count, ..pb::Behaviour::default() })
-    };
+    let said = |text: &str| pb::SayRequest { text: text.into(), behaviour: None };
 
     let unary = tokio::spawn(async move {
         http1.json(Method::POST, SAY, r#"{"text": "last", "behaviour": {"delay": "0.5s"}}"#).await
     });
-    let request = pb::SayRequest { text: "stream".into(), behaviour: behaviour(4) };
-    let mut stream = grpc.repeat(request).await.unwrap().into_inner();
+    // The client ends this stream, so that the process stays for as long as it is asked.
+    let (requests, receiver) = tokio::sync::mpsc::channel(1);
+    let stream = grpc.converse(tokio_stream::wrappers::ReceiverStream::new(receiver));
+    requests.send(said("before")).await.unwrap();
+    let mut stream = stream.await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().text, "before");
     backend.tally.until(|counts| counts.started == 2).await;
-    stream.message().await.unwrap().unwrap();
     portico.terminate().await;
 
     while TcpProbe(listener).accepts().await {}
     let readiness = operator.get("/readyz").await;
     assert_eq!(readiness.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(readiness.json()["reasons"], serde_json::json!(["draining"]));
-    for _ in 0..3 {
-        stream.message().await.unwrap().unwrap();
-    }
+    requests.send(said("after")).await.unwrap();
+    assert_eq!(stream.message().await.unwrap().unwrap().text, "after");
+    drop(requests);
     assert!(stream.message().await.unwrap().is_none());
     let reply = unary.await.unwrap();
     assert_eq!((reply.status, reply.json()["text"].as_str()), (StatusCode::OK, Some("last")));
@@ -202,11 +202,6 @@ impl TcpProbe {
     async fn accepts(&self) -> bool {
         tokio::net::TcpStream::connect(self.0).await.is_ok()
     }
-}
-
-fn prost_duration(duration: Duration) -> pb::google::protobuf::Duration {
-    let nanos = i32::try_from(duration.subsec_nanos()).expect("below a billion");
-    pb::google::protobuf::Duration { seconds: duration.as_secs().try_into().expect("seconds of a test"), nanos }
 }
 
 #[tokio::test]
