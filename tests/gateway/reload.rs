@@ -13,6 +13,7 @@ use crate::support::backend::{self, Backend, Options, pb};
 use crate::support::client::{Client, Reply, Version, request};
 use crate::support::grpc::soon;
 use crate::support::process::Portico;
+use crate::support::redis::{Server, free_port};
 use crate::support::tls::{Authority, VALID, connect, serial_of};
 
 /// The program with a configuration file that a test changes.
@@ -348,4 +349,62 @@ async fn the_access_log_goes_on_in_a_new_file_after_the_signal() {
 
     changing.until(async |_| lines("access.log") == 1).await;
     assert_eq!(lines("access.log.1"), 1);
+}
+
+#[tokio::test]
+async fn what_was_counted_for_a_limit_stays_counted() {
+    let limits = |burst: &str| {
+        format!(
+            "{BASE}policies: [{{ match: \"*\", rate_limits: [{{ name: all, key: [client_ip], quota: 100/day{burst} }}] }}]\n"
+        )
+    };
+    let changing = Changing::start(&limits(", burst: 3")).await;
+    let codes = async |path: &str, count: usize| {
+        let mut client = Client::connect(changing.listener, Version::Http1).await;
+        let mut codes = Vec::new();
+        for _ in 0..count {
+            codes.push(client.get(path).await.status.as_u16());
+        }
+        codes
+    };
+    assert_eq!(codes("/test/v1/say/a", 2).await, [200, 200]);
+
+    // Something else changes.
+    changing.write(&format!("{}{RULE}", limits(", burst: 3")));
+    assert_eq!(changing.reload().await.status, StatusCode::OK);
+    assert_eq!(codes("/fresh/a", 2).await, [200, 429]);
+
+    // The limit itself does: what is spent stays spent.
+    changing.write(&limits(", burst: 5"));
+    assert_eq!(changing.reload().await.status, StatusCode::OK);
+    assert_eq!(codes("/test/v1/say/a", 3).await, [200, 200, 429]);
+}
+
+#[tokio::test]
+async fn stores_and_places_are_those_of_the_new_configuration() {
+    let server = Server::start().await;
+    let text = |redis: &str, places: u32| {
+        format!(
+            "{BASE}redis: {{ url: \"{redis}\", timeout: 1s, on_failure: deny }}
+policies:
+- {{ match: portico.test.v1.Echo/Identity, rate_limits: [{{ key: [client_ip], quota: 100/day, store: redis }}] }}
+- {{ match: portico.test.v1.Echo/Say, admission: {{ max_concurrent: {places} }} }}\n"
+        )
+    };
+    let changing = Changing::start(&text(&format!("redis://127.0.0.1:{}", free_port()), 1)).await;
+    let mut stalling = Client::connect(changing.listener, Version::Http1).await;
+    let stalled = tokio::spawn(async move { stalling.get("/test/v1/say/a?behaviour.stall=true").await });
+    changing.backend.tally.until(|counts| counts.started == 1).await;
+    let statuses = async || {
+        let paths = ["/test/v1/identity", "/test/v1/say/a"].map(|path| changing.get(path));
+        let [limited, placed] = paths;
+        (limited.await.status.as_u16(), placed.await.status.as_u16())
+    };
+    assert_eq!(statuses().await, (503, 503));
+
+    changing.write(&text(&server.url(), 2));
+    assert_eq!(changing.reload().await.status, StatusCode::OK);
+
+    assert_eq!(statuses().await, (200, 200));
+    stalled.abort();
 }

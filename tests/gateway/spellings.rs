@@ -225,6 +225,62 @@ async fn no_random_spelling_gets_around_it_either() {
     }
 }
 
+/// What a caller may say of itself that is not what it proved.
+fn lie() -> impl Strategy<Value = (&'static str, String)> {
+    let name = prop_oneof![
+        Just("x-forwarded-for"),
+        Just("x-real-ip"),
+        Just("forwarded"),
+        Just("x-client-ip"),
+        Just("true-client-ip"),
+        Just("x-api-key-name"),
+        Just("x_api_key"),
+        Just("x-session"),
+        Just("cookie"),
+        Just("authorization"),
+        Just("x-request-id"),
+        Just("user-agent"),
+        Just("grpc-timeout"),
+        Just("grpc-previous-rpc-attempts"),
+        Just("x-forwarded-proto"),
+    ];
+    (name, "[a-zA-Z0-9.:=-]{0,12}")
+}
+
+#[tokio::test]
+async fn no_random_spelling_header_or_protocol_wins_a_call_over_the_limit() {
+    const QUOTA: usize = 200;
+    let limits = format!("rate_limits: [{{ key: [api_key], quota: {QUOTA}/day }}]");
+    let site = Site::start("", &format!("- {{ match: \"*\", authenticate: keys, {limits} }}")).await;
+    let address = site.gateway.address;
+    let mut runner = TestRunner::deterministic();
+    let call = (spelling(), proptest::collection::vec(lie(), 0..3), "x-api-key|X-API-KEY|X-Api-Key");
+    for round in 0..600 {
+        let (spelled, lies, name) = call.new_tree(&mut runner).expect("a call").current();
+        // Few random spellings reach anything; the plain ones spend what there is.
+        let target = [spelled.as_str(), REST, GRPC][round % 3];
+        let lines: String = lies.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        for bytes in over_http1(target, &format!("{lines}{name}: k-ann\r\n")) {
+            raw_http1(address, &bytes).await;
+        }
+        let mut more: Vec<_> = lies.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        more.push(("x-api-key", "k-ann"));
+        over_http2(address, target, &more).await;
+        let started = site.backend.tally.counts().started;
+        assert!(started <= QUOTA, "{started} calls arrive after {target:?} with {lies:?}");
+    }
+
+    // Calls that are let in and then turn out to be wrong have spent the rest.
+    let started = site.backend.tally.counts().started;
+    assert!(started > QUOTA / 2, "only {started} calls arrive");
+    let mut client = site.gateway.client(Version::Http1).await;
+    let reply = client.send(request(http::Method::GET, REST, &[("x-api-key", "k-ann")], "")).await;
+    assert_eq!(reply.status.as_u16(), 429);
+    // Another caller has what was promised it.
+    let reply = client.send(request(http::Method::GET, REST, &[("x-api-key", "k-bob")], "")).await;
+    assert_eq!(reply.status.as_u16(), 200);
+}
+
 #[tokio::test]
 async fn headers_that_name_another_path_mean_nothing() {
     let site = Site::start(
