@@ -37,10 +37,15 @@ pub fn find<'r>(places: &Places, headers: &'r HeaderMap, uri: &'r Uri) -> Shown<
 }
 
 /// The credentials of `authorization` behind a scheme, which is written in any case
-/// ([RFC 9110 §11.4](https://www.rfc-editor.org/rfc/rfc9110#section-11.4)). Another scheme shows nothing.
+/// ([RFC 9110 §11.4](https://www.rfc-editor.org/rfc/rfc9110#section-11.4)). Another scheme shows nothing; two headers are wrong,
+/// whatever their schemes.
 pub fn of_scheme<'r>(scheme: &str, headers: &'r HeaderMap) -> Shown<'r> {
-    let values = headers.get_all(AUTHORIZATION).iter();
-    one(values.filter_map(|value| {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (first, second) = (values.next(), values.next());
+    if second.is_some() {
+        return Shown::Malformed;
+    }
+    one(first.into_iter().filter_map(|value| {
         let value = value.as_bytes();
         let (given, rest) = value.split_at_checked(scheme.len())?;
         let is_end = rest.first().is_none_or(|byte| *byte == b' ');
@@ -78,10 +83,6 @@ pub fn without_parameter(uri: &Uri, name: &str) -> Option<Uri> {
 
 fn in_header<'r>(name: &HeaderName, headers: &'r HeaderMap) -> Shown<'r> {
     if *name == AUTHORIZATION {
-        // Two of them are wrong, whatever their schemes.
-        if headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
-            return Shown::Malformed;
-        }
         return of_scheme("bearer", headers);
     }
     one(headers.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes().trim_ascii())))

@@ -67,6 +67,11 @@ async fn a_password_lets_its_user_in_by_every_protocol_and_is_checked_once() {
         refused(&site.gateway, &[("authorization", &basic(pair))], &wrong, pair).await;
     }
     refused(&site.gateway, &[("authorization", "Basic !")], &wrong, "no base64").await;
+    let good = basic("ann:correct horse");
+    for second in [&good, "Bearer x", "Basic !"] {
+        refused(&site.gateway, &[("authorization", &good), ("authorization", second)], &wrong, second).await;
+        refused(&site.gateway, &[("authorization", second), ("authorization", &good)], &wrong, second).await;
+    }
 
     // A password that is changed lets nobody in who knows the old one, though that was remembered.
     std::fs::write(site.folder.path().join("users.yaml"), "users: []").expect("a file");
