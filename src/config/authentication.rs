@@ -51,7 +51,7 @@ pub struct Jwt {
     pub algorithms: Algorithms,
     /// What clocks may differ by. Whole seconds.
     pub leeway: Duration,
-    /// Values of `typ`, in lower case and without `application/`; any unless given.
+    /// Values of `typ`, in lower case and without `application/`; any unless given. Never empty.
     pub types: Option<Arc<[Box<str>]>>,
     /// Where a request has its token.
     pub from: Places,
@@ -117,7 +117,7 @@ pub struct Introspection {
     pub server: Server,
     /// As whom the gateway asks: the value of `authorization`.
     pub authorization: Option<HeaderValue>,
-    /// How long an answer is believed, at most. Default 1 min.
+    /// How long an answer is believed, at most. Whole seconds; default 1 min.
     pub cache: Duration,
     /// What `iss` of the answer must be, if anything.
     pub issuer: Option<Box<str>>,

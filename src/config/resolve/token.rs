@@ -29,7 +29,7 @@ pub(super) fn jwt(raw: RawJwt, at: &Place, base: &Path, report: &mut Report<'_>)
     require(issuer.is_some(), "issuer", at, report);
     require(audiences.is_some(), "audiences", at, report);
     let from = places(header, AUTHORIZATION, cookie, query, report);
-    let leeway = leeway.map_or(LEEWAY, |leeway| whole_seconds(&leeway, report));
+    let leeway = leeway.map_or(LEEWAY, |leeway| whole_seconds(&leeway, Duration::from_mins(5), report));
     let types = types.map(|list| list.value.items.iter().map(|item| kind(&item.value)).collect());
     let algorithms = algorithms.and_then(|list| self::algorithms(list, secret.is_some(), report));
     let keys = match (jwks, secret) {
@@ -89,8 +89,7 @@ pub(super) fn introspection(
         value.set_sensitive(true);
         Some(value)
     });
-    let cache =
-        cache.map_or(CACHE, |span| bounded(&span, Span(Duration::ZERO)..=Span(Duration::from_hours(1)), report).0);
+    let cache = cache.map_or(CACHE, |cache| whole_seconds(&cache, Duration::from_hours(1), report));
     let audiences = match audiences {
         None => Some(Audiences::Any),
         audiences => self::audiences(audiences, report),
@@ -252,12 +251,12 @@ fn kind(text: &str) -> Box<str> {
     text.strip_prefix("application/").unwrap_or(&text).into()
 }
 
-/// Times in tokens are seconds.
-fn whole_seconds(span: &Located<Span>, report: &mut Report<'_>) -> Duration {
+/// A duration to `most`. Times in tokens are seconds, and so is what is added to them.
+fn whole_seconds(span: &Located<Span>, most: Duration, report: &mut Report<'_>) -> Duration {
     if span.value.0.subsec_millis() != 0 {
-        report.problem(&span.at, "times in tokens are whole seconds, and so is the leeway");
+        report.problem(&span.at, format!("whole seconds are needed; found {}", span.value));
     }
-    bounded(span, Span(Duration::ZERO)..=Span(Duration::from_mins(5)), report).0
+    bounded(span, Span(Duration::ZERO)..=Span(most), report).0
 }
 
 /// As `application/x-www-form-urlencoded` has it.

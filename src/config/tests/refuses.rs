@@ -305,6 +305,29 @@ fn wrong_policies_and_words() {
 }
 
 #[test]
+fn wrong_ways_to_authenticate() {
+    let jwt = |more: &str| {
+        format!(
+            "authentication: {{ jwt: [{{ {more}, name: a, issuer: b, audiences: [c], secret: {{ text: {} }} }}] }}",
+            "s".repeat(32)
+        )
+    };
+    let introspection =
+        |more: &str| format!("authentication: {{ introspection: [{{ {more}, name: a, url: \"http://localhost/\" }}] }}");
+    assert_refused(&[
+        (&jwt("leeway: 1500ms"), "1:35: authentication.jwt[0].leeway: whole seconds are needed; found 1500ms"),
+        (
+            &introspection("cache: 500ms"),
+            "1:44: authentication.introspection[0].cache: whole seconds are needed; found 500ms",
+        ),
+        (
+            &introspection("cache: 2h"),
+            "1:44: authentication.introspection[0].cache: 2h is out of range; allowed are 0ms to 1h",
+        ),
+    ]);
+}
+
+#[test]
 fn wrong_origins() {
     assert_refused(&[
         ("policies: [{ match: \"*\", cors: off }]", "1:32: policies[0].cors: expected a map or `none`; found \"off\""),
