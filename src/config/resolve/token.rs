@@ -30,7 +30,12 @@ pub(super) fn jwt(raw: RawJwt, at: &Place, base: &Path, report: &mut Report<'_>)
     require(audiences.is_some(), "audiences", at, report);
     let from = places(header, AUTHORIZATION, cookie, query, report);
     let leeway = leeway.map_or(LEEWAY, |leeway| whole_seconds(&leeway, Duration::from_mins(5), report));
-    let types = types.map(|list| list.value.items.iter().map(|item| kind(&item.value)).collect());
+    let types = types.map(|list| {
+        if list.value.written == 0 {
+            report.problem(&list.at, "at least one type is needed; without `types` every one is taken");
+        }
+        list.value.items.iter().map(|item| kind(&item.value)).collect()
+    });
     let algorithms = algorithms.and_then(|list| self::algorithms(list, secret.is_some(), report));
     let keys = match (jwks, secret) {
         (Some(jwks), None) => {

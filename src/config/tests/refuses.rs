@@ -315,6 +315,10 @@ fn wrong_ways_to_authenticate() {
     let introspection =
         |more: &str| format!("authentication: {{ introspection: [{{ {more}, name: a, url: \"http://localhost/\" }}] }}");
     assert_refused(&[
+        (
+            &jwt("types: []"),
+            "1:34: authentication.jwt[0].types: at least one type is needed; without `types` every one is taken",
+        ),
         (&jwt("leeway: 1500ms"), "1:35: authentication.jwt[0].leeway: whole seconds are needed; found 1500ms"),
         (
             &introspection("cache: 500ms"),
