@@ -165,10 +165,14 @@ mod tests {
     const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
     fn read(text: &str) -> Result<Vec<Account<Digest>>, String> {
+        read_by(text, read_keys)
+    }
+
+    fn read_by<T>(text: &str, read: fn(&Path) -> T) -> T {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("keys.yaml");
         std::fs::write(&path, text).expect("a file");
-        read_keys(&path)
+        read(&path)
     }
 
     #[test]
@@ -202,5 +206,16 @@ mod tests {
             assert!(error.contains(words) && error.contains("keys.yaml"), "{error}");
             assert!(!error.contains(HASH), "{error}");
         }
+    }
+
+    #[test]
+    fn names_the_line_of_a_hash_that_would_take_too_long() {
+        let hash = "$argon2id$v=19$m=65536,t=4294967295,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA";
+        let text = format!("users:\n  - name: ann\n    password: \"{hash}\"\n");
+
+        let error = read_by(&text, read_users).expect_err("it would take days");
+
+        assert!(error.contains("keys.yaml:3:15: users[0].password: a hash of Argon2 takes at most"), "{error}");
+        assert!(error.contains("at most 4194304 KiB in all its passes") && !error.contains("aGFzaGhhc2"), "{error}");
     }
 }

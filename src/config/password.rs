@@ -52,9 +52,16 @@ impl FromStr for PasswordHash {
         };
         if text.starts_with("$argon2") {
             let hash = Phc::new(text).map_err(|_| wrong())?;
-            let memory = hash.params.get_decimal("m").unwrap_or(0);
-            if hash.hash.is_none() || memory > MAX_MEMORY {
-                return Err(format!("a hash of Argon2 has a salt and a hash, and takes at most {MAX_MEMORY} KiB"));
+            let params = argon2::Params::try_from(&hash).map_err(|_| wrong())?;
+            let (memory, passes) = (params.m_cost(), params.t_cost());
+            if hash.hash.is_none() {
+                return Err("a hash of Argon2 has a salt and a hash".to_owned());
+            }
+            if memory > MAX_MEMORY || u64::from(memory) * u64::from(passes) > MAX_WORK {
+                return Err(format!(
+                    "a hash of Argon2 takes at most {MAX_MEMORY} KiB (m), and at most {MAX_WORK} KiB in all its passes \
+                     together (m times t); this one takes {memory} KiB in each of {passes}"
+                ));
             }
             return Ok(Self(Form::Argon2(text.into())));
         }
@@ -97,6 +104,8 @@ const MAX_COST: u32 = 16;
 const MAX_ITERATIONS: u32 = 10_000_000;
 /// In KiB.
 const MAX_MEMORY: u32 = 1 << 20;
+/// In KiB over all passes: some seconds, and what libsodium calls sensitive.
+const MAX_WORK: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -117,12 +126,22 @@ mod tests {
     }
 
     #[test]
+    fn takes_what_other_programs_make_for_secrets_of_worth() {
+        for parameters in ["m=1048576,t=4,p=1", "m=65536,t=3,p=4", "m=64,t=1000,p=1"] {
+            let text = format!("$argon2id$v=19${parameters}$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA");
+            assert!(text.parse::<PasswordHash>().is_ok(), "{text}");
+        }
+    }
+
+    #[test]
     fn refuses_what_is_no_hash_and_what_would_take_too_long() {
         for text in [
             "",
             "secret",
             "$argon2id$",
             "$argon2id$v=19$m=4194304,t=3,p=4$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA",
+            "$argon2id$v=19$m=1048576,t=5,p=4$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA",
+            "$argon2id$v=19$m=65536,t=4294967295,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA",
             "$2b$31$aaaa",
             "$2b$12$short",
             "$pbkdf2-sha256$i=0$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA",

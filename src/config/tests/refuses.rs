@@ -312,8 +312,9 @@ fn wrong_ways_to_authenticate() {
             "s".repeat(32)
         )
     };
-    let introspection =
-        |more: &str| format!("authentication: {{ introspection: [{{ {more}, name: a, url: \"http://localhost/\" }}] }}");
+    let introspection = |more: &str| {
+        format!("authentication: {{ introspection: [{{ {more}, name: a, url: \"http://localhost/\" }}] }}")
+    };
     assert_refused(&[
         (
             &jwt("types: []"),
