@@ -150,7 +150,8 @@ impl Authenticator {
     }
 
     fn remember(&self, key: &[u8], identity: Option<Identity>, until: u64, generation: u64) {
-        self.memory.borrow_mut().insert(key, Remembered { identity, until, generation, key: None });
+        let size = identity.as_ref().map_or(0, Identity::size);
+        self.memory.borrow_mut().insert(key, Remembered { identity, until, generation, key: None }, size);
     }
 
     fn token(&self, rules: &Jwt, token: &[u8], now: u64) -> Finding {
@@ -172,7 +173,7 @@ impl Authenticator {
                 let identity = Identity::new(self.name(), Kind::Jwt, verified.claims);
                 let (until, key) = (verified.until, Some(verified.key));
                 let known = Remembered { identity: Some(identity.clone()), until, generation: *generation, key };
-                memory.insert(token, known);
+                memory.insert(token, known, identity.size());
                 Finding::Granted(identity)
             }
             Err(jwt::Flaw::Bad(why)) => Finding::Invalid(why),
@@ -268,8 +269,8 @@ fn with(shown: Shown<'_>, look: impl FnOnce(&[u8]) -> Finding) -> Finding {
     }
 }
 
-/// What one worker remembers for one provider.
-const REMEMBERED: Limits = Limits { entries: 4096, bytes: 4 << 20 };
+/// What one worker remembers for one provider: about as many tokens of a usual size.
+const REMEMBERED: Limits = Limits { entries: 4096, bytes: 8 << 20 };
 /// Seconds for which a password that was good is not checked again.
 const GOOD: u64 = 600;
 /// The same for credentials that were not good.

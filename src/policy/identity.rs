@@ -58,6 +58,11 @@ impl Identity {
         &self.0.claims
     }
 
+    /// About how many bytes its claims take.
+    pub fn size(&self) -> usize {
+        self.0.claims.iter().map(|(name, value)| name.len() + size(value)).sum()
+    }
+
     /// The claim at a path. In a list, a number picks an item.
     pub fn claim(&self, path: &ClaimPath) -> Option<&Value> {
         let mut names = path.names();
@@ -69,6 +74,20 @@ impl Identity {
         })
     }
 }
+
+/// With its place in whatever holds it. Claims are nested no deeper than they may be written.
+fn size(value: &Value) -> usize {
+    let inside = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(map) => map.iter().map(|(name, value)| name.len() + size(value)).sum(),
+    };
+    PLACE + inside
+}
+
+/// Bytes of a value and of the name in front of it, without their texts.
+const PLACE: usize = size_of::<Value>() + size_of::<String>();
 
 /// Without the claims: they are the caller's own business.
 impl fmt::Debug for Identity {

@@ -22,7 +22,7 @@ pub struct Memory<T> {
 pub struct Limits {
     /// Credentials.
     pub entries: usize,
-    /// Bytes of all credentials together.
+    /// Bytes of all credentials, and of what is known of them, together.
     pub bytes: usize,
 }
 
@@ -30,6 +30,8 @@ pub struct Limits {
 struct Slot<T> {
     key: Box<[u8]>,
     value: T,
+    /// Of both.
+    bytes: usize,
     used: bool,
 }
 
@@ -58,14 +60,15 @@ impl<T> Memory<T> {
         }
     }
 
-    /// Notes what is known of a credential, in the place of others if there is no room.
-    pub fn insert(&mut self, key: &[u8], value: T) {
+    /// Notes what is known of a credential, which takes `size` bytes, in the place of others if there is no room.
+    pub fn insert(&mut self, key: &[u8], value: T, size: usize) {
         self.remove(key);
-        if key.len() > self.limits.bytes || self.limits.entries == 0 {
+        let bytes = key.len().saturating_add(size);
+        if bytes > self.limits.bytes || self.limits.entries == 0 {
             return;
         }
         while !self.slots.is_empty()
-            && (self.slots.len() >= self.limits.entries || self.bytes + key.len() > self.limits.bytes)
+            && (self.slots.len() >= self.limits.entries || self.bytes + bytes > self.limits.bytes)
         {
             self.hand %= self.slots.len();
             match self.slots.get_mut(self.hand) {
@@ -76,8 +79,8 @@ impl<T> Memory<T> {
                 _ => self.evict(self.hand),
             }
         }
-        self.bytes += key.len();
-        self.slots.push(Slot { key: key.into(), value, used: false });
+        self.bytes += bytes;
+        self.slots.push(Slot { key: key.into(), value, bytes, used: false });
         let (slots, hasher) = (&self.slots, &self.hasher);
         let hash = |index: &usize| slots.get(*index).map_or(0, |slot| hasher.hash_one(&*slot.key));
         let index = slots.len() - 1;
@@ -102,7 +105,7 @@ impl<T> Memory<T> {
             self.unlink(last);
         }
         let gone = self.slots.swap_remove(index);
-        self.bytes -= gone.key.len();
+        self.bytes -= gone.bytes;
         if last != index {
             let (slots, hasher) = (&self.slots, &self.hasher);
             let hash = |index: &usize| slots.get(*index).map_or(0, |slot| hasher.hash_one(&*slot.key));
@@ -130,12 +133,12 @@ mod tests {
     fn what_is_asked_for_stays_and_the_rest_goes() {
         let mut memory = Memory::new(Limits { entries: 3, bytes: 100 });
         for key in [b"a", b"b", b"c"] {
-            memory.insert(key, key[0]);
+            memory.insert(key, key[0], 0);
         }
         assert_eq!(memory.get(b"a"), Some(&mut b'a'));
 
-        memory.insert(b"d", b'd');
-        memory.insert(&[0; 101], 0);
+        memory.insert(b"d", b'd', 0);
+        memory.insert(&[0; 101], 0, 0);
 
         assert_eq!(memory.len(), 3);
         assert_eq!(
@@ -144,10 +147,23 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_is_known_counts_too() {
+        let mut memory = Memory::new(Limits { entries: 100, bytes: 100 });
+
+        for key in 0..10_u8 {
+            memory.insert(&[key], key, 39);
+        }
+        memory.insert(b"large", 0, 100);
+
+        assert_eq!(memory.len(), 2, "each takes 40 bytes");
+        assert_eq!(memory.get(b"large"), None);
+    }
+
     proptest! {
         #[test]
         fn never_tells_what_was_not_noted_and_keeps_its_bounds(
-            steps in prop::collection::vec((0_u8..4, prop::collection::vec(0_u8..3, 0..6), any::<u16>()), 1..200),
+            steps in prop::collection::vec((0_u8..4, prop::collection::vec(0_u8..3, 0..6), 0_u16..8), 1..200),
         ) {
             let limits = Limits { entries: 8, bytes: 24 };
             let mut memory = Memory::new(limits);
@@ -155,7 +171,7 @@ mod tests {
             for (action, key, value) in steps {
                 match action {
                     0 | 1 => {
-                        memory.insert(&key, value);
+                        memory.insert(&key, value, usize::from(value));
                         noted.insert(key.clone(), value);
                         prop_assert_eq!(memory.get(&key).copied(), Some(value));
                     }
@@ -171,7 +187,8 @@ mod tests {
                 }
                 prop_assert!(memory.len() <= limits.entries && memory.bytes <= limits.bytes);
                 prop_assert_eq!(memory.table.len(), memory.slots.len());
-                prop_assert_eq!(memory.bytes, memory.slots.iter().map(|slot| slot.key.len()).sum::<usize>());
+                prop_assert_eq!(memory.bytes, memory.slots.iter().map(|slot| slot.bytes).sum::<usize>());
+                prop_assert!(memory.slots.iter().all(|slot| slot.bytes == slot.key.len() + usize::from(slot.value)));
             }
         }
     }
