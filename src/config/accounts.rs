@@ -1,7 +1,7 @@
-//! Files of those whom the operator knows by name: who has which API key, and what else is known of them.
+//! Files that say who may call: who has which API key or password and what else is known of them, and the keys of issuers.
 //!
-//! Such a file holds hashes, never a secret itself, and nothing of it is ever printed. It is read once while the
-//! configuration is checked, and again by the running gateway whenever it changes.
+//! Such a file holds hashes or public keys, never a secret itself, and nothing of it is ever printed. It is read once while
+//! the configuration is checked, and again by the running gateway whenever it changes.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+use super::contents;
 use super::file::authentication::{Attributes, KeyEntry, KeyFile, UserEntry, UserFile};
 use super::node::Node;
 use super::password::PasswordHash;
 use super::problem::{Place, Problem};
 use super::read::{Located, Read, Report};
+use crate::jose::{Algorithms, KeySet};
 
 /// One caller.
 #[derive(Clone, PartialEq, Eq)]
@@ -82,6 +84,15 @@ pub fn read_users(path: &Path) -> Result<Vec<Account<PasswordHash>>, String> {
     })
 }
 
+/// Reads a file of an issuer's keys: a JWK set, or public keys in PEM.
+///
+/// # Errors
+/// The file cannot be read, has more than 1 MiB, or holds no key that can be used with these algorithms.
+pub fn read_key_set(path: &Path, allowed: Algorithms) -> Result<KeySet, String> {
+    let read = KeySet::from_text(&contents::read(path, MAX_SET)?, allowed);
+    read.map(|read| read.keys).map_err(|problem| format!("{}: {problem}", path.display()))
+}
+
 /// A line of either file.
 struct Entry {
     name: Option<Located<String>>,
@@ -94,10 +105,7 @@ struct Entry {
 /// Reads a file and shows what is wrong in it, each with its place.
 fn read<T>(path: &Path, parse: impl FnOnce(&Node, &Place, &mut Report<'_>) -> Option<T>) -> Result<T, String> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
-    if text.len() > MAX_FILE {
-        return Err(format!("{name} is larger than the limit of {MAX_FILE} bytes"));
-    }
+    let text = contents::read_text(path, MAX_FILE)?;
     let mut report = Report::new(&|variable| std::env::var(variable).ok());
     let root = Place { path: String::new(), position: None };
     let parsed = match Node::parse(&text) {
@@ -156,7 +164,9 @@ fn digest(text: &str) -> Result<[u8; 32], String> {
 }
 
 /// Some hundred thousand entries.
-const MAX_FILE: usize = 64 << 20;
+const MAX_FILE: u32 = 64 << 20;
+/// As of a set that is fetched.
+const MAX_SET: u32 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -206,6 +216,18 @@ mod tests {
             assert!(error.contains(words) && error.contains("keys.yaml"), "{error}");
             assert!(!error.contains(HASH), "{error}");
         }
+    }
+
+    #[test]
+    fn a_set_of_keys_has_a_limit() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("keys.json");
+        let file = std::fs::File::create(&path).expect("a file");
+        file.set_len(u64::from(MAX_SET) + 1).expect("a large file");
+
+        let error = read_key_set(&path, Algorithms::from_iter([])).expect_err("it is too large");
+
+        assert!(error.ends_with("keys.json is larger than the limit of 1048576 bytes"), "{error}");
     }
 
     #[test]

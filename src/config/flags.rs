@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::admission::Shedding;
 use super::balancing::Balancing;
 use super::breaker::Breaker;
+use super::contents::no_file;
 use super::endpoints::{Endpoint, Endpoints};
 use super::problem::{Errors, Place, Problem};
 use super::rate_limit::RateLimiting;
-use super::resolve::no_file;
 use super::tls::{ClientFiles, ClientTls};
 use super::{
     AccessLog, Config, Connections, DEFAULT_ADMIN, DEFAULT_DRAIN_TIMEOUT, DEFAULT_LISTEN, Listener, LogFormat,

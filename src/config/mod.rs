@@ -11,6 +11,7 @@ pub mod authorization;
 pub mod balancing;
 pub mod breaker;
 pub mod claim;
+mod contents;
 pub mod cors;
 pub mod descriptors;
 pub mod endpoints;

@@ -24,8 +24,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fs, io};
 
+use crate::config::contents::no_file;
 use crate::config::file::{
     AccessLog as RawAccessLog, Admin, Drain, File, Serve as RawServe, Telemetry as RawTelemetry,
 };
@@ -246,20 +246,6 @@ fn unwatched_file(path: &Located<String>, base: &Path, report: &mut Report<'_>) 
         report.problem(&path.at, problem);
     }
     file
-}
-
-/// What keeps this path from being read as a file.
-///
-/// Pipes and devices are none: reading one may have no end.
-pub(super) fn no_file(path: &Path) -> Option<String> {
-    let shown = path.display();
-    match fs::metadata(path) {
-        Ok(found) if found.is_file() => None,
-        Ok(found) if found.is_dir() => Some(format!("{shown} is a folder, not a file")),
-        Ok(_) => Some(format!("{shown} is a pipe or a device, not a file")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!("the file {shown} does not exist")),
-        Err(error) => Some(format!("the file {shown} cannot be found: {error}")),
-    }
 }
 
 /// A folder that must be there, relative to the configuration's folder.

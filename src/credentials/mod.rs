@@ -54,11 +54,7 @@ impl Authority {
                 Keys::Url(jwks) => Known::FetchedKeys(Remote::new(&provider.name, jwks, jwt.algorithms)),
                 Keys::File(path) => {
                     let algorithms = jwt.algorithms;
-                    Known::KeyFile(File::open(path, move |path| {
-                        let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-                        let read = KeySet::from_text(&text, algorithms);
-                        read.map(|read| read.keys).map_err(|problem| format!("{}: {problem}", path.display()))
-                    }))
+                    Known::KeyFile(File::open(path, move |path| accounts::read_key_set(path, algorithms)))
                 }
                 Keys::Fixed(keys) => Known::FixedKeys(Arc::new(keys.clone())),
             },

@@ -73,8 +73,8 @@ fn basic_of(raw: RawBasic, at: &Place, base: &Path, report: &mut Report<'_>) -> 
     Some(Basic { file, realm: realm? })
 }
 
-/// A file in which nothing is wrong.
-fn sound_file<T>(
+/// A file in which nothing is wrong; whoever uses it watches it.
+pub(super) fn sound_file<T>(
     file: &Located<String>,
     base: &Path,
     read: impl Fn(&Path) -> Result<T, String>,

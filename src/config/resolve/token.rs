@@ -9,9 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 
-use super::authentication::places;
+use super::authentication::{places, sound_file};
 use super::{bounded, existing_file, require};
+use crate::config::accounts;
 use crate::config::authentication::{Audiences, Introspection, Jwks, Jwt, Keys, Server};
+use crate::config::contents;
 use crate::config::file::authentication::{
     Audiences as RawAudiences, Introspection as RawIntrospection, Jwks as RawJwks, Jwt as RawJwt, Secret as RawSecret,
 };
@@ -124,12 +126,8 @@ fn jwks(raw: Located<RawJwks>, allowed: Algorithms, base: &Path, report: &mut Re
             Some(Keys::Url(Jwks { server, refresh, min_interval }))
         }
         (None, Some(file), None) if !only_url => {
-            let path = existing_file(&file, base, report);
-            let read = std::fs::read(&path).map_err(|error| error.to_string());
-            if let Err(problem) = read.and_then(|text| KeySet::from_text(&text, allowed)) {
-                report.problem(&file.at, format!("{}: {problem}", path.display()));
-            }
-            Some(Keys::File(path))
+            let read = |path: &Path| accounts::read_key_set(path, allowed);
+            Some(Keys::File(sound_file(&file, base, read, report)))
         }
         (None, None, Some(inline)) if !only_url => {
             let read = inline.parse(report, |text| KeySet::from_text(text.as_bytes(), allowed))?;
@@ -159,8 +157,9 @@ fn secret(raw: Located<RawSecret>, allowed: Algorithms, base: &Path, report: &mu
             decoded
         }
         (None, None, Some(file)) => {
-            let path = existing_file(&file, base, report);
-            let read = std::fs::read(&path).ok()?;
+            let path = base.join(&file.value);
+            report.files.push(path.clone());
+            let read = file.parse(report, |_| contents::read(&path, MAX_SECRET))?;
             // Whoever writes such a file by hand ends its line.
             read.trim_ascii_end().to_vec()
         }
@@ -191,7 +190,11 @@ fn server(
     let at = url.at.clone();
     let url: Url = url.parse(report, |text| text.parse())?;
     let place = ca.as_ref().map_or(&at, |ca| &ca.at).clone();
+    let before = report.problems.len();
     let ca = ca.map(|ca| existing_file(&ca, base, report));
+    if report.problems.len() > before {
+        return None;
+    }
     let tls = if url.is_secure() {
         match ClientTls::read(ClientFiles { ca: ca.as_deref(), identity: None, server_name: None }) {
             Ok((tls, _)) => Some(tls),
@@ -277,6 +280,8 @@ fn form(text: &str) -> String {
     encoded
 }
 
+/// In bytes.
+const MAX_SECRET: u32 = 64 << 10;
 const LEEWAY: Duration = Duration::from_secs(30);
 const CACHE: Duration = Duration::from_mins(1);
 const REFRESH: Duration = Duration::from_mins(10);

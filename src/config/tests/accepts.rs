@@ -331,3 +331,21 @@ policies: [{{ match: a.B/C, limits: {{ request_message: 5MiB }} }}]
         ]
     );
 }
+
+#[test]
+fn files_of_callers_are_watched_by_whoever_reads_them_and_secrets_with_the_configuration() {
+    let folder = tempfile::tempdir().expect("a folder");
+    identity(folder.path());
+    let config = with_upstream(&format!(
+        "authentication:
+  api_keys: [ {{ name: a, file: credentials/partners.yaml }} ]
+  basic: [ {{ name: b, file: credentials/office.yaml }} ]
+  jwt:
+    - {{ name: c, issuer: i, audiences: [d], jwks: {{ file: {}/server.pem }} }}
+    - {{ name: d, issuer: i, audiences: [d], secret: {{ file: credentials/jobs.secret }} }}
+",
+        folder.path().display()
+    ));
+
+    assert_eq!(config.files, [Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/credentials/jobs.secret")]);
+}

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+
 /// The first line of each error.
 fn errors(text: &str) -> Vec<String> {
     match load(text) {
@@ -324,6 +326,22 @@ fn wrong_ways_to_authenticate() {
         (
             &introspection("cache: 500ms"),
             "1:44: authentication.introspection[0].cache: whole seconds are needed; found 500ms",
+        ),
+        (
+            "authentication: { jwt: [{ name: a, issuer: b, audiences: [c], jwks: { file: none.json } }] }",
+            &format!("1:77: authentication.jwt[0].jwks.file: the file {FOLDER}/none.json does not exist"),
+        ),
+        (
+            "authentication: { api_keys: [{ name: a, file: /dev/null }] }",
+            "1:47: authentication.api_keys[0].file: /dev/null is a pipe or a device, not a file",
+        ),
+        (
+            "authentication: { basic: [{ name: a, file: /dev/null }] }",
+            "1:44: authentication.basic[0].file: /dev/null is a pipe or a device, not a file",
+        ),
+        (
+            "authentication: { jwt: [{ name: a, issuer: b, audiences: [c], secret: { file: /dev/null } }] }",
+            "1:79: authentication.jwt[0].secret.file: /dev/null is a pipe or a device, not a file",
         ),
         (
             &introspection("cache: 2h"),

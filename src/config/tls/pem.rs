@@ -1,15 +1,16 @@
 //! PEM files: what is taken out of them, and what is said of those that are wrong. Nothing of a key is ever shown.
 
-use std::fs;
 use std::path::Path;
 
 use rustls::RootCertStore;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
+use crate::config::contents;
+
 /// The certificates of a file, at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = read(path)?;
+    let text = contents::read(path, MAX_FILE)?;
     let found =
         CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>().map_err(|error| bad_pem(path, &error))?;
     if found.is_empty() {
@@ -21,7 +22,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 
 /// The revocation lists of a file, at least one.
 pub(super) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
-    let text = read(path)?;
+    let text = contents::read(path, MAX_FILE)?;
     let lists = CertificateRevocationListDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     let lists = lists.map_err(|error| bad_pem(path, &error))?;
     if lists.is_empty() {
@@ -32,7 +33,7 @@ pub(super) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationL
 
 /// The first private key of a file.
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let text = read(path)?;
+    let text = contents::read(path, MAX_FILE)?;
     match PrivateKeyDer::from_pem_slice(&text) {
         Ok(key) => Ok(key),
         Err(pem::Error::NoItemsFound) => {
@@ -58,12 +59,6 @@ pub(super) fn roots(path: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let shown = path.display();
-    let text = fs::read(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
-    if text.len() > MAX_FILE { Err(format!("{shown} is too large for a PEM file")) } else { Ok(text) }
-}
-
 fn bad_pem(path: &Path, error: &pem::Error) -> String {
     // Without the text that is wrong: it may be that of a key.
     let what = match error {
@@ -80,4 +75,4 @@ fn has_section(text: &[u8], label: &str) -> bool {
 }
 
 /// A chain has a few kilobytes, a bundle of authorities some hundred.
-const MAX_FILE: usize = 4 << 20;
+const MAX_FILE: u32 = 4 << 20;
