@@ -38,6 +38,8 @@ pub(super) fn write_over(
         match (overlay.child(index), raw) {
             (Some(Bound::Value(..)), _) => continue,
             (None, _) if rival.is_some() => continue,
+            // No value of the field: to mark it as seen would take the place of what is set below it.
+            (Some(Bound::Branch(_)), _) if head != plan.fields[index].head() => continue,
             (Some(Bound::Branch(_)), Raw::Bytes(content)) => match open.iter_mut().find(|(other, _)| *other == index) {
                 Some((_, before)) => before.extend_from_slice(content),
                 None => open.push((index, content.to_vec())),

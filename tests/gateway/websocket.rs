@@ -93,6 +93,14 @@ async fn headers_of_the_handshake_set_fields_in_every_message() {
         assert_eq!(soon(server.json()).await["text"], "path", "{version:?}");
         assert_eq!(soon(server.json()).await["index"], 1, "{version:?}");
         assert_eq!(soon(server.closed()).await.0, 1000, "{version:?}");
+
+        // The field that holds the bound one, as a varint: no value of it, and none that takes its place.
+        let mut odd = Socket::open(gateway.address, version, REPEAT, &set).await;
+        odd.send(Message::binary(&b"\x10\x01"[..])).await;
+        for index in 0..2 {
+            assert_eq!(soon(odd.proto::<SayReply>()).await.index, index, "{version:?}");
+        }
+        assert_eq!(soon(odd.closed()).await.0, 1000, "{version:?}");
     }
 }
 

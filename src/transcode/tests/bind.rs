@@ -472,8 +472,15 @@ fn what_is_set_over_an_encoded_message_is_merged_into_it() {
         r#"{"book":{"author":{"birth_year":1775},"box":3},"parent":"p","by_name":"n"}"#
     );
     assert!(over("{}", "nope=1").unwrap_err().contains("nope"));
-    let mut out = BytesMut::from("before");
     let input = Input { captures: &captures, ..Input::default() };
+    // Field 2 as a varint, of 32 and 64 bits, and as a group with a title.
+    for other in [&[0x10, 1][..], &[0x15, 1, 0, 0, 0], &[0x11, 1, 0, 0, 0, 0, 0, 0, 0], &[0x13, 0x12, 1, b't', 0x14]] {
+        let mut out = BytesMut::new();
+        plan.encode_over(other, &input, PLAIN, &mut out).unwrap();
+        let json = to_json_with(plans(), "test.Request", &out, Json { preserve_proto_names: true, ..PLAIN }).unwrap();
+        assert_eq!(json, r#"{"parent":"p","book":{"author":{"birth_year":1775}}}"#, "{other:?}");
+    }
+    let mut out = BytesMut::from("before");
     let error = plan.encode_over(&[0x12, 5, 1], &input, PLAIN, &mut out).unwrap_err();
     assert_eq!((error.fault, &out[..]), (crate::transcode::Fault::Client, &b"before"[..]));
 }
