@@ -18,7 +18,7 @@ use super::plan::{Plans, Seen, Shape, WellKnown};
 use super::query::Pairs;
 use super::{BodyRule, declared, http_body, merge};
 use crate::config::Json;
-use crate::schema::{Kind, MessageId};
+use crate::schema::{Kind, MessageId, Schema};
 
 /// What an HTTP binding does with path, query and body.
 #[derive(Debug, Clone)]
@@ -41,6 +41,17 @@ enum Body {
     None,
     Whole,
     Field(u32),
+}
+
+impl Body {
+    /// Whether it sets all of a field, which leaves no place for another value: a message in a form of its own has no names.
+    fn sets(self, schema: &Schema, input: MessageId, field: &[u32]) -> bool {
+        match self {
+            Self::None => false,
+            Self::Whole => declared::well_known(schema, input).is_some(),
+            Self::Field(index) => *field == [index],
+        }
+    }
 }
 
 /// What a client sent.
@@ -92,9 +103,7 @@ impl RequestPlan {
             .iter()
             .map(|variable| {
                 let fields = declared::scalar(schema, input, variable)?;
-                let is_body = matches!((body, &*fields), (Body::Field(index), [field]) if index == *field);
-                let below_body = body == Body::Whole || body == Body::Field(fields[0]);
-                if is_body || (below_body && http_body) {
+                if body.sets(schema, input, &fields) {
                     return Err(format!("`{variable}` is set by the body too"));
                 }
                 Ok(fields)
@@ -120,12 +129,7 @@ impl RequestPlan {
         let mut bound = Vec::new();
         let mut bind = |name: &HeaderName, path: &str| {
             let fields = declared::scalar(self.plans.schema(), self.input, path)?;
-            let is_body = match self.body {
-                Body::None => false,
-                Body::Whole => self.http_body,
-                Body::Field(index) => fields[0] == index && (self.http_body || fields.len() == 1),
-            };
-            if is_body {
+            if self.body.sets(self.plans.schema(), self.input, &fields) {
                 return Err(format!("`{path}` is set by the body"));
             }
             bound.push((name.clone(), fields));

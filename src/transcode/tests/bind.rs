@@ -500,6 +500,14 @@ fn bindings_that_cannot_work_are_refused() {
     assert_eq!(compile(&["parent.x"], &BodyRule::None), "`parent.x`: a value has no field `x`");
     assert_eq!(compile(&["since.seconds"], &BodyRule::None), "`since.seconds`: a value has no field `seconds`");
     assert_eq!(compile(&["parent"], &field("parent")), "`parent` is set by the body too");
+    let id = plans().schema().message_named("google.protobuf.StringValue").unwrap();
+    let whole = |rule: BodyRule| RequestPlan::compile(plans(), id, &["value"], &rule).map(|_| ());
+    assert_eq!(whole(BodyRule::None), Ok(()));
+    assert_eq!(whole(BodyRule::Whole).unwrap_err(), "`value` is set by the body too");
+    let mut plan = RequestPlan::compile(plans(), id, &[], &BodyRule::Whole).unwrap();
+    let header = http::HeaderName::from_static("x-value");
+    let refused = plan.bind_headers([(&header, "value")].into_iter()).unwrap_err();
+    assert!(refused.ends_with("`value` is set by the body"), "{refused}");
     assert_eq!(
         compile(&["upload.content_type"], &field("upload")),
         "`upload.content_type`: a value has no field `content_type`"
