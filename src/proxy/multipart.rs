@@ -183,10 +183,10 @@ impl PartFrames {
     fn begin(&mut self, head: Head) -> Result<Option<Bytes>, Error> {
         let part = part(head);
         let place = self.plan.place(&part, self.json).map_err(|error| invalid(&error))?;
-        if self.message.len() == MAX_PARTS {
+        let has_room = self.message.iter().all(|(_, other)| self.plan.go_together(other, &place));
+        if has_room && self.message.len() == MAX_PARTS {
             return Err(too_many());
         }
-        let has_room = self.message.iter().all(|(_, other)| self.plan.go_together(other, &place));
         let frame = if has_room { None } else { Some(self.flush(None)?) };
         self.size += part.name.len();
         self.current = Some(Current { part, place, data: BytesMut::new(), is_cut: false });

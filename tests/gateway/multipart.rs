@@ -231,6 +231,23 @@ async fn parts_of_one_name_are_messages_of_a_stream() {
 }
 
 #[tokio::test]
+async fn a_stream_has_as_many_parts_as_its_messages_have_room_for() {
+    let (_backend, gateway) = start().await;
+    let full: Vec<Part<'_>> = vec![("name=behaviour.headers", "", b"{}"); 999];
+    let next: &[Part<'_>] = &[("name=text", "", b"a")];
+    // The first message is the one that the backend follows.
+    let parts = form(&[next, next, &full, next, &full].concat());
+    let too_many = form(&[next, next, &full, &full].concat());
+    for version in Version::BOTH {
+        let reply = gateway.client(version).await.send(post("/test/v1/collect", parts.clone())).await;
+        let refused = gateway.client(version).await.send(post("/test/v1/collect", too_many.clone())).await;
+
+        assert_eq!(texts(&reply), ["a", "a", "a"], "{version:?}: {reply:?}");
+        assert!(message(&refused).contains("more than 1000 parts"), "{version:?}: {refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_method_that_takes_raw_bodies_gets_the_form_as_it_is() {
     let (_backend, gateway) = start().await;
     let body = form(&[("name=\"file\"; filename=1", "", b"x")]);
