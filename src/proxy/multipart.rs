@@ -2,7 +2,7 @@
 //!
 //! In a stream the parts that have room in one message go into one. A file is cut: its first piece goes with the parts
 //! before it, the next pieces have messages of their own, which hold nothing else. What path, query and bound headers set
-//! is in the first message alone. **Invariant**: beside the piece of the body that came last no more than one message is
+//! is in all the other messages, so that no part of any can say otherwise. **Invariant**: beside the piece of the body that came last no more than one message is
 //! kept, and the client's window opens only when that piece is used up.
 
 use std::borrow::Cow;
@@ -93,7 +93,8 @@ pub(crate) fn adapt_in(
         size: 0,
         // Half of a small limit is left for what else is in the message.
         most: PIECE.min(limit / 2).max(1),
-        first: Some(First::of(plan, captures, parts)),
+        bound: First::of(plan, captures, parts),
+        has_begun: false,
         is_over: false,
         plan: plan.request.clone(),
         json: settings.json,
@@ -117,8 +118,9 @@ pub(crate) struct PartFrames {
     size: usize,
     /// Bytes of a piece.
     most: usize,
-    /// Gone when the first message is made.
-    first: Option<First>,
+    bound: First,
+    /// Whether a message was made.
+    has_begun: bool,
     is_over: bool,
     plan: RequestPlan,
     json: Json,
@@ -163,8 +165,8 @@ impl PartFrames {
                     None => {
                         self.reader.finish().map_err(|error| malformed(&error))?;
                         self.is_over = true;
-                        let is_due = !self.message.is_empty() || self.first.is_some();
-                        is_due.then(|| self.flush(None)).transpose()?
+                        let is_due = !self.message.is_empty() || !self.has_begun;
+                        is_due.then(|| self.flush(None, false)).transpose()?
                     }
                 },
             };
@@ -187,7 +189,7 @@ impl PartFrames {
         if has_room && self.message.len() == MAX_PARTS {
             return Err(too_many());
         }
-        let frame = if has_room { None } else { Some(self.flush(None)?) };
+        let frame = if has_room { None } else { Some(self.flush(None, false)?) };
         self.size += part.name.len();
         self.current = Some(Current { part, place, data: BytesMut::new(), is_cut: false });
         Ok(frame)
@@ -223,19 +225,20 @@ impl PartFrames {
         let data = self.piece.split_to(self.piece.len().min(self.most));
         let Some(current) = &mut self.current else { return Err(malformed(&MultipartError::NoStart)) };
         let part = Part { data, ..current.part.clone() };
-        if !std::mem::replace(&mut current.is_cut, true) {
+        let goes_on = std::mem::replace(&mut current.is_cut, true);
+        if !goes_on {
             // What it is stands in front of it, once.
             current.part.is_file = true;
             current.part.content_type = None;
         }
-        self.flush(Some(part))
+        self.flush(Some(part), goes_on)
     }
 
-    /// The frame of the message so far, with this part as its last.
-    fn flush(&mut self, last: Option<Part>) -> Result<Bytes, Error> {
+    /// The frame of the message so far, with this part as its last, which may be nothing but more of a file.
+    fn flush(&mut self, last: Option<Part>, goes_on: bool) -> Result<Bytes, Error> {
         let parts: Vec<Part> = self.message.drain(..).map(|(part, _)| part).chain(last).collect();
-        let first = self.first.take();
-        let input = first.as_ref().map(First::input).unwrap_or_default();
+        self.has_begun = true;
+        let input = if goes_on { Input::default() } else { self.bound.input() };
         let mut message = frame::open(self.size + self.most);
         self.size = 0;
         self.plan

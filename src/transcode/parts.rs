@@ -84,11 +84,11 @@ impl Pairs<'_> {
         Ok(())
     }
 
-    /// Where a part goes, of which only the head is known yet.
+    /// Where a part goes, of which only the head is known yet, where these fields are set by others too.
     ///
     /// # Errors
     /// It names no field.
-    pub(super) fn place(self, part: &Part) -> Result<Place> {
+    pub(super) fn place<'f>(self, part: &Part, mut bound: impl Iterator<Item = &'f Box<[u32]>>) -> Result<Place> {
         let (root, mut fields) = self.start()?;
         if let Name::Ignored = self.resolve(root, &part.name, &mut fields)? {
             fields.clear();
@@ -101,6 +101,8 @@ impl Pairs<'_> {
                     _ => false,
                 }
         });
+        // What has to agree with another value is compared whole.
+        let is_content = is_content && !bound.any(|other| **other == *fields);
         Ok(Place { fields, is_content })
     }
 

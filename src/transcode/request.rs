@@ -274,7 +274,9 @@ impl RequestPlan {
     /// # Errors
     /// It names no field.
     pub fn place(&self, part: &Part, json: Json) -> std::result::Result<Place, Error> {
-        Pairs { form: true, ..self.pairs(json) }.place(part).map_err(|error| *error)
+        let bound = self.variables.iter().chain(self.headers.iter().map(|(_, fields)| fields));
+        let place = Pairs { form: true, ..self.pairs(json) }.place(part, bound);
+        place.map_err(|error| *error)
     }
 
     /// Whether one message has room for both parts.

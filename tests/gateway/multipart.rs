@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::backend::{self, Backend, act};
 use crate::support::client::{Reply, Version, request};
-use crate::support::gateway::TestGateway;
+use crate::support::gateway::{TestGateway, upstream};
 use crate::support::grpc::{Raw, soon};
 use crate::support::rest::{message, violation};
 
@@ -245,6 +245,61 @@ async fn a_stream_has_as_many_parts_as_its_messages_have_room_for() {
         assert_eq!(texts(&reply), ["a", "a", "a"], "{version:?}: {reply:?}");
         assert!(message(&refused).contains("more than 1000 parts"), "{version:?}: {refused:?}");
     }
+}
+
+/// Methods of the backend by other names: replies show the first field of each message.
+const AMEND: &str = r#"
+syntax = "proto3";
+package portico.test.v1;
+import "google/api/annotations.proto";
+import "google/protobuf/field_mask.proto";
+service Echo {
+  rpc Collect(stream Amendment) returns (Collected) { option (google.api.http) = { patch: "/books" body: "book" }; }
+  rpc UploadNamed(stream Named) returns (Collected) { option (google.api.http) = { post: "/named/{token}" body: "*" }; }
+}
+message Amendment { google.protobuf.FieldMask update_mask = 1; Book book = 2; }
+message Book { int32 pages = 5; bool stop = 8; }
+message Named { oneof shown { bytes token = 1; bool other = 4; } Note note = 2; }
+message Note {}
+message Collected { repeated string texts = 1; }
+"#;
+
+async fn amending() -> (Backend, TestGateway) {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("amend.proto"), AMEND).expect("a file");
+    let backend = backend::start().await;
+    let schema = format!("proto: [\"{0}/amend.proto\"], include: [\"{0}\", proto]", folder.path().display());
+    let gateway = TestGateway::start(&upstream("echo", backend.address).replace("reflection: {}", &schema)).await;
+    gateway.ready().await;
+    (backend, gateway)
+}
+
+#[tokio::test]
+async fn no_part_of_any_message_says_other_than_the_path() {
+    let (backend, gateway) = amending().await;
+    let note: Part<'_> = ("name=note", "", b"{}");
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+
+        let silent = client.send(post("/named/YQ==", form(&[note, note]))).await;
+        let agrees = client.send(post("/named/YQ==", form(&[note, note, ("name=token", "", b"YQ==")]))).await;
+        let later = client.send(post("/named/YQ==", form(&[note, note, ("name=token", "", b"Yg==")]))).await;
+        let rival = client.send(post("/named/YQ==", form(&[note, note, ("name=other", "", b"true")]))).await;
+
+        assert_eq!(texts(&silent), ["a::", "a::"], "{version:?}: {silent:?}");
+        assert_eq!(texts(&agrees), ["a::", "a::"], "{version:?}: {agrees:?}");
+        assert!(message(&later).contains("the body and the path give different values"), "{version:?}: {later:?}");
+        assert!(message(&rival).contains("of the same oneof"), "{version:?}: {rival:?}");
+    }
+    // A file that begins with what the path says and goes on, piece by piece.
+    let mut client = Raw::connect(gateway.address).await;
+    let mut call = client.begin_as(Method::POST, "/named/YQ==", act::entries(&[("content-type", MEDIA)]), false).await;
+    call.send("---- a b\r\ncontent-disposition: form-data; name=token; filename=x\r\n\r\na", false);
+    call.send("b", false);
+    call.send("\r\n---- a b--\r\n", true);
+    let (reply, _, _) = soon(call.head()).await.expect("there is a reply");
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    backend.tally.until(|counts| counts.started == counts.finished + counts.cancelled).await;
 }
 
 #[tokio::test]
