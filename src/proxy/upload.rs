@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Uri, request};
+use http::{HeaderMap, Method, Uri, request};
 
 use super::call::Call;
 use super::coding::{self, Content};
@@ -79,17 +79,25 @@ pub(super) struct First {
     captures: Box<[Cow<'static, str>]>,
     headers: HeaderMap,
     uri: Uri,
+    patch: bool,
 }
 
 impl First {
     pub(super) fn of(plan: &Transcoding, captures: &[Cow<'_, str>], parts: &request::Parts) -> Self {
         let headers = plan.request.bound_headers(&parts.headers);
-        Self { captures: resolve::owned(captures), headers, uri: parts.uri.clone() }
+        let patch = parts.method == Method::PATCH;
+        Self { captures: resolve::owned(captures), headers, uri: parts.uri.clone(), patch }
     }
 
     /// Without a body.
     pub(super) fn input(&self) -> Input<'_> {
-        Input { captures: &self.captures, headers: Some(&self.headers), query: self.uri.query(), ..Input::default() }
+        Input {
+            captures: &self.captures,
+            headers: Some(&self.headers),
+            query: self.uri.query(),
+            patch: self.patch,
+            ..Input::default()
+        }
     }
 }
 

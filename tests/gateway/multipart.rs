@@ -303,6 +303,18 @@ async fn no_part_of_any_message_says_other_than_the_path() {
 }
 
 #[tokio::test]
+async fn messages_of_a_patch_get_their_masks() {
+    let (_backend, gateway) = amending().await;
+    let parts = form(&[("name=pages", "", b"0"), ("name=stop", "", b"false"), ("name=pages", "", b"0")]);
+    for version in Version::BOTH {
+        let call = request(Method::PATCH, "/books", &[("content-type", MEDIA)], "").map(|_| parts.clone());
+        let reply = gateway.client(version).await.send(call).await;
+
+        assert_eq!(texts(&reply), ["\n\u{5}pages\n\u{4}stop", "\n\u{5}pages"], "{version:?}: {reply:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_method_that_takes_raw_bodies_gets_the_form_as_it_is() {
     let (_backend, gateway) = start().await;
     let body = form(&[("name=\"file\"; filename=1", "", b"x")]);
