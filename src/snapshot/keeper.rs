@@ -130,12 +130,12 @@ impl Keeper {
         let held = self.held(&state, &config, fresh.map_err(|errors| errors.join("\n"))?)?;
         let snapshot = build(&config, &held).await?;
         let prepared = prepare(&config)?;
-        load::report(&snapshot, None);
         state.config = config;
         state.held = held;
         self.readiness.set_upstreams(state.config.upstreams.iter().map(|upstream| Arc::clone(&upstream.name)));
         state.seek(&Arc::downgrade(self), &self.fleets, &self.control);
         self.publish(&state, snapshot);
+        load::report(&self.source.load(), None);
         Ok(prepared)
     }
 
@@ -200,8 +200,8 @@ impl Keeper {
                 let before = std::mem::replace(&mut state.held[index], held);
                 match build(&state.config, &state.held).await {
                     Ok(snapshot) => {
-                        load::report(&snapshot, Some(index));
                         self.publish(&state, snapshot);
+                        load::report(&self.source.load(), Some(index));
                     }
                     Err(error) => {
                         tracing::error!(upstream = %upstream.name, %error, "schema could not be compiled, the old state stays");

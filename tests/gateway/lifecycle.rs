@@ -138,7 +138,7 @@ async fn sigterm_lets_calls_and_streams_end_and_exits_with_0() {
     let mut portico = Portico::start(&flags);
     let listener = portico.address("portico listens on").await;
     let admin = portico.address("admin listens on").await;
-    portico.line("schema loaded").await;
+    portico.said("schema loaded").await;
     let mut http1 = Client::connect(listener, Version::Http1).await;
     let mut grpc = backend::client(listener).await;
     let mut operator = Client::connect(admin, Version::Http1).await;
@@ -178,7 +178,7 @@ async fn a_second_signal_cuts_what_still_runs() {
     let flags = ["run", "--upstream", &upstream, "--listen", "127.0.0.1:0", "--admin", "off"];
     let mut portico = Portico::start(&flags);
     let listener = portico.address("portico listens on").await;
-    portico.line("schema loaded").await;
+    portico.said("schema loaded").await;
     let mut grpc = backend::client(listener).await;
     let behaviour = Some(pb::Behaviour { stall: true, count: 1, ..pb::Behaviour::default() });
     let mut stream = grpc.repeat(pb::SayRequest { text: String::new(), behaviour }).await.unwrap().into_inner();

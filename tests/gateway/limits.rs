@@ -350,7 +350,7 @@ async fn floods_without_reading_stop_at_the_sockets_and_cost_no_memory() {
     let flags = ["run", "--upstream", &address, "--listen", "127.0.0.1:0", "--admin", "off", "--workers", "1"];
     let mut portico = Portico::start(&flags);
     let listener = portico.address("portico listens on").await;
-    portico.line("schema loaded").await;
+    portico.said("schema loaded").await;
     let settings = frame(frames::SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0].repeat(50));
     let stop = 64 << 20;
     let before = portico.resident();

@@ -40,7 +40,7 @@ async fn three_processes_follow_each_other_and_no_call_is_lost() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("takeover.sock").display().to_string();
     let (mut first, listener, admin) = start(&backend, &path).await;
-    first.line("schema loaded").await;
+    first.said("schema loaded").await;
     let stop = Arc::new(AtomicBool::new(false));
     let calls = Arc::new(AtomicUsize::new(0));
     // Callers that connect for each call, and callers that keep their connection for as long as they may.
@@ -106,7 +106,7 @@ async fn a_process_that_cannot_start_takes_nothing_over() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("takeover.sock").display().to_string();
     let (mut first, listener, _) = start(&backend, &path).await;
-    first.line("schema loaded").await;
+    first.said("schema loaded").await;
     let bad = folder.path().join("bad.binpb");
     std::fs::write(&bad, b"\xff\xff").expect("a file");
 

@@ -187,7 +187,7 @@ async fn the_command_line_takes_https() {
 
     let mut portico = Portico::start(&flags(&ca));
     let listener = portico.address("portico listens on").await;
-    portico.line("schema loaded").await;
+    portico.said("schema loaded").await;
     let reply = Client::connect(listener, Version::Http1).await.get("/test/v1/say/hi").await;
     portico.terminate().await;
     let ended = portico.end().await;

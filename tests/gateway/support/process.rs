@@ -58,6 +58,13 @@ impl Portico {
         }
     }
 
+    /// Returns once it has written a line that contains the words, however long ago.
+    pub(crate) async fn said(&mut self, words: &str) {
+        if !self.seen.iter().any(|line| line.contains(words)) {
+            self.line(words).await;
+        }
+    }
+
     /// The address at the end of the first line that contains the words.
     pub(crate) async fn address(&mut self, words: &str) -> SocketAddr {
         let line = self.line(words).await;
