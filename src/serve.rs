@@ -61,8 +61,11 @@ pub fn run(run: Run) -> Result<(), Exit> {
     };
     announce(&gateway)?;
     if let Some(old) = predecessor {
-        old.taken().map_err(wrong)?;
-        tell("took over from the process before")?;
+        match old.taken() {
+            Ok(()) => tell("took over from the process before")?,
+            // It may be gone, and then nobody else serves.
+            Err(error) => tracing::warn!(%error, "the process before does not hear that this one serves"),
+        }
     }
     serve_until_told(&control, signals, gateway, successors, || ())
 }

@@ -65,7 +65,7 @@ impl Predecessor {
     /// Tells it that this process serves. It ends from here on.
     ///
     /// # Errors
-    /// It is gone.
+    /// It is gone, or has given up waiting and serves on.
     pub fn taken(mut self) -> io::Result<()> {
         self.0.write_all(TAKEN)
     }

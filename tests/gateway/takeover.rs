@@ -1,13 +1,16 @@
 //! One process after the other on the same sockets: no connection is refused, no call is lost.
 
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
@@ -129,6 +132,34 @@ async fn a_process_that_cannot_start_takes_nothing_over() {
     assert_eq!(failed.code, Some(1), "{}", failed.said);
     let reply = Client::connect(listener, Version::Http1).await.get("/test/v1/say/a").await;
     assert_eq!(reply.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_process_whose_predecessor_is_gone_serves_all_the_same() {
+    let backend = backend::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("takeover.sock");
+    let old = std::os::unix::net::UnixListener::bind(&path).expect("a path");
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = socket.local_addr().expect("an address");
+    let gives_and_dies = tokio::task::spawn_blocking(move || {
+        let (stream, _) = old.accept().expect("a process asks");
+        let descriptors = [socket.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        sendmsg(&stream, &[IoSlice::new(b"portico/1\n")], &mut control, SendFlags::empty()).expect("it listens");
+    });
+
+    let (mut portico, listener, _) = start(&backend, &path.display().to_string()).await;
+    gives_and_dies.await.expect("sockets were given");
+    portico.line("the process before does not hear").await;
+
+    assert_eq!(listener, address);
+    let reply = Client::connect(listener, Version::Http1).await.get("/test/v1/say/a").await;
+    assert_eq!(reply.status, StatusCode::OK);
+    portico.terminate().await;
+    assert_eq!(portico.end().await.code, Some(0));
 }
 
 #[tokio::test]
