@@ -117,7 +117,8 @@ impl Keeper {
     /// Schemas of files are read again. Those of reflection stay until there are others, where an upstream has the same name.
     ///
     /// # Errors
-    /// In words: a schema is wrong, or breaks callers and may not, or `prepare` failed. Nothing has changed then.
+    /// In words: a schema is wrong, or breaks callers and may not, or `prepare` failed. Nothing has changed then but what is told of
+    /// a schema that is refused.
     pub async fn reload<T>(
         self: &Arc<Self>,
         config: Config,
@@ -127,7 +128,8 @@ impl Keeper {
         let config = Arc::new(config);
         let read = Arc::clone(&config);
         let fresh = spawn_blocking(move || load::from_files(&read)).await.map_err(|error| error.to_string())?;
-        let held = self.held(&state, &config, fresh.map_err(|errors| errors.join("\n"))?)?;
+        let fresh = fresh.map_err(|errors| errors.join("\n"))?;
+        let (held, changed) = self.held(&mut state, &config, fresh)?;
         let snapshot = build(&config, &held).await?;
         let prepared = prepare(&config)?;
         state.config = config;
@@ -135,57 +137,69 @@ impl Keeper {
         self.readiness.set_upstreams(state.config.upstreams.iter().map(|upstream| Arc::clone(&upstream.name)));
         state.seek(&Arc::downgrade(self), &self.fleets, &self.control);
         self.publish(&state, snapshot);
+        for index in changed {
+            self.tell_change(&state, index);
+        }
         load::report(&self.source.load(), None);
         Ok(prepared)
     }
 
-    /// The schemas for another configuration, those that are known already in place of equal ones.
-    fn held(&self, state: &State, config: &Config, fresh: Vec<SchemaState>) -> Result<Vec<Held>, String> {
-        let mut all = Vec::new();
-        for (upstream, fresh) in config.upstreams.iter().zip(fresh) {
-            let same_name = state.config.upstreams.iter().position(|known| known.name == upstream.name);
-            let known = same_name.map(|index| (&state.config.upstreams[index], &state.held[index]));
+    /// The schemas for another configuration, those that are known already in place of equal ones; and which of them have
+    /// changed. What is refused is noted beside the schemas that are in use.
+    fn held(
+        &self,
+        state: &mut State,
+        config: &Config,
+        fresh: Vec<SchemaState>,
+    ) -> Result<(Vec<Held>, Vec<usize>), String> {
+        let (mut all, mut changed) = (Vec::new(), Vec::new());
+        for (index, (upstream, fresh)) in config.upstreams.iter().zip(fresh).enumerate() {
+            let known = state.config.upstreams.iter().position(|known| known.name == upstream.name);
             let held = match (known, fresh) {
-                (Some((before, held)), SchemaState::Missing(_)) if before.schema == SchemaSource::Reflection => {
-                    held.clone()
+                (Some(known), SchemaState::Missing(_))
+                    if state.config.upstreams[known].schema == SchemaSource::Reflection =>
+                {
+                    state.held[known].clone()
                 }
-                (Some((_, held)), SchemaState::Loaded(plans)) => match self.compare(upstream, held, plans)? {
-                    Some(changed) => changed,
-                    None => Held { problem: None, ..held.clone() },
+                (Some(known), SchemaState::Loaded(plans)) => match compare(upstream, &state.held[known], plans) {
+                    Ok(None) => Held { problem: None, ..state.held[known].clone() },
+                    Ok(Some(held)) => {
+                        changed.push(index);
+                        held
+                    }
+                    Err(refusal) => {
+                        let why = refusal.why.to_string();
+                        self.refuse(upstream, &mut state.held[known], refusal);
+                        self.told.store(Arc::new(state.told()));
+                        return Err(why);
+                    }
                 },
                 (Some(_) | None, fresh) => Held::new(fresh),
             };
             all.push(held);
         }
-        Ok(all)
+        Ok((all, changed))
     }
 
-    /// What becomes of a schema that came: `None` if it is the one that is there.
-    fn compare(&self, upstream: &config::Upstream, held: &Held, plans: Arc<Plans>) -> Result<Option<Held>, String> {
-        let Some(old) = held.state.schema() else { return Ok(Some(Held::new(SchemaState::Loaded(plans)))) };
-        if is_same(old, plans.schema()) {
-            return Ok(None);
-        }
-        let change = Arc::new(diff(old, plans.schema()));
-        let refused = change.breaking_count > 0 && upstream.schema_changes.refuse_breaking;
-        self.lifecycle.schema_changed(&upstream.name, change.breaking_count, refused);
-        if refused {
-            return Err(format!(
-                "upstream {}: the schema has {} that would break callers: {change}",
-                upstream.name,
-                if change.breaking_count == 1 {
-                    "a change".to_owned()
-                } else {
-                    format!("{} changes", change.breaking_count)
-                }
-            ));
-        }
+    /// Says how a schema that is in use now differs from the one before.
+    fn tell_change(&self, state: &State, index: usize) {
+        let (upstream, Some(change)) = (&state.config.upstreams[index].name, &state.held[index].change) else { return };
+        self.lifecycle.schema_changed(upstream, change.breaking_count, false);
         if change.breaking_count > 0 {
-            tracing::warn!(upstream = %upstream.name, changes = change.breaking_count, "schema changes break callers: {change}");
+            tracing::warn!(%upstream, changes = change.breaking_count, "schema changes break callers: {change}");
         } else {
-            tracing::info!(upstream = %upstream.name, added = change.added, "schema has changed");
+            tracing::info!(%upstream, added = change.added, "schema has changed");
         }
-        Ok(Some(Held { change: Some(change), ..Held::new(SchemaState::Loaded(plans)) }))
+    }
+
+    /// Notes why a schema is not taken. Returns whether that is news.
+    fn refuse(&self, upstream: &config::Upstream, held: &mut Held, refusal: Refusal) -> bool {
+        let is_news = held.problem.as_ref() != Some(&refusal.why);
+        if is_news {
+            self.lifecycle.schema_changed(&upstream.name, refusal.breaking, true);
+            held.problem = Some(refusal.why);
+        }
+        is_news
     }
 
     /// Reflection answered.
@@ -194,13 +208,14 @@ impl Keeper {
         // Unless there is another configuration by now.
         let Some(index) = state.config.upstreams.iter().position(|known| known == upstream) else { return };
         let plans = Plans::new(Arc::new(schema));
-        match self.compare(upstream, &state.held[index], plans) {
+        match compare(upstream, &state.held[index], plans) {
             Ok(None) => state.held[index].problem = None,
             Ok(Some(held)) => {
                 let before = std::mem::replace(&mut state.held[index], held);
                 match build(&state.config, &state.held).await {
                     Ok(snapshot) => {
                         self.publish(&state, snapshot);
+                        self.tell_change(&state, index);
                         load::report(&self.source.load(), Some(index));
                     }
                     Err(error) => {
@@ -209,9 +224,11 @@ impl Keeper {
                     }
                 }
             }
-            Err(why) => {
-                tracing::error!("{why}; the old one stays in use");
-                state.held[index].problem = Some(why.into());
+            Err(refusal) => {
+                let why = Arc::clone(&refusal.why);
+                if self.refuse(upstream, &mut state.held[index], refusal) {
+                    tracing::error!("{why}; the old one stays in use");
+                }
             }
         }
         self.told.store(Arc::new(state.told()));
@@ -299,6 +316,28 @@ impl Drop for State {
     fn drop(&mut self) {
         self.seekers.iter().for_each(|(_, seeker)| seeker.abort());
     }
+}
+
+/// Why a schema is not taken.
+struct Refusal {
+    breaking: usize,
+    why: Arc<str>,
+}
+
+/// What becomes of a schema that came: `None` if it is the one that is there.
+fn compare(upstream: &config::Upstream, held: &Held, plans: Arc<Plans>) -> Result<Option<Held>, Refusal> {
+    let Some(old) = held.state.schema() else { return Ok(Some(Held::new(SchemaState::Loaded(plans)))) };
+    if is_same(old, plans.schema()) {
+        return Ok(None);
+    }
+    let change = Arc::new(diff(old, plans.schema()));
+    let breaking = change.breaking_count;
+    if breaking > 0 && upstream.schema_changes.refuse_breaking {
+        let changes = if breaking == 1 { "a change".to_owned() } else { format!("{breaking} changes") };
+        let why = format!("upstream {}: the schema has {changes} that would break callers: {change}", upstream.name);
+        return Err(Refusal { breaking, why: why.into() });
+    }
+    Ok(Some(Held { change: Some(change), ..Held::new(SchemaState::Loaded(plans)) }))
 }
 
 async fn build(config: &Arc<Config>, held: &[Held]) -> Result<Snapshot, String> {

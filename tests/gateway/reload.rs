@@ -326,6 +326,44 @@ async fn changes_of_a_schema_that_break_callers_are_reported_or_refused() {
 }
 
 #[tokio::test]
+async fn changes_of_a_schema_count_once_they_are_in_use_and_refusals_once() {
+    let files = tempfile::tempdir().expect("a folder");
+    let names = ["one", "two"];
+    let proto = |name: &str| PROTO.replace("portico.test.v1", name);
+    for name in names {
+        std::fs::write(files.path().join(format!("{name}.proto")), proto(name)).expect("a file");
+    }
+    let upstreams = names.map(|name| {
+        format!("{{ name: {name}, endpoints: [\"BACKEND\"], schema: {{ proto: [{name}.proto], breaking_changes: refuse }} }}")
+    });
+    let text = BASE.replace("{ name: echo, endpoints: [\"BACKEND\"] }", &upstreams.join(", "));
+    let changing = Changing::with(&format!("{text}reload: {{ watch: false }}\n"), backend::start().await, files).await;
+    let changes = async |name: &str, result: &str| {
+        let page = changing.operator("/metrics").await;
+        let series = format!("portico_schema_changes_total{{upstream=\"{name}\",result=\"{result}\"}} ");
+        let page = String::from_utf8(page.body.to_vec()).expect("text");
+        page.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().expect("a number"))
+    };
+    let more = proto("one").replace("string text = 1;", "string text = 1; string more = 2;");
+    std::fs::write(changing.path("one.proto"), more).expect("a file");
+    std::fs::write(changing.path("two.proto"), proto("two").replace("string text", "string words")).expect("a file");
+
+    for _ in 0..2 {
+        assert_eq!(changing.reload().await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+
+    assert_eq!((changes("one", "taken").await, changes("two", "refused").await), (0, 1));
+    let json = changing.operator("/upstreams").await.json();
+    let problem = json["upstreams"][1]["schema"]["problem"].as_str().expect("it is said why there is no newer one");
+    assert!(problem.contains("would break callers"), "{json}");
+    std::fs::write(changing.path("two.proto"), proto("two")).expect("a file");
+    assert_eq!(changing.reload().await.status, StatusCode::OK);
+    assert_eq!((changes("one", "taken").await, changes("two", "refused").await), (1, 1));
+    let json = changing.operator("/upstreams").await.json();
+    assert!(json["upstreams"][1]["schema"]["problem"].is_null(), "{json}");
+}
+
+#[tokio::test]
 async fn what_needs_a_restart_is_said() {
     let changing = Changing::start(BASE).await;
     changing.write(&format!("{BASE}workers: 7\n"));
