@@ -114,7 +114,8 @@ impl Keeper {
     /// Puts another configuration into use. What `prepare` does for it comes last before it is, and keeps it out of use
     /// if it fails; what that returns is for whoever goes on from there.
     ///
-    /// Schemas of files are read again. Those of reflection stay until there are others, where an upstream has the same name.
+    /// Schemas of files are read again. Where an upstream of the same name is known by reflection from now on, the schema that it
+    /// has stays until it answers.
     ///
     /// # Errors
     /// In words: a schema is wrong, or breaks callers and may not, or `prepare` failed. Nothing has changed then but what is told of
@@ -157,7 +158,7 @@ impl Keeper {
             let known = state.config.upstreams.iter().position(|known| known.name == upstream.name);
             let held = match (known, fresh) {
                 (Some(known), SchemaState::Missing(_))
-                    if state.config.upstreams[known].schema == SchemaSource::Reflection =>
+                    if state.config.upstreams[known].schema != SchemaSource::None =>
                 {
                     state.held[known].clone()
                 }

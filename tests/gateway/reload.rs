@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::backend::{self, Backend, Options, pb};
+use crate::support::backend::{self, Backend, Options, act, pb, scripted};
 use crate::support::client::{Client, Reply, Version, request};
 use crate::support::grpc::soon;
 use crate::support::process::Portico;
@@ -445,4 +445,23 @@ policies:
 
     assert_eq!(statuses().await, (200, 200));
     stalled.abort();
+}
+
+#[tokio::test]
+async fn the_schema_of_a_file_stays_until_reflection_answers() {
+    let silent = scripted::start(vec![act::hold()]).await;
+    let files = tempfile::tempdir().expect("a folder");
+    std::fs::write(files.path().join("echo.proto"), PROTO).expect("a file");
+    let text = BASE.replace("[\"BACKEND\"]", "[\"BACKEND\"], schema: { proto: [echo.proto] }");
+    let changing = Changing::with(&text, backend::start().await, files).await;
+
+    // Its reflection never answers.
+    changing.write(&BASE.replace("BACKEND", &silent.address.to_string()));
+    assert_eq!(changing.reload().await.status, StatusCode::OK);
+
+    let json = changing.operator("/routes").await.json();
+    assert_eq!(json["methods"][0]["method"], "portico.test.v1.Echo/Say", "{json}");
+    changing.write(BASE);
+    assert_eq!(changing.reload().await.status, StatusCode::OK);
+    changing.until(async |changing| changing.get("/test/v1/say/a").await.status == StatusCode::OK).await;
 }
