@@ -27,11 +27,13 @@ use crate::telemetry::logs;
 /// # Errors
 /// The gateway does not start.
 pub fn run(run: Run) -> Result<(), Exit> {
-    start_logs(run.log)?;
+    controlled(run.log, |control| gateway(run, control))
+}
+
+fn gateway(run: Run, control: &Runtime) -> Result<(), Exit> {
     for warning in &run.loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let control = control()?;
     let takeover = run.takeover.clone();
     let said = |path: &Path, error| wrong(format!("--takeover {}: {error}", path.display()));
     let mut inherited = Inherited::from_environment();
@@ -51,7 +53,7 @@ pub fn run(run: Run) -> Result<(), Exit> {
         patience,
     };
     let gateway = Gateway::launch(launch, control.handle()).map_err(wrong)?;
-    let signals = Signals::listen(&control)?;
+    let signals = Signals::listen(control)?;
     let successors = match &takeover {
         None => None,
         Some(path) => {
@@ -67,7 +69,7 @@ pub fn run(run: Run) -> Result<(), Exit> {
             Err(error) => tracing::warn!(%error, "the process before does not hear that this one serves"),
         }
     }
-    serve_until_told(&control, signals, gateway, successors, || ())
+    serve_until_told(control, signals, gateway, successors, || ())
 }
 
 /// How long a process that takes over waits for schemas that it does not have yet.
@@ -78,8 +80,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// No free port is found.
 pub fn demo(demo: Demo) -> Result<(), Exit> {
-    start_logs(demo.log)?;
-    let control = control()?;
+    controlled(demo.log, |control| library(demo, control))
+}
+
+fn library(demo: Demo, control: &Runtime) -> Result<(), Exit> {
     let listener = listener::next_free(SERVICE, TcpListener::bind).map_err(wrong)?;
     let service = listener.local_addr().map_err(wrong)?;
     let (alive, ended) = oneshot::channel::<()>();
@@ -98,7 +102,7 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
     let wanted: Vec<_> = once(SERVICE).chain(listeners).chain(config.admin).collect();
     let gateway = Gateway::start(config, control.handle()).map_err(wrong)?;
     control.block_on(learn(&gateway));
-    let signals = Signals::listen(&control)?;
+    let signals = Signals::listen(control)?;
     tell(&format!("the library service listens on {service}"))?;
     announce(&gateway)?;
     let found = once(service).chain(gateway.addresses().iter().copied()).chain(gateway.admin());
@@ -111,7 +115,7 @@ pub fn demo(demo: Demo) -> Result<(), Exit> {
         tell(&format!("\nsix calls to try:\n\n{}\nCtrl-C ends the demo", demo::calls(*address, *address)))?;
     }
     // The service ends first, and its streams with it: nobody who presses Ctrl-C wants to wait for a watch.
-    let served = serve_until_told(&control, signals, gateway, None, || drop(alive));
+    let served = serve_until_told(control, signals, gateway, None, || drop(alive));
     // Calls that ended with the gateway need no waiting for.
     control.block_on(serving).ok();
     served
@@ -130,12 +134,14 @@ async fn learn(gateway: &Gateway) {
 /// The usual port of gRPC services.
 const SERVICE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 50051));
 
-fn start_logs(log: Log) -> Result<(), Exit> {
-    logs::init(log.format, log.level).map_err(wrong)
-}
-
-fn control() -> Result<Runtime, Exit> {
-    runtime::control().map_err(wrong)
+/// Serves beside a control runtime, with logs.
+fn controlled(log: Log, serve: impl FnOnce(&Runtime) -> Result<(), Exit>) -> Result<(), Exit> {
+    logs::init(log.format, log.level).map_err(wrong)?;
+    let control = runtime::control().map_err(wrong)?;
+    let served = serve(&control);
+    // Without waiting for its threads: one may be in a file or a look-up that does not come to an end.
+    control.shutdown_background();
+    served
 }
 
 fn announce(gateway: &Gateway) -> Result<(), Exit> {

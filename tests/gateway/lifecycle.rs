@@ -10,6 +10,7 @@ use tonic::Code;
 use crate::support::backend::{self, Options, pb};
 use crate::support::client::{Client, Version};
 use crate::support::gateway::{TestGateway, upstream};
+use crate::support::grpc::soon;
 use crate::support::process::{self, Portico};
 
 const SAY: &str = "/portico.test.v1.Echo/Say";
@@ -193,6 +194,32 @@ async fn a_second_signal_cuts_what_still_runs() {
     assert_eq!(ended.code, Some(0), "{}", ended.said);
     assert!(ended.said.contains("cut"), "{}", ended.said);
     backend.tally.until(|counts| counts.cancelled == 1).await;
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_to_its_end_keeps_no_process_from_exiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("portico.yaml");
+    let listeners = "listeners: [ { address: \"127.0.0.1:0\" } ]\nadmin: off\nreload: { watch: false }\n";
+    std::fs::write(&file, format!("{listeners}{}", upstream("echo", unused()))).unwrap();
+    let mut portico = Portico::start(&["run", "--config", file.to_str().unwrap()]);
+    portico.line("portico listens on").await;
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().expect("there is mkfifo").success());
+
+    portico.signal("-HUP").await;
+    // Opened once somebody reads, who then waits for its end.
+    let held = std::thread::spawn(move || std::fs::OpenOptions::new().write(true).open(file));
+    soon(async {
+        while !held.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    portico.terminate().await;
+
+    let ended = portico.end().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
 }
 
 /// Asks whether somebody listens.
