@@ -25,7 +25,6 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
 use self::listeners::Listeners;
@@ -63,8 +62,6 @@ pub struct Gateway {
     _keeper: Arc<Keeper>,
     access_log: Arc<AccessLog>,
     reloader: Reloader,
-    /// What runs beside the listeners, and ends with the gateway.
-    background: Vec<AbortHandle>,
 }
 
 /// What a gateway is launched with.
@@ -173,7 +170,7 @@ impl Gateway {
             credentials: shared.credentials,
             lifecycle,
         };
-        let (reloader, background) = reload::start(loader, using, &config, control);
+        let reloader = reload::start(loader, using, &config, control);
         let state = admin::State {
             registry,
             readiness: Arc::clone(&readiness),
@@ -197,7 +194,6 @@ impl Gateway {
             _keeper: keeper,
             access_log,
             reloader,
-            background,
         })
     }
 
@@ -258,7 +254,8 @@ impl Gateway {
             (config.drain_timeout, config.drain_delay)
         };
         self.readiness.drain();
-        self.background.drain(..).for_each(|task| task.abort());
+        // Before the listeners, which it may be about to change.
+        self.control.block_on(self.reloader.end());
         if manner == Manner::HandedOver {
             self.admin = None;
         }
@@ -284,7 +281,6 @@ impl Gateway {
             tracing::warn!(connections = cut, "connections cut because their calls did not end in time");
         }
         drop(self.admin);
-        self.reloader.close();
         if let Ok(listeners) = Arc::try_unwrap(self.listeners) {
             self.control.block_on(listeners.ended());
         }

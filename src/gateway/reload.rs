@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use super::listeners::Listeners;
@@ -34,27 +34,31 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Asks for reloads.
 #[derive(Debug)]
 pub(super) struct Reloader {
-    queue: Option<mpsc::Sender<Asked>>,
+    /// Who carries them out, if there is something to read.
+    carrier: Option<(mpsc::Sender<Asked>, JoinHandle<()>)>,
 }
 
 impl Reloader {
     /// Asks for one, unless enough are asked for already.
     pub(super) fn request(&self) {
-        match &self.queue {
+        match &self.carrier {
             // The queue is full only if one is about to begin anyway.
-            Some(queue) => drop(queue.try_send(Asked { answer: None })),
+            Some((queue, _)) => drop(queue.try_send(Asked { answer: None })),
             None => tracing::warn!("there is no configuration to read again"),
         }
     }
 
     /// For others that ask.
     pub(super) fn queue(&self) -> Option<mpsc::Sender<Asked>> {
-        self.queue.clone()
+        self.carrier.as_ref().map(|(queue, _)| queue.clone())
     }
 
-    /// Ends them.
-    pub(super) fn close(&mut self) {
-        self.queue = None;
+    /// Ends them; one that is under way has done nothing more once this returns.
+    pub(super) async fn end(self) {
+        if let Some((_, task)) = self.carrier {
+            task.abort();
+            task.await.ok();
+        }
     }
 }
 
@@ -68,18 +72,12 @@ pub(super) struct Using {
 }
 
 /// Starts what carries reloads out, if there is something to read.
-pub(super) fn start(
-    loader: Option<Loader>,
-    using: Using,
-    config: &Arc<Config>,
-    control: &Handle,
-) -> (Reloader, Vec<AbortHandle>) {
+pub(super) fn start(loader: Option<Loader>, using: Using, config: &Arc<Config>, control: &Handle) -> Reloader {
     using.lifecycle.set_certificates(expiries(config));
-    let Some(loader) = loader else { return (Reloader { queue: None }, Vec::new()) };
+    let Some(loader) = loader else { return Reloader { carrier: None } };
     let (queue, asked) = mpsc::channel(QUEUE);
     let reloads = Reloads { loader: Arc::new(loader), using, config: Arc::clone(config), failed: None };
-    let task = control.spawn(reloads.run(asked)).abort_handle();
-    (Reloader { queue: Some(queue) }, vec![task])
+    Reloader { carrier: Some((queue, control.spawn(reloads.run(asked)))) }
 }
 
 struct Reloads {
