@@ -30,7 +30,7 @@ deny: ## licences, duplicates and origins of the dependencies
 	cargo deny --locked check -D unmatched-skip -D unnecessary-skip bans licenses sources
 
 conformance: ## protobuf's suite for JSON; Go's protojson; gRPC interop, Connect's suite, Open Policy Agent, a browser, an OpenID provider and h2spec through the gateway; editions; Envoy's rate-limit service
-	@tools/install.sh cc cargo chromium curl go npm python3 python3-venv redis-server
+	@tools/install.sh cc cargo chromium curl go npm prometheus python3 python3-venv redis-server
 	cargo build --locked
 	conformance/protobuf.sh
 	conformance/protojson.sh

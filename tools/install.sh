@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs each named program that is absent, as root or through sudo, and says what it cannot install.
 #
-#   tools/install.sh PROGRAM…     cc cargo cargo-deny cargo-fuzz chromium curl go h2load haproxy nginx npm protoc python3
-#                                 python3-venv redis-server valgrind
+#   tools/install.sh PROGRAM…     cc cargo cargo-deny cargo-fuzz chromium curl go h2load haproxy nginx npm prometheus protoc
+#                                 python3 python3-venv redis-server valgrind
 
 set -euo pipefail
 
@@ -37,7 +37,6 @@ for program in "$@"; do
     h2load) need h2load nghttp2-client ;;
     haproxy) need haproxy haproxy ;;
     nginx) need nginx nginx-light ;;
-    curl) need curl curl ;;
     npm) need npm npm ;;
     protoc) need protoc protobuf-compiler ;;
     python3) need python3 python3 ;;
