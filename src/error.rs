@@ -188,6 +188,11 @@ impl Reason {
         }
     }
 
+    /// Whose fault it is.
+    pub fn origin(self) -> Origin {
+        self.row().2
+    }
+
     /// The table: gRPC code, HTTP status of a REST reply, and whose fault it is.
     fn row(self) -> (Code, StatusCode, Origin) {
         use Origin::{Client, Gateway, Upstream};
@@ -363,7 +368,7 @@ impl Error {
 
     /// Whose fault it is.
     pub fn origin(&self) -> Origin {
-        self.0.reason.row().2
+        self.0.reason.origin()
     }
 
     /// The number of `grpc-status`; outside the table only when an upstream sent it.

@@ -24,7 +24,7 @@ pub(super) fn admit(call: &mut Call) -> Result<(), Error> {
     if admission.is_bounded() {
         // How long a stream takes says nothing of its service.
         let unary = call.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
-        let permit = call.load().admit(admission, Instant::now(), unary);
+        let permit = call.load().admit(admission, unary);
         call.permit = Some(permit.map_err(|refused| overloaded(call, refused))?);
     }
     Ok(())

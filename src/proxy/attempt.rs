@@ -144,11 +144,11 @@ impl Attempt {
         }
     }
 
-    /// Bytes of the request that came from the client, see [`Pump::bytes`].
-    pub(super) fn bytes(&self) -> Option<u64> {
+    /// What moves the request.
+    pub(super) fn pump(&self) -> Option<&Pump> {
         match &self.stage {
-            Stage::Waiting(opened) => opened.pump().bytes(),
-            Stage::ReadingAhead(reading) => reading.pump.bytes(),
+            Stage::Waiting(opened) => Some(opened.pump()),
+            Stage::ReadingAhead(reading) => Some(&reading.pump),
             Stage::Done => None,
         }
     }

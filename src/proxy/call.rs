@@ -3,7 +3,6 @@
 //! The call travels with the reply's body. When that ends, or is dropped because the client left, the call is counted
 //! and its line goes to the access log; there is no other place where calls end.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,10 +31,10 @@ use crate::policy::headers::Caller;
 use crate::policy::identity::Identities;
 use crate::policy::rate_limit::{Limit, Plan};
 use crate::snapshot::{self, Method};
+use crate::telemetry::Protocol;
 use crate::telemetry::line::{Entry, Failure};
 use crate::telemetry::metrics::LimitMetrics;
 use crate::telemetry::trace::{RequestId, TraceParent};
-use crate::telemetry::{Origin, Protocol};
 
 /// One call.
 #[derive(Debug)]
@@ -61,6 +60,8 @@ pub(crate) struct Call {
     unknown: Option<Box<MethodSettings>>,
     /// The limits of one.
     unknown_limits: Option<Rc<Plan>>,
+    /// Whether its client gives it less time than its method has.
+    hurried: bool,
     /// What its limits said.
     pub(crate) limited: Limited,
     /// Its place among the calls that the gateway takes on.
@@ -123,7 +124,7 @@ impl Trailers {
 #[derive(Debug)]
 struct Outcome {
     code: u32,
-    failure: Option<(Origin, Cow<'static, str>)>,
+    failure: Option<Reason>,
     note: Option<Box<str>>,
 }
 
@@ -155,6 +156,7 @@ impl Call {
             target: Target::Unknown,
             unknown: None,
             unknown_limits: None,
+            hurried: false,
             limited: Limited::default(),
             permit: None,
             identity: Identities::default(),
@@ -225,11 +227,59 @@ impl Call {
     }
 
     /// What its end says of how busy its service is.
+    //
+    // Nothing that a client can bring about by itself may count, or it could take the limit away from all others: no
+    // deadline of its own, nothing that it sends wrong, slowly or not at all, no reply that it does not read.
     fn end(&self) -> End {
-        match Code::from_number(self.outcome.code) {
-            Some(Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted) => End::Dropped,
-            Some(Code::Cancelled) => End::Silent,
-            _ => End::Answered,
+        let answered = self.trail.answered_in().map_or(End::Silent, End::Answered);
+        let in_time = !self.hurried && self.trail.sent.is_some();
+        let late = if in_time { End::Dropped } else { End::Silent };
+        match self.outcome.failure {
+            None => answered,
+            Some(Reason::UpstreamStatus) => match Code::from_number(self.outcome.code) {
+                Some(Code::Unavailable | Code::ResourceExhausted) => End::Dropped,
+                // It was told of the deadline, too.
+                Some(Code::DeadlineExceeded) => late,
+                Some(Code::Cancelled) => End::Silent,
+                _ => answered,
+            },
+            Some(Reason::UpstreamUnreachable | Reason::UpstreamReset) => End::Dropped,
+            Some(Reason::DeadlineExceeded) => late,
+            Some(
+                Reason::InvalidPath
+                | Reason::RouteNotFound
+                | Reason::MethodNotAllowed
+                | Reason::MethodUnknown
+                | Reason::ServiceUnknown
+                | Reason::MethodUnsupported
+                | Reason::OriginNotAllowed
+                | Reason::CredentialsMissing
+                | Reason::InvalidToken
+                | Reason::InsufficientScope
+                | Reason::AuthenticationUnavailable
+                | Reason::RateLimited
+                | Reason::Denied
+                | Reason::AuthorizationUnavailable
+                | Reason::LimiterUnavailable
+                | Reason::Overloaded
+                | Reason::UnsupportedMediaType
+                | Reason::UnsupportedEncoding
+                | Reason::InvalidHeader
+                | Reason::InvalidRequest
+                | Reason::InvalidFrame
+                | Reason::RequestTooLarge
+                | Reason::MessageCount
+                | Reason::NotAStream
+                | Reason::WebSocketVersion
+                | Reason::StreamIdle
+                | Reason::ClientGone
+                | Reason::SchemaUnavailable
+                | Reason::UpstreamOverloaded
+                | Reason::UpstreamProtocol
+                | Reason::UpstreamMessage
+                | Reason::ResponseTooLarge
+                | Reason::SlowReader,
+            ) => End::Silent,
         }
     }
 
@@ -315,7 +365,7 @@ impl Call {
     ///
     /// # Errors
     /// A deadline that cannot be read.
-    pub(crate) fn deadline(&self, parts: &request::Parts) -> Result<Option<Instant>, Error> {
+    pub(crate) fn deadline(&mut self, parts: &request::Parts) -> Result<Option<Instant>, Error> {
         let client = super::deadline::requested(&parts.headers)?;
         let connect = match self.protocol {
             Protocol::Connect => super::deadline::of_connect(&parts.headers)?,
@@ -324,14 +374,16 @@ impl Call {
         let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
         let settings = self.settings();
         let method = if unary { settings.unary_timeout } else { settings.stream_timeout };
-        Ok([client, connect, method].into_iter().flatten().min().and_then(|left| self.started.checked_add(left)))
+        let client = client.into_iter().chain(connect).min();
+        self.hurried = client.is_some_and(|client| method.is_none_or(|method| client < method));
+        Ok(client.into_iter().chain(method).min().and_then(|left| self.started.checked_add(left)))
     }
 
     /// The clock of a call that goes upstream.
     ///
     /// # Errors
     /// A deadline that cannot be read.
-    pub(crate) fn timer(&self, parts: &request::Parts) -> Result<Timer, Error> {
+    pub(crate) fn timer(&mut self, parts: &request::Parts) -> Result<Timer, Error> {
         Ok(Timer::new(self.started, self.deadline(parts)?, self.idle()))
     }
 
@@ -362,11 +414,8 @@ impl Call {
     /// The call failed. The first failure counts.
     pub(crate) fn failed(&mut self, error: &Error) {
         if self.outcome.failure.is_none() {
-            self.outcome = Outcome {
-                code: error.number(),
-                failure: Some((error.origin(), error.reason().name().into())),
-                note: error.note().map(Into::into),
-            };
+            self.outcome =
+                Outcome { code: error.number(), failure: Some(error.reason()), note: error.note().map(Into::into) };
         }
     }
 
@@ -379,15 +428,13 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.complete && self.outcome.failure.is_none() {
-            let reason = Reason::ClientGone.name();
-            self.outcome =
-                Outcome { code: Code::Cancelled.number(), failure: Some((Origin::Client, reason.into())), note: None };
+            self.outcome = Outcome { code: Code::Cancelled.number(), failure: Some(Reason::ClientGone), note: None };
         }
         if let Some(permit) = self.permit.take() {
-            permit.end(self.end(), Instant::now());
+            permit.end(self.end());
         }
         let elapsed = self.started.elapsed();
-        let origin = self.outcome.failure.as_ref().map(|(origin, _)| *origin);
+        let origin = self.outcome.failure.map(Reason::origin);
         let metrics = match self.target {
             Target::Method(index) => self.prepared.metrics(index, &self.worker),
             Target::Upstream(index) => self.prepared.unknown_method(index, &self.worker),
@@ -412,9 +459,9 @@ impl Drop for Call {
             endpoint: self.trail.endpoint.as_deref(),
             http_status: self.http_status.as_u16(),
             code: self.outcome.code,
-            failure: self.outcome.failure.as_ref().map(|(origin, reason)| Failure {
-                origin: *origin,
-                reason,
+            failure: self.outcome.failure.map(|reason| Failure {
+                origin: reason.origin(),
+                reason: reason.name(),
                 note: self.outcome.note.as_deref(),
             }),
             duration: elapsed,

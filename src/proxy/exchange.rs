@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, response};
 
-use super::forward::{self, Incoming};
+use super::forward::{self, Incoming, Trail};
 use super::pump::Pump;
 use super::timer::Timer;
 use super::upstream_body::UpstreamBody;
@@ -66,7 +66,7 @@ impl Exchange {
     }
 
     /// The next piece of the reply, moving the request along meanwhile.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, sent: &mut u64) -> Poll<Result<Part, Error>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, trail: &mut Trail) -> Poll<Result<Part, Error>> {
         if self.owed > 0 {
             self.body.release(std::mem::take(&mut self.owed));
         }
@@ -74,7 +74,7 @@ impl Exchange {
             return Poll::Ready(Err(error));
         }
         if self.failure.is_none() {
-            self.pump(cx, sent)?;
+            self.pump(cx, trail)?;
         }
         let next = match self.ahead.pop() {
             Some(data) => {
@@ -86,6 +86,7 @@ impl Exchange {
                 Poll::Pending => return self.timer.poll(cx).map(Err),
             },
         };
+        trail.answered();
         if let Some(data) = next {
             self.owed = data.len();
             return Poll::Ready(Ok(Part::Data(data)));
@@ -99,14 +100,14 @@ impl Exchange {
 
     /// Moves the request, and reads ahead. Ready when the call is over although the client has not taken its reply: what
     /// was read ahead is dropped, and [`Self::poll`] has the error.
-    pub(super) fn poll_aside(&mut self, cx: &mut Context<'_>, sent: &mut u64) -> Poll<()> {
-        let error = ready!(self.poll_failure(cx, sent));
+    pub(super) fn poll_aside(&mut self, cx: &mut Context<'_>, trail: &mut Trail) -> Poll<()> {
+        let error = ready!(self.poll_failure(cx, trail));
         self.ahead = Ahead::default();
         self.failure = Some(error);
         Poll::Ready(())
     }
 
-    fn poll_failure(&mut self, cx: &mut Context<'_>, sent: &mut u64) -> Poll<Error> {
+    fn poll_failure(&mut self, cx: &mut Context<'_>, trail: &mut Trail) -> Poll<Error> {
         while self.failure.is_none() {
             match self.read(cx) {
                 Poll::Ready(Ok(Some(data))) => {
@@ -121,19 +122,20 @@ impl Exchange {
             }
         }
         if self.failure.is_none()
-            && let Err(error) = self.pump(cx, sent)
+            && let Err(error) = self.pump(cx, trail)
         {
             return Poll::Ready(error);
         }
         self.timer.poll(cx)
     }
 
-    /// Moves the request and counts it in `sent`.
-    fn pump(&mut self, cx: &mut Context<'_>, sent: &mut u64) -> Result<(), Error> {
+    /// Moves the request, and notes how far it is.
+    fn pump(&mut self, cx: &mut Context<'_>, trail: &mut Trail) -> Result<(), Error> {
         let Some(pump) = &mut self.pump else { return Ok(()) };
         let pumped = pump.poll(cx);
-        let bytes = pump.bytes().unwrap_or(*sent);
-        if std::mem::replace(sent, bytes) != bytes {
+        let before = trail.request_bytes;
+        trail.note(Some(pump));
+        if trail.request_bytes != before {
             self.timer.touch();
         }
         if pumped?.is_ready() {

@@ -14,7 +14,7 @@ use h2::Reason as H2Reason;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::attempt::{Attempt, Outcome};
 use super::pump::{Pump, Source};
@@ -52,6 +52,28 @@ pub(crate) struct Trail {
     pub(crate) endpoint: Option<Arc<str>>,
     pub(crate) attempts: u32,
     pub(crate) request_bytes: u64,
+    /// When all of the request was on its way.
+    pub(super) sent: Option<Instant>,
+    /// When the first of the reply behind its head was here.
+    answered: Option<Instant>,
+}
+
+impl Trail {
+    /// Something of the reply is here, or all of it. The first time counts.
+    pub(super) fn answered(&mut self) {
+        self.answered.get_or_insert_with(Instant::now);
+    }
+
+    /// How long the upstream took to answer the whole request; none if it did so before it had it.
+    pub(super) fn answered_in(&self) -> Option<Duration> {
+        self.answered?.checked_duration_since(self.sent?)
+    }
+
+    /// Notes how far a request is. What is sent anew is not sent yet.
+    pub(super) fn note(&mut self, pump: Option<&Pump>) {
+        self.request_bytes = pump.and_then(Pump::bytes).unwrap_or(self.request_bytes);
+        self.sent = pump.and_then(Pump::sent);
+    }
 }
 
 /// A call while it is sent, perhaps several times.
@@ -138,11 +160,10 @@ impl Sender<'_> {
         };
         let (cluster, timer) = (self.cluster, &mut self.timer);
         let ended = poll_fn(|cx| attempt.poll(cluster, timer, cx)).await;
-        let bytes = match &ended {
-            Ok(outcome) => outcome.pump.bytes(),
-            Err(_) => attempt.bytes(),
-        };
-        self.trail.request_bytes = bytes.unwrap_or(self.trail.request_bytes);
+        self.trail.note(match &ended {
+            Ok(outcome) => Some(&outcome.pump),
+            Err(_) => attempt.pump(),
+        });
         ended
     }
 

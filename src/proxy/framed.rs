@@ -107,7 +107,7 @@ impl FramedBody {
                     Err(error) => return Poll::Ready(Some(self.fail(&error))),
                 }
             }
-            match ready!(exchange.poll(cx, &mut self.call.trail.request_bytes)) {
+            match ready!(exchange.poll(cx, &mut self.call.trail)) {
                 Ok(Part::Data(data)) => match &mut self.writer {
                     Some(writer) => writer.messages.push(data),
                     None => return Poll::Ready(Some(Ok(self.data(data)))),
@@ -128,7 +128,7 @@ impl FramedBody {
     /// See [`ReplyBody::poll_aside`].
     pub(crate) fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(exchange) = &mut self.exchange else { return Poll::Pending };
-        exchange.poll_aside(cx, &mut self.call.trail.request_bytes)
+        exchange.poll_aside(cx, &mut self.call.trail)
     }
 
     fn data(&mut self, data: Bytes) -> Part {

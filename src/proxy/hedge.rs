@@ -70,8 +70,9 @@ impl Sender<'_> {
         };
         loop {
             let event = poll_fn(|cx| race.poll(&mut self.timer, cx)).await;
-            let sent = race.running.iter().filter_map(Attempt::bytes).max();
-            self.trail.request_bytes = sent.unwrap_or(self.trail.request_bytes).max(self.trail.request_bytes);
+            let bytes = race.running.iter().filter_map(|attempt| attempt.pump()?.bytes()).max();
+            self.trail.request_bytes = bytes.unwrap_or_default().max(self.trail.request_bytes);
+            self.trail.sent = race.running.iter().find_map(|attempt| attempt.pump()?.sent());
             match event? {
                 Event::Due => race.place(self.pick.clone()),
                 Event::Placed(pick, lease) => {
@@ -90,6 +91,7 @@ impl Sender<'_> {
                     drop(race.running.remove(index));
                     let is_over = outcome.fault.is_none_or(|fault| fault.is_fatal(hedge));
                     if is_over {
+                        self.trail.sent = outcome.pump.sent();
                         if let Ok((_, body)) = &outcome.reply {
                             self.trail.endpoint = Some(Arc::clone(body.lease.endpoint().address()));
                         }

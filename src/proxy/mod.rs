@@ -209,7 +209,8 @@ impl Proxy {
         parts: &mut request::Parts,
     ) -> Result<Timer, Error> {
         call.set_local(service.is_health());
-        let mut timer = local::clock(call, service, call.deadline(parts)?);
+        let deadline = call.deadline(parts)?;
+        let mut timer = local::clock(call, service, deadline);
         admit::admit(call, parts, &mut timer).await?;
         Ok(timer)
     }

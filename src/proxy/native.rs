@@ -86,6 +86,7 @@ pub(crate) fn adapt_out(mut call: Box<Call>, plan: Option<&Transcoding>, incomin
         head.headers.remove(grpc::ENCODING);
     }
     let body = if is_over {
+        call.trail.answered();
         headers::only_status(&mut head.headers);
         if let Err(error) = exchange.end(&head.headers) {
             call.failed(&error);
@@ -121,7 +122,7 @@ impl NativeBody {
 
     pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
-        let result = ready!(exchange.poll(cx, &mut self.call.trail.request_bytes));
+        let result = ready!(exchange.poll(cx, &mut self.call.trail));
         Poll::Ready(Some(match result {
             Ok(Part::Data(data)) => {
                 self.call.response_bytes += data.len() as u64;
@@ -149,7 +150,7 @@ impl NativeBody {
     /// of the reply must be dropped, and [`Self::poll_part`] says how the reply ends.
     pub(crate) fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(exchange) = &mut self.exchange else { return Poll::Pending };
-        exchange.poll_aside(cx, &mut self.call.trail.request_bytes)
+        exchange.poll_aside(cx, &mut self.call.trail)
     }
 
     /// The trailers that end the reply: the upstream's own, unless it broke a rule.

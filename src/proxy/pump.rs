@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use h2::SendStream;
+use tokio::time::Instant;
 
 use super::gate::Gated;
 use super::multipart::PartFrames;
@@ -48,6 +49,8 @@ pub(crate) struct Pump {
     /// Bytes that were read and for which the client's window is still closed.
     owed: usize,
     bytes: u64,
+    /// When the last of them went out.
+    sent: Option<Instant>,
     /// Whether the frames are the client's own.
     from_client: bool,
 }
@@ -178,6 +181,7 @@ impl Pump {
             limit,
             owed: 0,
             bytes: 0,
+            sent: None,
             from_client,
         }
     }
@@ -191,7 +195,7 @@ impl Pump {
     ///
     /// Returns `false` when too much was sent to remember.
     pub(crate) fn rewind(&mut self) -> bool {
-        self.stream = None;
+        (self.stream, self.sent) = (None, None);
         let (chunks, bytes) = match std::mem::replace(&mut self.replay, Replay::Gone) {
             Replay::Kept { chunks, bytes } => (chunks, bytes),
             Replay::Again { chunks, mut kept, bytes } => {
@@ -257,6 +261,11 @@ impl Pump {
         }
     }
 
+    /// When the whole request was on its way; `None` while it is not.
+    pub(crate) fn sent(&self) -> Option<Instant> {
+        self.sent
+    }
+
     /// [`Self::poll`], which keeps the clock from taking a moving request for an idle one.
     ///
     /// # Errors
@@ -285,6 +294,7 @@ impl Pump {
                         if let Some(mut stream) = self.stream.take() {
                             // Fails when the upstream closed the stream; its reply tells.
                             stream.send_data(Bytes::new(), true).ok();
+                            self.sent = Some(Instant::now());
                         }
                         break;
                     }
@@ -319,6 +329,9 @@ impl Pump {
             let released = taken.min(self.owed);
             self.owed -= released;
             self.source.release(released);
+            if end {
+                self.sent = Some(Instant::now());
+            }
             if end || sent.is_err() {
                 self.stream = None;
             }

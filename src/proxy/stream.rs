@@ -204,7 +204,7 @@ impl StreamBody {
     /// See [`ReplyBody::poll_aside`].
     pub(crate) fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(exchange) = &mut self.exchange else { return Poll::Pending };
-        ready!(exchange.poll_aside(cx, &mut self.call.trail.request_bytes));
+        ready!(exchange.poll_aside(cx, &mut self.call.trail));
         if self.packer.take().is_some() {
             // With a hole in it nothing that follows could be read: the reply breaks off without words.
             self.form = Form::Raw;
@@ -238,7 +238,7 @@ impl StreamBody {
                 continue;
             }
             let Some(exchange) = &mut self.exchange else { return Poll::Ready(Event::End(HeaderMap::new())) };
-            match exchange.poll(cx, &mut self.call.trail.request_bytes) {
+            match exchange.poll(cx, &mut self.call.trail) {
                 Poll::Ready(Ok(Part::Data(data))) => self.messages.push(data),
                 Poll::Ready(Ok(Part::Trailers(trailers))) => {
                     return Poll::Ready(match exchange.end(&trailers) {

@@ -78,16 +78,18 @@ pub(super) struct One {
 /// # Errors
 /// Its status is not OK, or it is not one message.
 pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<One, Error> {
-    let upstream = call.upstream_name();
     let Incoming { head, mut body, mut pump, mut timer } = incoming;
     if forward::is_trailers_only(&head, &body) {
-        forward::trailers_status(upstream, &head.headers, &timer)?;
-        return Err(no_message(upstream));
+        call.trail.answered();
+        forward::trailers_status(call.upstream_name(), &head.headers, &timer)?;
+        return Err(no_message(call.upstream_name()));
     }
+    let upstream = call.upstream_name();
     let limit = call.settings().max_response_message;
     let read = read_one(upstream, limit, &mut body, &mut pump, &mut timer).await;
-    call.trail.request_bytes = pump.bytes().unwrap_or(call.trail.request_bytes);
+    call.trail.note(Some(&pump));
     let (message, trailers) = read?;
+    call.trail.answered();
     drop(body);
     call.replied();
     let upstream = call.upstream_name();

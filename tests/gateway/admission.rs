@@ -2,10 +2,11 @@
 
 use http::Method;
 
+use crate::support::backend::pb::{Behaviour, SayRequest};
 use crate::support::backend::{self, Backend};
 use crate::support::client::{Client, Version, request};
 use crate::support::gateway::{TestGateway, upstream};
-use crate::support::grpc::{Raw, framed};
+use crate::support::grpc::{Raw, SAY, framed};
 use crate::support::outcomes::{plain, text, ways};
 use crate::support::websocket::Socket;
 
@@ -133,4 +134,58 @@ async fn a_bound_on_queue_delay_lets_an_idle_gateway_work() {
         String::from_utf8_lossy(&page.body).contains("\nportico_admission_queue_delay_seconds 0"),
         "it is measured"
     );
+}
+
+const LIMIT: &str = "portico_admission_limit{method=\"portico.test.v1.Echo/Say\"}";
+
+/// A gateway whose adaptive limit for `Say` begins at 20 and may go down to 1.
+async fn adaptive() -> (Backend, TestGateway) {
+    start("policies: [ { match: portico.test.v1.Echo/Say, admission: { adaptive: { min: 1, max: 20 } } } ]").await
+}
+
+#[tokio::test]
+async fn no_caller_can_make_an_adaptive_limit_shrink() {
+    let (backend, gateway) = adaptive().await;
+    let mut raw = Raw::connect(gateway.address).await;
+    let stalling = SayRequest { behaviour: Some(Behaviour { stall: true, ..Behaviour::default() }), text: "a".into() };
+    let mut client = gateway.client(Version::Http1).await;
+    let json = [("content-type", "application/json")];
+    let large = format!("{{\"text\": \"{}\"}}", "x".repeat(5 << 20));
+
+    for _ in 0..10 {
+        // No time at all for a call that would take long, and what is no call.
+        assert_eq!(raw.call(SAY, &[("grpc-timeout", "1m")], framed(&stalling)).await.code(), 4);
+        let bad = client.send(request(Method::POST, "/test/v1/say", &json, "{")).await;
+        assert_eq!(plain(bad).code, 3);
+    }
+    let too_large = Client::connect(gateway.address, Version::Http2)
+        .await
+        .send(request(Method::POST, "/test/v1/say", &json, &large))
+        .await;
+
+    assert_eq!(plain(too_large).code, 8);
+    assert_eq!(gateway.metric(LIMIT).await, 20.0);
+    backend.tally.until(|counts| counts.started == counts.cancelled + counts.finished).await;
+}
+
+#[tokio::test]
+async fn a_service_that_says_it_has_no_capacity_makes_an_adaptive_limit_shrink() {
+    for code in [8, 14] {
+        let (_backend, gateway) = adaptive().await;
+        let mut client = gateway.client(Version::Http1).await;
+        for _ in 0..5 {
+            let path = format!("/test/v1/say/a?behaviour.failure.code={code}");
+            assert_eq!(self::code(&mut client, &path).await, code);
+        }
+        assert!(gateway.metric(LIMIT).await < 20.0, "{code}");
+    }
+    let (_backend, gateway) = start(
+        "policies: [ { match: portico.test.v1.Echo/Say, timeout: { unary: 20ms }, admission: { adaptive: { min: 1, max: 20 } } } ]",
+    )
+    .await;
+    let mut client = gateway.client(Version::Http1).await;
+    for _ in 0..5 {
+        assert_eq!(code(&mut client, "/test/v1/say/a?behaviour.stall=true").await, 4);
+    }
+    assert!(gateway.metric(LIMIT).await < 20.0, "the method's own timeout");
 }

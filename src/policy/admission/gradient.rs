@@ -55,7 +55,7 @@ impl Gradient {
         self.limit as u32
     }
 
-    /// A call ended well after that many seconds, of `open` at once.
+    /// A call was answered after that many seconds, of `open` at once.
     pub fn sample(&mut self, seconds: f64, open: u32) {
         let seconds = seconds.max(SHORTEST);
         let short = self.short.map_or(seconds, |short| short + (seconds - short) / SHORT_CALLS);

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hashbrown::HashMap;
-use tokio::time::Instant;
 
 use super::Refused;
 use super::gradient::Gradient;
@@ -28,7 +28,6 @@ pub struct Load {
 #[derive(Debug)]
 pub struct Permit {
     load: Arc<Load>,
-    begun: Instant,
     /// Whether the adaptive limit wants to know how long it takes.
     measured: bool,
 }
@@ -36,9 +35,9 @@ pub struct Permit {
 /// How a call ended, as far as capacity is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// It was answered, well or not.
-    Answered,
-    /// There was no capacity for it, or no time.
+    /// The service answered it, well or not, and took so long.
+    Answered(Duration),
+    /// The service had no capacity for it, or took all the time that the method has.
     Dropped,
     /// Something else, which says nothing.
     Silent,
@@ -66,7 +65,7 @@ impl Load {
     ///
     /// # Errors
     /// The bound that it would exceed.
-    pub fn admit(self: &Arc<Self>, bounds: Admission, now: Instant, measured: bool) -> Result<Permit, Refused> {
+    pub fn admit(self: &Arc<Self>, bounds: Admission, measured: bool) -> Result<Permit, Refused> {
         let adaptive = bounds.adaptive.map(|bounds| {
             let mut adaptive = lock(&self.adaptive);
             let gradient = adaptive.get_or_insert_with(|| Gradient::new(bounds));
@@ -75,7 +74,7 @@ impl Load {
         });
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         // Gives the place back when it is refused.
-        let permit = Permit { load: Arc::clone(self), begun: now, measured: measured && adaptive.is_some() };
+        let permit = Permit { load: Arc::clone(self), measured: measured && adaptive.is_some() };
         match (bounds.max_concurrent, adaptive) {
             (Some(most), _) if before >= most => Err(Refused::Concurrency),
             (_, Some(most)) if before >= most => Err(Refused::Adaptive),
@@ -86,14 +85,14 @@ impl Load {
 
 impl Permit {
     /// The call is over.
-    pub fn end(self, end: End, now: Instant) {
-        if !self.measured {
+    pub fn end(self, end: End) {
+        if !self.measured || end == End::Silent {
             return;
         }
         let open = self.load.open.load(Ordering::Relaxed);
         if let Some(gradient) = &mut *lock(&self.load.adaptive) {
             match end {
-                End::Answered => gradient.sample(now.saturating_duration_since(self.begun).as_secs_f64(), open),
+                End::Answered(took) => gradient.sample(took.as_secs_f64(), open),
                 End::Dropped => gradient.dropped(),
                 End::Silent => {}
             }
@@ -113,8 +112,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config::admission::Adaptive;
 
@@ -122,7 +119,7 @@ mod tests {
     fn places_are_given_back() {
         let load = Loads::default().get(&"a.B/C".into());
         let bounds = Admission { max_concurrent: Some(2), ..Admission::default() };
-        let admit = || load.admit(bounds, Instant::now(), true);
+        let admit = || load.admit(bounds, true);
 
         let first = admit().expect("none is taken");
         let _second = admit().expect("one is taken");
@@ -136,19 +133,18 @@ mod tests {
         let loads = Loads::default();
         let load = loads.get(&"a.B/C".into());
         let bounds = Admission { adaptive: Some(Adaptive { min: 2, max: 20 }), ..Admission::default() };
-        let begun = Instant::now();
-        let turn = |calls: usize, seconds: u64, end: End| {
-            let permits: Vec<_> = (0..calls).filter_map(|_| load.admit(bounds, begun, true).ok()).collect();
+        let turn = |calls: usize, end: End| {
+            let permits: Vec<_> = (0..calls).filter_map(|_| load.admit(bounds, true).ok()).collect();
             let taken = permits.len();
-            permits.into_iter().for_each(|permit| permit.end(end, begun + Duration::from_secs(seconds)));
+            permits.into_iter().for_each(|permit| permit.end(end));
             taken
         };
 
-        assert_eq!(turn(100, 1, End::Answered), 20);
-        let dropped: usize = (0..50).map(|_| turn(100, 0, End::Dropped)).sum();
+        assert_eq!(turn(100, End::Answered(Duration::from_secs(1))), 20);
+        let dropped: usize = (0..50).map(|_| turn(100, End::Dropped)).sum();
         assert!(dropped > 100, "{dropped}");
 
-        assert_eq!(turn(100, 1, End::Silent), 2);
+        assert_eq!(turn(100, End::Silent), 2);
         assert_eq!(loads.list(), [("a.B/C".into(), 0, Some(2))]);
     }
 }

@@ -115,7 +115,7 @@ impl SocketBody {
     /// Moves the call without writing any of its messages.
     fn step_aside(&mut self, cx: &mut Context<'_>) {
         let failed = match &mut self.stage {
-            Stage::Running(exchange) => exchange.poll_aside(cx, &mut self.call.trail.request_bytes).is_ready(),
+            Stage::Running(exchange) => exchange.poll_aside(cx, &mut self.call.trail).is_ready(),
             Stage::Sending(_) => {
                 let _sent = self.poll_sending(cx);
                 false
@@ -124,7 +124,7 @@ impl SocketBody {
         };
         if failed
             && let Stage::Running(exchange) = &mut self.stage
-            && let Poll::Ready(Err(error)) = exchange.poll(cx, &mut self.call.trail.request_bytes)
+            && let Poll::Ready(Err(error)) = exchange.poll(cx, &mut self.call.trail)
         {
             self.fail(&error);
         }
@@ -235,7 +235,7 @@ impl SocketBody {
                 }
             }
             let Stage::Running(exchange) = &mut self.stage else { return Poll::Ready(()) };
-            match ready!(exchange.poll(cx, &mut self.call.trail.request_bytes)) {
+            match ready!(exchange.poll(cx, &mut self.call.trail)) {
                 Ok(Part::Data(data)) => self.messages.push(data),
                 Ok(Part::Trailers(trailers)) => {
                     let ended = exchange.end(&trailers);
