@@ -39,6 +39,16 @@ pub(crate) struct Gate {
     told: SmallVec<[fields::Told; 2]>,
 }
 
+/// The first message of a request.
+#[derive(Clone, Copy)]
+enum First<'m> {
+    /// The request ended without one.
+    None,
+    /// It cannot be inflated.
+    Unreadable,
+    Message(&'m [u8]),
+}
+
 /// A limit whose key may still lack fields of the first message.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -81,13 +91,13 @@ impl Gate {
         self.values.is_none() && (!self.first.is_empty() || self.each.iter().any(|pending| needs(&pending)))
     }
 
-    /// The first message is there; or the request ended without one.
-    fn first(&mut self, message: Option<&[u8]>) -> Result<(), Error> {
-        let mut values = Values::default();
+    /// The first message is there, or it is known that there is none.
+    fn first(&mut self, message: First<'_>) -> Result<(), Error> {
+        let mut values = Values { fields: Vec::new(), unreadable: matches!(message, First::Unreadable) };
         for (_, probe) in self.plan.fields() {
             let found = match (probe, message) {
-                (Some(probe), Some(message)) => probe.find(message),
-                (_, None) | (None, _) => Ok(None),
+                (Some(probe), First::Message(message)) => probe.find(message),
+                (_, First::None | First::Unreadable) | (None, First::Message(_)) => Ok(None),
             };
             values.unreadable |= found.is_err();
             values.fields.push(found.unwrap_or_default());
@@ -219,13 +229,13 @@ impl Gated {
                     self.held.extend_from_slice(&data);
                     if let Some(message) = whole(&self.held) {
                         let plain = self.plain(message);
-                        self.gate.first(plain.as_deref())?;
+                        self.gate.first(plain.as_deref().map_or(First::Unreadable, First::Message))?;
                         self.begin()?;
                     }
                 }
                 None => {
                     self.ended = true;
-                    self.gate.first(None)?;
+                    self.gate.first(First::None)?;
                 }
             }
         }
@@ -273,7 +283,7 @@ impl Gated {
         self.gate.messages(self.scanner.messages())
     }
 
-    /// A message inflated, `None` if it cannot be read, so that no field of it is there.
+    /// A message inflated, `None` if it cannot be.
     fn plain(&self, (compressed, message): (bool, &[u8])) -> Option<Bytes> {
         if !compressed {
             return Some(Bytes::copy_from_slice(message));

@@ -447,6 +447,37 @@ async fn a_field_is_found_in_compressed_messages_and_not_by_deceit() {
 }
 
 #[tokio::test]
+async fn a_message_that_cannot_be_inflated_is_spared_by_no_limit() {
+    let (_backend, gateway) = start(
+        "policies:
+- match: \"*\"
+  rate_limits: [ { key: [\"field:text\"], quota: 1/h, missing: skip } ]",
+    )
+    .await;
+    let mut client = Raw::connect(gateway.address).await;
+    let gzip = [("grpc-encoding", "gzip")];
+
+    let mut codes = Vec::new();
+    for (headers, flags, message) in [
+        // By the first one it is known how the upstream takes messages.
+        (&[][..], 0, &b"\x0a\x01a"[..]),
+        (&[], 0, b""),
+        (&[], 0, b""),
+        (&gzip, 1, b"no gzip"),
+        (&gzip, 1, b"no gzip"),
+        (&gzip, 1, b"nor this"),
+        (&[], 0, b"\x0a\x05a"),
+        (&[], 0, b"\x0a\x01b"),
+    ] {
+        codes.push(client.call(SAY, headers, rpc::envelope(flags, message)).await.code());
+    }
+
+    assert_eq!(codes[..3], [0, 0, 0]);
+    assert_ne!(codes[3], 8);
+    assert_eq!(codes[4..], [8, 8, 8, 0], "what cannot be read has one count");
+}
+
+#[tokio::test]
 async fn a_large_first_message_is_looked_at_and_passed_on_whole() {
     let (_backend, gateway) = start(
         "policies:
