@@ -11,15 +11,11 @@ use crate::error::{Error, Reason};
 use crate::policy::admission::Refused;
 use crate::runtime;
 
-/// Takes a call on, with a place among those of its method where there is a bound.
+/// Gives a call a place among those of its method, where there is a bound.
 ///
 /// # Errors
-/// There is too much to do already.
+/// There is none.
 pub(super) fn admit(call: &mut Call) -> Result<(), Error> {
-    let bounds = call.prepared.snapshot.config.shedding;
-    if bounds != Shedding::default() {
-        shed(call, bounds).map_err(|refused| overloaded(call, refused))?;
-    }
     let admission = call.settings().admission;
     if admission.is_bounded() {
         // How long a stream takes says nothing of its service.
@@ -30,8 +26,15 @@ pub(super) fn admit(call: &mut Call) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses the call if the process has too much to do for one of its priority.
-fn shed(call: &Call, bounds: Shedding) -> Result<(), Refused> {
+/// Lets a call pass unless the process has too much to do for one of its priority.
+///
+/// # Errors
+/// It has.
+pub(super) fn shed(call: &Call) -> Result<(), Error> {
+    let bounds = call.prepared.snapshot.config.shedding;
+    if bounds == Shedding::default() {
+        return Ok(());
+    }
     let worker = call.worker();
     if bounds.max_queue_delay.is_some() {
         let delay = &worker.delay;
@@ -45,7 +48,10 @@ fn shed(call: &Call, bounds: Shedding) -> Result<(), Refused> {
         }
     }
     match worker.shared.capacity.overload.pressure(bounds, worker.delay.average()) {
-        Some(pressure) => pressure.admit(call.settings().admission.priority),
+        Some(pressure) => {
+            let admitted = pressure.admit(call.settings().admission.priority);
+            admitted.map_err(|refused| overloaded(call, refused))
+        }
         None => Ok(()),
     }
 }

@@ -19,6 +19,8 @@ use crate::error::Error;
 pub(super) async fn admit(call: &mut Call, parts: &mut request::Parts, timer: &mut Timer) -> Result<(), Error> {
     // What only the gateway may say of callers is taken out of what they say.
     strip(call, parts);
+    // Has the gateway too much to do? Before it does more: a refusal has to cost next to nothing.
+    admission::shed(call)?;
     // Does its address, or whatever else needs no proof, call too often? Before anything that costs more.
     if call.limits().is_some() {
         limits::peer(call, parts, timer).await?;
@@ -33,12 +35,13 @@ pub(super) async fn admit(call: &mut Call, parts: &mut request::Parts, timer: &m
     if call.settings().authorize.is_some() {
         authorize(call, parts, timer).await?;
     }
+    // Is there room among the calls of its method? Only for those that may be made; and before the caller's own limits, so
+    // that no caller pays for a call that finds none.
+    admission::admit(call)?;
     // Does whoever it is call too often?
     if call.limits().is_some() {
         limits::identity(call, parts, timer).await?;
     }
-    // Is there room for the call? After all that may refuse it, so that only calls that would be made take it.
-    admission::admit(call)?;
     // What the upstream learns of the caller; last, since authorizers want to see the credentials.
     if call.settings().identity.is_some() {
         forward_identity(call, parts);

@@ -8,6 +8,7 @@ use crate::support::client::{Client, Version, request};
 use crate::support::gateway::{TestGateway, upstream};
 use crate::support::grpc::{Raw, SAY, framed};
 use crate::support::outcomes::{plain, text, ways};
+use crate::support::site::Site;
 use crate::support::websocket::Socket;
 
 /// A gateway with what stands in the text.
@@ -188,4 +189,56 @@ async fn a_service_that_says_it_has_no_capacity_makes_an_adaptive_limit_shrink()
         assert_eq!(code(&mut client, "/test/v1/say/a?behaviour.stall=true").await, 4);
     }
     assert!(gateway.metric(LIMIT).await < 20.0, "the method's own timeout");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn calls_are_shed_before_anything_is_looked_at() {
+    let site = Site::start(
+        "admission: { max_memory: 1MiB }",
+        "- { match: \"*\", authenticate: keys, rate_limits: [ { name: all, quota: 1/h } ] }",
+    )
+    .await;
+    for way in ways() {
+        let refused = way.call(&site.gateway, &[("x-api-key", "k-nobody")]).await;
+        assert_eq!((refused.code, refused.status), (14, way.status(503)), "{way:?}");
+        assert!(!refused.headers.contains_key("ratelimit"), "{way:?}");
+    }
+    assert_eq!(site.gateway.metric("portico_rate_limit_decisions_total").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_call_that_finds_no_place_costs_its_caller_nothing() {
+    let site = Site::start(
+        "",
+        "- match: \"*\"
+  authenticate: keys
+  admission: { max_concurrent: 1 }
+  rate_limits: [ { key: [\"claim:sub\"], quota: 2/h } ]",
+    )
+    .await;
+    let key = [("x-api-key", "k-ann")];
+    let stall = "/test/v1/repeat/hi?behaviour.stall=true";
+    let stalled = Socket::open(site.gateway.address, Version::Http1, stall, &key).await;
+    let mut client = site.gateway.client(Version::Http1).await;
+    let mut code = async || plain(client.send(request(Method::GET, "/test/v1/repeat/a", &key, "")).await).code;
+
+    for _ in 0..3 {
+        assert_eq!(code().await, 14);
+    }
+    drop(stalled);
+    site.backend.tally.until(|counts| counts.cancelled == 1).await;
+
+    let freed = async {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(5));
+        while code().await == 14 {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), freed).await.expect("a place comes free");
+    assert_eq!(code().await, 8, "the second token was used by the call that found a place");
+    assert_eq!(
+        site.gateway.metric("portico_rate_limit_decisions_total{limit=\"claim:sub\",outcome=\"allowed\"}").await,
+        2.0
+    );
 }
