@@ -8,6 +8,7 @@
 use std::cell::OnceCell;
 use std::net::IpAddr;
 
+use http::header::HOST;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use serde_json::Value;
@@ -75,6 +76,15 @@ enum Miss<'r> {
     Undecided(String),
 }
 
+/// What is asked of a header that was sent more than once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Values {
+    /// Its values together are a list.
+    All,
+    /// One of its values is enough, so that no second one hides it from what denies.
+    Any,
+}
+
 struct Asked<'a> {
     facts: &'a Facts<'a>,
     /// Looked for only by rules that ask for it.
@@ -90,8 +100,8 @@ impl Asked<'_> {
             Miss::Undecided(why) => denial(&[], Some(why)),
         };
         match &rule.demand {
-            Demand::Require(conditions) => self.hold(conditions).or_else(refused),
-            Demand::Deny(conditions) => match self.hold(conditions) {
+            Demand::Require(conditions) => self.hold(conditions, Values::All).or_else(refused),
+            Demand::Deny(conditions) => match self.hold(conditions, Values::Any) {
                 Ok(()) => denial(&[], None),
                 Err(Miss::Undecided(why)) => denial(&[], Some(why)),
                 Err(Miss::Scopes(_) | Miss::Other) => Ok(()),
@@ -99,7 +109,7 @@ impl Asked<'_> {
             Demand::Any(alternatives) => {
                 let mut last = Miss::Other;
                 for conditions in alternatives {
-                    match self.hold(conditions) {
+                    match self.hold(conditions, Values::All) {
                         Ok(()) => return Ok(()),
                         Err(undecided @ Miss::Undecided(_)) => last = undecided,
                         // Of several ways to pass, none is the one to ask for.
@@ -113,14 +123,14 @@ impl Asked<'_> {
 
     /// Whether all conditions hold. What is cheap is asked first; scopes come last, so that only they are missing when
     /// they are said to be.
-    fn hold<'r>(&self, conditions: &'r Conditions) -> Result<(), Miss<'r>> {
+    fn hold<'r>(&self, conditions: &'r Conditions, values: Values) -> Result<(), Miss<'r>> {
         let Conditions { scopes, claims, headers, methods, providers, client_ip, cel } = conditions;
         let facts = self.facts;
         let is_one = |provider: &str| facts.identities.iter().any(|identity| identity.source() == provider);
         let holds = (methods.is_empty() || methods.iter().any(|pattern| pattern.matches(facts.method)))
             && (providers.is_empty() || providers.iter().any(|provider| is_one(provider)))
             && (client_ip.is_empty() || client_ip.iter().any(|network| network.contains(&self.client())))
-            && headers.iter().all(|(name, test)| self.header(name, test))
+            && headers.iter().all(|(name, test)| self.header(name, test, values))
             && claims.iter().all(|(path, test)| self.claim(path, test));
         if !holds {
             return Err(Miss::Other);
@@ -140,14 +150,21 @@ impl Asked<'_> {
         *self.client.get_or_init(|| client::ip(headers, *peer, trusted))
     }
 
-    fn header(&self, name: &HeaderName, test: &Test) -> bool {
-        let values = self.facts.headers.get_all(name).iter();
+    fn header(&self, name: &HeaderName, test: &Test, values: Values) -> bool {
+        let text = |bytes: &[u8]| Value::String(String::from_utf8_lossy(bytes).into_owned());
+        // Over HTTP/2 it is no header.
+        if name == HOST {
+            return holds(test, Some(self.facts.host).filter(|host| !host.is_empty()).map(Value::from).as_ref());
+        }
         let texts: SmallVec<[Value; 2]> =
-            values.map(|value| Value::String(String::from_utf8_lossy(value.as_bytes()).into_owned())).collect();
+            self.facts.headers.get_all(name).iter().map(|value| text(value.as_bytes())).collect();
         match &*texts {
             [] => holds(test, None),
             [one] => holds(test, Some(one)),
-            several => holds(test, Some(&Value::Array(several.to_vec()))),
+            several => {
+                values == Values::Any && several.iter().any(|value| holds(test, Some(value)))
+                    || holds(test, Some(&Value::Array(several.to_vec())))
+            }
         }
     }
 

@@ -9,9 +9,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderMap, request};
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue, request};
 use serde_json::Value;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::call::Call;
 use super::forward::Outgoing;
@@ -235,8 +236,7 @@ fn push(key: &mut Key, call: &Call, parts: &request::Parts, part: &KeyPart) -> b
             true
         }
         KeyPart::Header(name) => {
-            let values: SmallVec<[&[u8]; 2]> =
-                parts.headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+            let values = header(parts, name);
             key.push_all(&values);
             !values.is_empty()
         }
@@ -264,6 +264,14 @@ fn push(key: &mut Key, call: &Call, parts: &request::Parts, part: &KeyPart) -> b
         }
         // Known later, to the gate.
         KeyPart::Field(_) => true,
+    }
+}
+
+/// The values of a header. What the caller calls the gateway is none over HTTP/2, and is asked for as one all the same.
+pub(super) fn header<'p>(parts: &'p request::Parts, name: &HeaderName) -> SmallVec<[&'p [u8]; 2]> {
+    match parts.uri.authority().filter(|_| name == HOST) {
+        Some(authority) => smallvec![authority.as_str().as_bytes()],
+        None => parts.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect(),
     }
 }
 

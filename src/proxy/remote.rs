@@ -9,13 +9,13 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use http::{HeaderMap, request};
+use http::request;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::ask::redis;
 use super::call::Call;
-use super::limits::{Dues, Refusal, api_key, charge, claim, note, service as service_name};
+use super::limits::{Dues, Refusal, api_key, charge, claim, header, note, service as service_name};
 use super::timer::Timer;
 use crate::config::rate_limit::{KeyPart, Missing, Rule, Service, Store};
 use crate::config::redis::OnFailure;
@@ -244,7 +244,7 @@ fn value(call: &Call, parts: &request::Parts, part: &KeyPart) -> Option<String> 
         KeyPart::Constant(text) => Some(text.to_string()),
         KeyPart::Method => call.method_name().map(str::to_owned),
         KeyPart::Service => service_name(call).map(str::to_owned),
-        KeyPart::Header(name) => joined(&parts.headers, name),
+        KeyPart::Header(name) => joined(&header(parts, name)),
         KeyPart::Claim(path) => claim(call, path).map(|(_, value)| value),
         KeyPart::ApiKey => api_key(call).map(|(_, name)| name.to_owned()),
         // Refused by the configuration.
@@ -261,8 +261,8 @@ fn site(ip: IpAddr) -> IpAddr {
 }
 
 /// The values of a header as one text; what is not UTF-8 becomes U+FFFD, since protobuf's strings have nothing else.
-fn joined(headers: &HeaderMap, name: &http::HeaderName) -> Option<String> {
-    let values: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+fn joined(values: &[&[u8]]) -> Option<String> {
+    let values: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value)).collect();
     (!values.is_empty()).then(|| values.join(","))
 }
 

@@ -545,3 +545,19 @@ async fn messages_of_a_stream_are_counted_one_by_one() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_the_caller_calls_the_gateway_is_a_header_in_both_versions() {
+    let (_backend, gateway) = start(
+        "policies:
+- match: \"*\"
+  rate_limits: [ { key: [\"header:host\"], quota: 1/h, missing: skip } ]",
+    )
+    .await;
+    for (version, expected) in [(Version::Http1, [0, 8]), (Version::Http2, [8, 8])] {
+        let mut client = gateway.client(version).await;
+        for expected in expected {
+            assert_eq!(code(&mut client, "/test/v1/say/a", &[]).await, expected, "{version:?}");
+        }
+    }
+}
