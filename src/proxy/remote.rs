@@ -193,7 +193,7 @@ async fn by_service(
     let mut refusal = Refusal::default();
     for (limit, said) in limits.iter().zip(&judged.limits) {
         if let Some(said) = said {
-            note_said(call, limit, said, &mut refusal);
+            note_said(call, limit, said, judged.over, &mut refusal);
         }
     }
     if judged.over && !judged.names_one() && !first.config.shadow {
@@ -204,15 +204,14 @@ async fn by_service(
     if refusal.quotas.is_empty() { Ok(()) } else { Err(refusal.error()) }
 }
 
-/// Notes what a service says of a limit.
-fn note_said(call: &mut Call, limit: &Limit, said: &Said, refusal: &mut Refusal) {
-    let decision = &said.decision;
-    call.limit_metrics(limit).count(decision.allowed, limit.config.shadow);
+/// Notes what a service says of a limit. A service in shadow mode of its own lets pass what is over a limit.
+fn note_said(call: &mut Call, limit: &Limit, said: &Said, refuses: bool, refusal: &mut Refusal) {
+    call.limit_metrics(limit).count(!said.over, limit.config.shadow || !refuses);
     if limit.config.shadow {
         return;
     }
-    if !decision.allowed {
-        refusal.retry_after = refusal.retry_after.max(Some(decision.retry_after));
+    if said.over && refuses {
+        refusal.retry_after = refusal.retry_after.max(said.reset);
         let description = said.quota.map_or_else(
             || "of its service".to_owned(),
             |(count, window)| format!("{count} in {} s", window.as_secs()),
@@ -220,7 +219,7 @@ fn note_said(call: &mut Call, limit: &Limit, said: &Said, refusal: &mut Refusal)
         refusal.quotas.push(Quota { name: limit.config.name.to_string(), description });
     }
     if let Some(quota) = said.quota {
-        call.limited.told.push(fields::Told::asked(limit, quota, decision));
+        call.limited.told.push(fields::Told::asked(limit, quota, said));
     }
 }
 

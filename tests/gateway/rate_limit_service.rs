@@ -182,3 +182,34 @@ async fn a_call_whose_own_time_is_over_says_so() {
     assert_eq!(answer.code(), 4);
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
+
+#[tokio::test]
+async fn the_overall_code_alone_decides() {
+    let fine = act::reply(&answer(Code::Ok, &[(Code::OverLimit, 0, 42)]));
+    let limited = Limited::start(", timeout: 5s", "{ name: tenant, key: [method], store: envoy }", vec![fine]).await;
+
+    let reply = limited.rest(&[]).await;
+
+    assert_eq!(reply.status, StatusCode::OK);
+    assert_eq!(text(&reply.headers, "ratelimit"), "\"tenant\";r=0;t=42");
+    let series = "portico_rate_limit_decisions_total{limit=\"tenant\",outcome=\"refused\"}";
+    assert_eq!(limited.gateway.metric(series).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_refusal_that_does_not_say_until_when_says_nothing_of_it() {
+    let mut over = answer(Code::OverLimit, &[(Code::OverLimit, 0, 0)]);
+    let zero = over.clone();
+    over.statuses[0].duration_until_reset = None;
+    for over in [over, zero] {
+        let limit = "{ name: tenant, key: [method], store: envoy }";
+        let limited = Limited::start(", timeout: 5s", limit, vec![act::reply(&over)]).await;
+
+        let (rest, grpc) = (limited.rest(&[]).await, limited.grpc().await);
+
+        assert_eq!(rest.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(text(&rest.headers, "retry-after"), "");
+        assert_eq!((grpc.code(), text(&grpc.trailers, "grpc-retry-pushback-ms")), (8, ""));
+        assert_eq!(text(&rest.headers, "ratelimit"), "\"tenant\";r=0");
+    }
+}

@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Limit;
 use super::gcra::Decision;
+use super::service::Said;
 use crate::config::rate_limit::{Quota, ReplyFields};
 
 /// The limits, as they were configured.
@@ -53,22 +54,19 @@ enum What {
 impl Told {
     /// Of a quota.
     pub fn rate(limit: &Limit, quota: Quota, decision: &Decision) -> Self {
-        Self { what: What::Rate(quota), ..Self::of(limit, decision) }
-    }
-
-    fn of(limit: &Limit, decision: &Decision) -> Self {
         let until = if decision.allowed { decision.reset } else { decision.retry_after };
         Self {
             index: limit.index,
-            what: What::Open(0),
+            what: What::Rate(quota),
             remaining: if decision.allowed { decision.remaining } else { 0 },
             until: Some(seconds(until)),
         }
     }
 
     /// Of a limit that a service keeps, with how many it lets in in which time.
-    pub fn asked(limit: &Limit, (count, window): (u32, Duration), decision: &Decision) -> Self {
-        Self { what: What::Asked(count, window.as_secs()), ..Self::of(limit, decision) }
+    pub fn asked(limit: &Limit, (count, window): (u32, Duration), said: &Said) -> Self {
+        let what = What::Asked(count, window.as_secs());
+        Self { index: limit.index, what, remaining: said.remaining, until: said.reset.map(seconds) }
     }
 
     /// Of a limit on open calls.

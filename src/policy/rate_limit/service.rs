@@ -9,7 +9,6 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-use super::gcra::Decision;
 use crate::config::rate_limit::{KeyPart, Service};
 use crate::grpc::metadata;
 use crate::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
@@ -39,8 +38,12 @@ pub struct Judged {
 /// What a service says of one limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Said {
-    /// What it means for the call.
-    pub decision: Decision,
+    /// Whether the call is over it. What becomes of the call is not for one limit to say.
+    pub over: bool,
+    /// What is left.
+    pub remaining: u64,
+    /// When there will be more, after a refusal, or else all of it; none where the service does not tell.
+    pub reset: Option<Duration>,
     /// How many in which time; none where the service does not tell.
     pub quota: Option<(u32, Duration)>,
 }
@@ -48,7 +51,7 @@ pub struct Said {
 impl Judged {
     /// Whether it is said which limit refuses.
     pub fn names_one(&self) -> bool {
-        self.limits.iter().flatten().any(|said| !said.decision.allowed)
+        self.limits.iter().flatten().any(|said| said.over)
     }
 }
 
@@ -110,7 +113,7 @@ pub fn judge(answer: &RateLimitResponse, descriptors: usize) -> Result<Judged, S
 
 fn said(status: &DescriptorStatus) -> Option<Said> {
     let over = status.code() == Code::OverLimit;
-    let reset = status.duration_until_reset.as_ref().map_or(Duration::ZERO, |reset| {
+    let reset = status.duration_until_reset.as_ref().map(|reset| {
         Duration::new(
             u64::try_from(reset.seconds).unwrap_or(0),
             u32::try_from(reset.nanos).unwrap_or(0).min(999_999_999),
@@ -120,13 +123,9 @@ fn said(status: &DescriptorStatus) -> Option<Said> {
     if quota.is_none() && !over {
         return None;
     }
-    let decision = Decision {
-        allowed: !over,
-        remaining: if over { 0 } else { status.limit_remaining.into() },
-        retry_after: if over { reset } else { Duration::ZERO },
-        reset,
-    };
-    Some(Said { decision, quota })
+    let remaining = if over { 0 } else { status.limit_remaining.into() };
+    // At once is no answer to when the same call would be let in.
+    Some(Said { over, remaining, reset: reset.filter(|reset| !over || !reset.is_zero()), quota })
 }
 
 fn length(unit: Unit) -> Option<Duration> {
@@ -188,15 +187,11 @@ mod tests {
         let judged = judge(&answer, 3).unwrap();
 
         let minute = Some((5, Duration::from_secs(60)));
-        let [first, second] = [3, 0].map(|remaining| Decision {
-            allowed: remaining > 0,
-            remaining,
-            retry_after: Duration::from_secs(if remaining > 0 { 0 } else { 7 }),
-            reset: Duration::from_secs(if remaining > 0 { 40 } else { 7 }),
-        });
         assert!(judged.over);
-        let said = |decision| Some(Said { decision, quota: minute });
-        assert_eq!(judged.limits.as_slice(), [said(first), said(second), None]);
+        let said = |over, remaining, reset| {
+            Some(Said { over, remaining, reset: Some(Duration::from_secs(reset)), quota: minute })
+        };
+        assert_eq!(judged.limits.as_slice(), [said(false, 3, 40), said(true, 0, 7), None]);
     }
 
     #[test]
