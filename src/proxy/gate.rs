@@ -107,6 +107,14 @@ impl Gate {
         self.charge(&first, true)
     }
 
+    /// A message is there whole, of a request that is answered here.
+    pub(super) fn message(&mut self, message: &[u8]) -> Result<(), Error> {
+        if self.waits() {
+            self.first(First::Message(message))?;
+        }
+        self.messages(1)
+    }
+
     /// So many more messages begin.
     pub(crate) fn messages(&mut self, count: u64) -> Result<(), Error> {
         let each = std::mem::take(&mut self.each);

@@ -15,6 +15,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::body::{Abort, ReplyBody};
 use super::call::Call;
+use super::gate::Gate;
 use super::timer::Timer;
 use super::worker::Worker;
 use super::{pump, reply};
@@ -71,6 +72,7 @@ pub(crate) fn answer(
     call: Box<Call>,
     service: Service,
     body: RequestBody,
+    gate: Option<Gate>,
     timer: Timer,
     worker: &Rc<Worker>,
 ) -> Response<ReplyBody> {
@@ -81,6 +83,7 @@ pub(crate) fn answer(
         call,
         service,
         body,
+        gate,
         timer,
         worker: Rc::clone(worker),
         messages: Messages::new(MAX_REQUEST),
@@ -110,6 +113,8 @@ pub(crate) struct LocalBody {
     call: Box<Call>,
     service: Service,
     body: RequestBody,
+    /// Limits on its messages.
+    gate: Option<Gate>,
     timer: Timer,
     worker: Rc<Worker>,
     messages: Messages,
@@ -202,6 +207,9 @@ impl LocalBody {
                         Reason::InvalidFrame,
                         "compressed requests are not taken here",
                     )));
+                }
+                if let Some(gate) = &mut self.gate {
+                    gate.message(&message.bytes)?;
                 }
                 return Poll::Ready(Ok(Some(message.bytes)));
             }

@@ -159,7 +159,10 @@ impl Proxy {
         let form = streams.then(|| Form::wanted(&parts.headers));
         grant.give(match route {
             Route::Local(service) => match self.admit_local(&mut call, service, &mut parts).await {
-                Ok(timer) => local::answer(call, service, body, timer, &self.worker),
+                Ok(timer) => {
+                    let gate = limits::gate(&mut call, &parts);
+                    local::answer(call, service, body, gate, timer, &self.worker)
+                }
                 Err(error) => reply::error(call, &error),
             },
             Route::Options(allow) => reply::options(call, allow),

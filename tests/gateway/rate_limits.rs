@@ -561,3 +561,22 @@ async fn what_the_caller_calls_the_gateway_is_a_header_in_both_versions() {
         }
     }
 }
+
+#[tokio::test]
+async fn messages_to_reflection_are_counted_too() {
+    let (_backend, gateway) = start(
+        "policies:
+- match: \"*\"
+  rate_limits: [ { name: messages, quota: 2/h, count: messages } ]",
+    )
+    .await;
+    let mut client = Raw::connect(gateway.address).await;
+    let request = portico::pb::grpc::reflection::v1::ServerReflectionRequest::default();
+    let three = [framed(&request), framed(&request), framed(&request)].concat();
+
+    let answer = client.call("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &[], three).await;
+
+    assert_eq!((answer.code(), text(&answer.headers, "ratelimit")), (8, "\"messages\";r=2;t=0"));
+    let answers = answer.messages::<portico::pb::grpc::reflection::v1::ServerReflectionResponse>();
+    assert_eq!(answers.len(), 2);
+}
