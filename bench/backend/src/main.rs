@@ -1,13 +1,19 @@
 //! The service behind the gateways that are measured: replies are made beforehand as far as possible, so that it costs
 //! little beside them.
 //!
-//! `bench-backend ADDRESS` serves on one thread; `bench-backend --descriptors` prints its descriptor set.
+//! `bench-backend ADDRESS TLS-ADDRESS CERTIFICATE KEY` serves on one thread, in clear text and over TLS;
+//! `bench-backend --descriptors` prints its descriptor set. The service answers under the name of every package
+//! (`/anything.Library/GetBook`), so that one backend can stand for many upstreams.
 
+use std::error::Error;
 use std::io::Write;
 use std::net::SocketAddr;
 
+use http::Uri;
 use tokio_stream::Iter;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
+use tower::util::MapRequestLayer;
 
 use pb::library_server::{Library, LibraryServer};
 use pb::{Author, Book, CreateBookRequest, Genre, GetBookRequest, ListBooksRequest, ListBooksResponse};
@@ -18,22 +24,45 @@ mod pb {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bench.binpb"));
 }
 
+type Reply<T> = Result<T, Status>;
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let argument = std::env::args().nth(1).ok_or("usage: bench-backend ADDRESS | --descriptors")?;
-    if argument == "--descriptors" {
-        std::io::stdout().write_all(pb::DESCRIPTORS)?;
-        return Ok(());
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--descriptors"] => Ok(std::io::stdout().write_all(pb::DESCRIPTORS)?),
+        [address, tls_address, certificate, key] => {
+            let identity = Identity::from_pem(std::fs::read(certificate)?, std::fs::read(key)?);
+            let secure = Server::builder().tls_config(ServerTlsConfig::new().identity(identity))?;
+            tokio::try_join!(serve(Server::builder(), address), serve(secure, tls_address))?;
+            Ok(())
+        }
+        _ => Err("usage: bench-backend ADDRESS TLS-ADDRESS CERTIFICATE KEY | --descriptors".into()),
     }
-    let address: SocketAddr = argument.parse()?;
-    tonic::transport::Server::builder()
+}
+
+async fn serve(server: Server, address: &str) -> Result<(), Box<dyn Error>> {
+    let address: SocketAddr = address.parse()?;
+    server
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(1 << 24)
         .max_concurrent_streams(10_000)
+        .layer(MapRequestLayer::new(under_one_name))
         .add_service(LibraryServer::new(Shelf { books: (0..1000).map(book).collect() }))
         .serve(address)
         .await?;
     Ok(())
+}
+
+/// The same request to `bench.v1.Library`.
+fn under_one_name<B>(mut request: http::Request<B>) -> http::Request<B> {
+    if let Some((package, method)) = request.uri().path().split_once(".Library/")
+        && package != "/bench.v1"
+        && let Ok(uri) = format!("/bench.v1.Library/{method}").parse::<Uri>()
+    {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 struct Shelf {
@@ -49,7 +78,7 @@ impl Shelf {
 
 #[tonic::async_trait]
 impl Library for Shelf {
-    async fn get_book(&self, request: Request<GetBookRequest>) -> Result<Response<Book>, Status> {
+    async fn get_book(&self, request: Request<GetBookRequest>) -> Reply<Response<Book>> {
         let name = request.into_inner().name;
         if name.ends_with("/missing") {
             return Err(Status::not_found(format!("no book {name}")));
@@ -57,22 +86,19 @@ impl Library for Shelf {
         Ok(Response::new(Book { name, title: "Small".into(), isbn: 42, in_print: true, ..Default::default() }))
     }
 
-    async fn create_book(&self, request: Request<CreateBookRequest>) -> Result<Response<Book>, Status> {
+    async fn create_book(&self, request: Request<CreateBookRequest>) -> Reply<Response<Book>> {
         let book = request.into_inner().book.ok_or_else(|| Status::invalid_argument("book is required"))?;
         Ok(Response::new(book))
     }
 
-    async fn list_books(&self, request: Request<ListBooksRequest>) -> Result<Response<ListBooksResponse>, Status> {
+    async fn list_books(&self, request: Request<ListBooksRequest>) -> Reply<Response<ListBooksResponse>> {
         let books = self.page(request.get_ref());
         Ok(Response::new(ListBooksResponse { books, next_page_token: "n".into() }))
     }
 
-    type WatchBooksStream = Iter<std::vec::IntoIter<Result<Book, Status>>>;
+    type WatchBooksStream = Iter<std::vec::IntoIter<Reply<Book>>>;
 
-    async fn watch_books(
-        &self,
-        request: Request<ListBooksRequest>,
-    ) -> Result<Response<Self::WatchBooksStream>, Status> {
+    async fn watch_books(&self, request: Request<ListBooksRequest>) -> Reply<Response<Self::WatchBooksStream>> {
         let books: Vec<_> = self.page(request.get_ref()).into_iter().map(Ok).collect();
         Ok(Response::new(tokio_stream::iter(books)))
     }
