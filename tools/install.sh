@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs each named program that is absent, as root or through sudo, and says what it cannot install.
 #
-#   tools/install.sh PROGRAM…     cc cargo cargo-deny cargo-fuzz chromium curl go h2load haproxy nginx npm prometheus protoc
-#                                 python3 python3-venv redis-server valgrind
+#   tools/install.sh PROGRAM…     cc cargo cargo-deny cargo-fuzz chromium curl go h2load haproxy nginx npm openssl prometheus
+#                                 protoc python3 python3-venv redis-server valgrind
 
 set -euo pipefail
 
@@ -38,6 +38,7 @@ for program in "$@"; do
     haproxy) need haproxy haproxy ;;
     nginx) need nginx nginx-light ;;
     npm) need npm npm ;;
+    openssl) need openssl openssl ;;
     protoc) need protoc protobuf-compiler ;;
     python3) need python3 python3 ;;
     redis-server) need redis-server redis-server ;;
