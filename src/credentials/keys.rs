@@ -2,6 +2,9 @@
 //!
 //! One task fetches; whoever misses a key asks it to and waits for a moment. Keys that were fetched once stay in use when
 //! the issuer cannot be reached.
+//!
+//! **Invariant**: only those of the configuration in use are fetched and spoken of; calls that began under another one, and
+//! workers that had no call since, still have the old ones.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -32,6 +35,8 @@ pub(super) struct Remote {
     generation: AtomicU64,
     schedule: Mutex<Schedule>,
     wake: Notify,
+    /// Whether the configuration in use has it.
+    kept: Mutex<bool>,
     /// Counts fetches that have ended.
     ended: watch::Sender<u64>,
 }
@@ -54,6 +59,7 @@ impl Remote {
             generation: AtomicU64::new(0),
             schedule: Mutex::new(Schedule::new(pace, Instant::now())),
             wake: Notify::new(),
+            kept: Mutex::new(false),
             ended: watch::Sender::new(0),
         })
     }
@@ -79,8 +85,36 @@ impl Remote {
         }
     }
 
+    /// Begins to fetch and to speak, or goes on. Its readers know of it by then.
+    pub(super) fn keep(&self, readiness: &Readiness) {
+        let mut kept = self.kept();
+        *kept = true;
+        // They may have come while nothing was to be said.
+        if !self.keys().is_empty() {
+            readiness.keys_loaded(&self.name);
+        }
+        self.wake.notify_one();
+    }
+
+    /// Ends that.
+    pub(super) fn let_go(&self) {
+        *self.kept() = false;
+    }
+
     fn schedule(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells others, unless another of that name may have taken its place.
+    fn tell(&self, tell: impl FnOnce()) {
+        let kept = self.kept();
+        if *kept {
+            tell();
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, bool> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fetches once.
@@ -97,23 +131,28 @@ impl Remote {
             Ok(read) => {
                 let before = self.keys();
                 let keys = read.keys.sharing(&before);
-                audience.metrics.fetched(true, keys.len());
+                let count = keys.len();
                 if keys != *before {
                     for skipped in &read.skipped {
                         tracing::info!(provider = %self.name, "{skipped}");
                     }
-                    tracing::info!(provider = %self.name, keys = keys.len(), "keys fetched");
+                    tracing::info!(provider = %self.name, keys = count, "keys fetched");
                     self.keys.store(Arc::new(keys));
                     self.generation.fetch_add(1, Ordering::Release);
                 }
-                audience.readiness.keys_loaded(&self.name);
+                self.tell(|| {
+                    audience.metrics.fetched(true, count);
+                    audience.readiness.keys_loaded(&self.name);
+                });
                 self.schedule().succeeded(Instant::now(), fresh);
             }
             Err(problem) => {
                 let kept = self.keys().len();
-                audience.metrics.fetched(false, kept);
                 tracing::warn!(provider = %self.name, %problem, kept, "keys cannot be fetched");
-                audience.readiness.keys_failed(&self.name, problem);
+                self.tell(|| {
+                    audience.metrics.fetched(false, kept);
+                    audience.readiness.keys_failed(&self.name, problem);
+                });
                 self.schedule().failed(Instant::now());
             }
         }
@@ -155,8 +194,9 @@ fn due(remote: &Weak<Remote>) -> Option<Next> {
     if Arc::strong_count(&remote) == 1 {
         return None;
     }
-    let at = remote.schedule().due();
-    Some(if at <= Instant::now() { Next::Fetch(remote) } else { Next::Wait(at, remote) })
+    let now = Instant::now();
+    let at = if *remote.kept() { remote.schedule().due() } else { now + LOOK };
+    Some(if at <= now { Next::Fetch(remote) } else { Next::Wait(at, remote) })
 }
 
 /// How long a reply is fresh ([RFC 9111 §4.2](https://www.rfc-editor.org/rfc/rfc9111#section-4.2)), if it says so.

@@ -80,10 +80,10 @@ impl Authority {
         }
     }
 
-    /// Whether its keys are fetched, and if so, whether there are any.
-    fn has_keys(&self) -> Option<bool> {
+    /// Its keys, if they are fetched.
+    fn fetched(&self) -> Option<&Remote> {
         match &self.known {
-            Known::FetchedKeys(remote) => Some(!remote.keys().is_empty()),
+            Known::FetchedKeys(remote) => Some(remote),
             Known::KeyFile(_)
             | Known::FixedKeys(_)
             | Known::ApiKeys(_)
@@ -139,23 +139,21 @@ impl Credentials {
     }
 
     /// Has everything ready for these providers, and lets go of what only others needed. To be called with each
-    /// configuration before it is used; reads files.
+    /// configuration before it is used, one at a time; reads files.
+    ///
+    /// A gateway that is ready stays so: keys of an issuer that is new to it are waited for by the calls that need them.
     pub fn keep(&self, providers: &[Arc<Provider>]) {
-        // Names first: the first keys may be there before this ends.
-        let found: Vec<Arc<Authority>> = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.iter().filter_map(Weak::upgrade).collect()
+        let fresh: Vec<Arc<Authority>> = providers.iter().map(|provider| self.get(provider)).collect();
+        let before = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *kept, fresh.clone())
         };
-        if let Some(control) = &self.control {
-            let fetched = providers
-                .iter()
-                .filter(|provider| matches!(&provider.kind, Kind::Jwt(jwt) if matches!(jwt.keys, Keys::Url(_))));
-            control.readiness.set_issuers(fetched.map(|provider| {
-                let known = found.iter().find(|authority| authority.provider == *provider);
-                (Arc::clone(&provider.name), known.and_then(|authority| authority.has_keys()).unwrap_or(false))
-            }));
-        }
-        let kept = providers.iter().map(|provider| self.get(provider)).collect();
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        let Some(control) = &self.control else { return };
+        // Nobody speaks while the names change, lest what it says be lost.
+        before.iter().filter_map(|authority| authority.fetched()).for_each(Remote::let_go);
+        let is_ready = control.readiness.reasons().is_empty();
+        let fetched = || fresh.iter().filter_map(|authority| Some((&authority.provider.name, authority.fetched()?)));
+        control.readiness.set_issuers(fetched().map(|(name, _)| (Arc::clone(name), is_ready)));
+        fetched().for_each(|(_, remote)| remote.keep(&control.readiness));
     }
 }

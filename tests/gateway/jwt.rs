@@ -9,7 +9,6 @@ use crate::support::backend::{self, Backend};
 use crate::support::callers::{granted, refused};
 use crate::support::client::{Client, Version, request};
 use crate::support::gateway::{TestGateway, upstream};
-use crate::support::process::Portico;
 use crate::support::tokens::{ISSUER, Private, Publication, Publisher, claims, encode, now};
 use crate::support::websocket::Socket;
 
@@ -496,49 +495,6 @@ async fn a_key_that_is_taken_back_lets_nobody_in_any_more_and_others_stay_verifi
     };
     tokio::time::timeout(Duration::from_secs(5), gone).await.expect("the key is forgotten");
     assert_eq!(status(&mut client, &two).await, 200);
-}
-
-#[tokio::test]
-async fn keys_in_a_file_are_read_again_without_another_configuration() {
-    let (first, second) = (Private::p256(), Private::p256());
-    let backend = backend::start().await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
-    write("keys.json", &json!({"keys": [first.jwk("1")]}).to_string());
-    write(
-        "portico.yaml",
-        &format!(
-            "{}listeners: [ {{ address: \"127.0.0.1:0\" }} ]
-admin: {{ address: \"127.0.0.1:0\" }}
-telemetry: {{ access_log: {{ path: off }} }}
-authentication: {{ jwt: [ {{ name: staff, issuer: \"{ISSUER}\", audiences: [api], jwks: {{ file: keys.json }} }} ] }}
-policies: [ {{ match: \"*\", authenticate: staff }} ]\n",
-            upstream("echo", backend.address)
-        ),
-    );
-    let path = folder.path().join("portico.yaml");
-    let mut portico = Portico::start(&["run", "--config", path.to_str().expect("text")]);
-    let listener = portico.address("portico listens on").await;
-    let admin = portico.address("admin listens on").await;
-    let mut client = Client::connect(listener, Version::Http2).await;
-    let mut admits = async |key: &Private, kid: &str| {
-        let waiting = async {
-            let mut ticks = tokio::time::interval(Duration::from_millis(20));
-            while status(&mut client, &key.good("ES256", kid)).await != 200 {
-                ticks.tick().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("the keys are read in time");
-    };
-    admits(&first, "1").await;
-
-    write("keys.json", &json!({"keys": [second.jwk("2")]}).to_string());
-    admits(&second, "2").await;
-
-    assert_eq!(status(&mut client, &first.good("ES256", "1")).await, 401);
-    let metrics = Client::connect(admin, Version::Http1).await.get("/metrics").await;
-    let metrics = String::from_utf8(metrics.body.to_vec()).expect("text");
-    assert!(metrics.contains("portico_config_reloads_total{result=\"ok\"} 0\n"), "{metrics}");
 }
 
 #[tokio::test]

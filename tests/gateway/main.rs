@@ -24,6 +24,7 @@ mod headers;
 mod health;
 mod inspect;
 mod jwt;
+mod keys;
 mod leftover;
 mod lifecycle;
 mod limits;
