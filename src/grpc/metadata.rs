@@ -6,6 +6,9 @@ use http::header::{
     UPGRADE,
 };
 
+/// What REST callers may put in front of the name of metadata.
+pub const PREFIX: &str = "grpc-metadata-";
+
 /// Whether a header speaks of one connection only (RFC 9110 §7.6.1) and so never passes a gateway.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION].contains(name)

@@ -7,21 +7,20 @@
 use std::net::IpAddr;
 
 use bytes::{BufMut, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, Entry, HOST, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use crate::config::Reply;
 use crate::grpc;
-use crate::grpc::metadata::{is_binary, is_hop_by_hop, is_http_only, is_of_edge, is_public, is_reserved};
+use crate::grpc::metadata::{self, is_binary, is_hop_by_hop, is_http_only, is_of_edge, is_public, is_reserved};
 use crate::grpc::status::{decode_binary, encode_binary};
 use crate::telemetry::trace::{RequestId, TraceParent};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const METADATA_PREFIX: &str = "grpc-metadata-";
 
 /// What the gateway knows of the caller and tells the upstream.
 #[derive(Debug, Clone, Copy)]
@@ -64,15 +63,38 @@ pub fn native_request(headers: &mut HeaderMap, caller: &Caller<'_>) {
     headers.insert(TE, HeaderValue::from_static("trailers"));
 }
 
-/// Makes the headers of a gRPC request out of those of a REST request.
+/// Gives what a REST request says with a prefix its own name, so that who judges a call sees what the service will see;
+/// names that cannot be metadata are taken out.
+pub fn take_off_prefix(headers: &mut HeaderMap) {
+    // Allocates only for callers that write the prefix.
+    let prefixed: SmallVec<[HeaderName; 4]> =
+        headers.keys().filter(|name| name.as_str().starts_with(metadata::PREFIX)).cloned().collect();
+    if prefixed.is_empty() {
+        return;
+    }
+    let of_connection = connection_named(headers);
+    for name in prefixed {
+        let Entry::Occupied(entry) = headers.entry(&name) else { continue };
+        let (_, values) = entry.remove_entry_mult();
+        let values: SmallVec<[HeaderValue; 1]> = values.collect();
+        let own =
+            name.as_str().strip_prefix(metadata::PREFIX).and_then(|own| HeaderName::from_bytes(own.as_bytes()).ok());
+        let Some(own) = own.filter(|own| !is_http_only(own) && !is_reserved(own)) else { continue };
+        if of_connection.iter().any(|named| named == name.as_str()) {
+            continue;
+        }
+        for value in values {
+            headers.append(&own, value);
+        }
+    }
+}
+
+/// Makes the headers of a gRPC request out of those of a REST request, [without prefixes](take_off_prefix).
 ///
 /// # Errors
 /// A `-bin` header whose value is not base64.
 pub fn rest_request(headers: &HeaderMap, caller: &Caller<'_>) -> Result<HeaderMap, BadHeader> {
-    metadata(headers, caller, |name| match name.as_str().strip_prefix(METADATA_PREFIX) {
-        Some(rest) => HeaderName::from_bytes(rest.as_bytes()).ok(),
-        None => Some(name.clone()),
-    })
+    metadata(headers, caller, |_| true)
 }
 
 /// Makes the headers of a gRPC request out of those of a gRPC-Web or Connect request; what these protocols say of
@@ -81,32 +103,29 @@ pub fn rest_request(headers: &HeaderMap, caller: &Caller<'_>) -> Result<HeaderMa
 /// # Errors
 /// A `-bin` header whose value is not base64.
 pub fn rpc_request(headers: &HeaderMap, caller: &Caller<'_>) -> Result<HeaderMap, BadHeader> {
-    metadata(headers, caller, |name| {
-        let own = name.as_str().starts_with("connect-") || name.as_str() == "x-grpc-web";
-        (!own).then(|| name.clone())
-    })
+    metadata(headers, caller, |name| !name.as_str().starts_with("connect-") && name.as_str() != "x-grpc-web")
 }
 
-/// Metadata out of headers; `rename` says under which name, if at all.
+/// Metadata out of headers, of those that pass.
 fn metadata(
     headers: &HeaderMap,
     caller: &Caller<'_>,
-    rename: impl Fn(&HeaderName) -> Option<HeaderName>,
+    passes: impl Fn(&HeaderName) -> bool,
 ) -> Result<HeaderMap, BadHeader> {
     let named = connection_named(headers);
     let mut metadata = HeaderMap::with_capacity(headers.len() + 8);
     for (name, value) in headers {
-        let Some(renamed) = rename(name) else { continue };
-        if is_http_only(&renamed) || is_reserved(&renamed) || named.iter().any(|named| named == name.as_str()) {
+        if !passes(name) || is_http_only(name) || is_reserved(name) || named.iter().any(|named| named == name.as_str())
+        {
             continue;
         }
-        if is_binary(&renamed) {
+        if is_binary(name) {
             let value = normal_binary(value)
                 .ok_or_else(|| BadHeader { name: name.to_string(), problem: "value is not base64" })?;
-            metadata.append(renamed, value);
+            metadata.append(name, value);
         } else if value.as_bytes().iter().all(|byte| (0x20..=0x7e).contains(byte)) {
             // Other bytes are legal in HTTP and illegal in gRPC metadata: a server would refuse the whole call.
-            metadata.append(renamed, value.clone());
+            metadata.append(name, value.clone());
         }
     }
     for name in [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST] {
@@ -297,7 +316,9 @@ mod tests {
 
     fn rest(pairs: &[(&'static str, &'static str)], trusted: &[IpNet]) -> Result<HeaderMap, BadHeader> {
         let (uri, id) = (Uri::from_static("/x"), HeaderValue::from_static("id"));
-        rest_request(&map(pairs), &caller(&uri, &id, trusted))
+        let mut headers = map(pairs);
+        take_off_prefix(&mut headers);
+        rest_request(&headers, &caller(&uri, &id, trusted))
     }
 
     #[test]

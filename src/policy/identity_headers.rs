@@ -16,9 +16,6 @@ use crate::config::authorization::Forwarded;
 use crate::grpc::metadata;
 use crate::grpc::status::encode_binary;
 
-/// What REST callers may put in front of the name of metadata.
-const METADATA_PREFIX: &str = "grpc-metadata-";
-
 /// Takes out whatever could be read as one of `names`, and the power of `connection` to take such a header out later.
 pub fn strip(headers: &mut HeaderMap, names: &[HeaderName]) {
     let means_one = |text: &str| names.iter().any(|name| is_alias(text, name.as_str()));
@@ -38,8 +35,8 @@ pub fn strip(headers: &mut HeaderMap, names: &[HeaderName]) {
 /// the gateway itself takes off.
 fn is_alias(text: &str, name: &str) -> bool {
     let mut text = text;
-    while let Some((prefix, rest)) = text.split_at_checked(METADATA_PREFIX.len()) {
-        if !same(prefix, METADATA_PREFIX) {
+    while let Some((prefix, rest)) = text.split_at_checked(metadata::PREFIX.len()) {
+        if !same(prefix, metadata::PREFIX) {
             break;
         }
         text = rest;
@@ -244,7 +241,7 @@ mod tests {
             let plain = format!("x{}user{}roles", separators[0], separators[1]);
             let cased: String = plain.chars().zip(upper.iter().cycle())
                 .map(|(c, upper)| if *upper { c.to_ascii_uppercase() } else { c }).collect();
-            let spelling = METADATA_PREFIX.repeat(prefixed) + &cased;
+            let spelling = metadata::PREFIX.repeat(prefixed) + &cased;
             prop_assert!(is_alias(&spelling, "x-user-roles"), "{}", spelling);
         }
     }

@@ -20,13 +20,16 @@ use crate::error::{Error, Reason};
 use crate::policy::authorize::{Denial, Facts, decide};
 use crate::policy::authorizer::{Circumstances, Verdict, question};
 use crate::policy::cors::Own;
-use crate::policy::{credential, csrf, identity_headers};
+use crate::policy::{credential, csrf, headers, identity_headers};
 use crate::telemetry::Protocol;
 use crate::telemetry::decisions::Decision;
 
-/// Takes out of the request what could be read as the gateway's word on who calls. Also for methods without policies:
-/// their upstream may trust the same names.
+/// Takes out of the request what could be read as the gateway's word on who calls, after names are what they will be
+/// upstream. Also for methods without policies: their upstream may trust the same names.
 pub(super) fn strip(call: &Call, parts: &mut request::Parts) {
+    if matches!(call.protocol, Protocol::Rest | Protocol::WebSocket) {
+        headers::take_off_prefix(&mut parts.headers);
+    }
     let names = &call.prepared.snapshot.config.identity_headers;
     if !names.is_empty() {
         identity_headers::strip(&mut parts.headers, names);

@@ -123,6 +123,31 @@ async fn the_gateways_own_services_obey_rules_too() {
 }
 
 #[tokio::test]
+async fn metadata_with_the_prefix_of_rest_is_judged_as_what_the_service_sees() {
+    let site = Site::start(
+        "",
+        "- { match: \"*\", authenticate: keys, authorize: { cel: \"request.headers['x-tenant'] == 'blue'\" } }",
+    )
+    .await;
+    let ann = ("x-api-key", "k-ann");
+    for (headers, expected) in [
+        (&[ann, ("x-tenant", "blue")][..], 200),
+        (&[ann, ("grpc-metadata-x-tenant", "blue")], 200),
+        (&[ann, ("x-tenant", "blue"), ("Grpc-Metadata-X-Tenant", "red")], 403),
+        (&[("grpc-metadata-x-api-key", "k-ann"), ("x-tenant", "blue")], 200),
+        (&[ann, ("grpc-metadata-x-api-key", "k-bob"), ("x-tenant", "blue")], 401),
+    ] {
+        for version in Version::BOTH {
+            let mut client = site.gateway.client(version).await;
+            let reply = client.send(request(Method::GET, "/test/v1/say/hi", headers, "")).await;
+            assert_eq!(reply.status.as_u16(), expected, "{version:?} {headers:?}");
+            let socket = Socket::ask(site.gateway.address, version, "/test/v1/repeat/hi", headers).await;
+            assert_eq!(socket.map_or_else(|refusal| refusal.status, |_| 200), expected, "{version:?} {headers:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn requests_are_looked_at_beside_callers() {
     for (rule, headers, expected) in [
         ("{ headers: { x-tenant: blue } }", &[("x-tenant", "blue")][..], 0),
