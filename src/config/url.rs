@@ -9,7 +9,7 @@ use std::str::FromStr;
 use http::Uri;
 
 /// An `https` URL, or an `http` one of the same machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     secure: bool,
     host: Box<str>,
@@ -80,6 +80,13 @@ impl fmt::Display for Url {
     }
 }
 
+/// As it is shown.
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -104,6 +111,7 @@ mod tests {
             ("http://localhost/keys", "http://localhost/keys", "localhost:80", "/keys"),
         ] {
             let url: Url = text.parse().expect("a URL");
+            assert_eq!(format!("{url:?}"), shown, "the page of the configuration has it");
             assert_eq!((url.to_string().as_str(), url.address().as_str(), url.target()), (shown, address, target));
         }
     }
