@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response, request};
 use prost::Message as _;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
@@ -18,7 +18,7 @@ use super::call::Call;
 use super::gate::Gate;
 use super::timer::Timer;
 use super::worker::Worker;
-use super::{pump, reply};
+use super::{admit, pump, reply};
 use crate::body::{Part, RequestBody};
 use crate::config::Serve;
 use crate::error::{Error, Reason};
@@ -95,8 +95,20 @@ pub(crate) fn answer(
     response
 }
 
+/// Admits a call that is answered here; gives the clock that it has.
+///
+/// # Errors
+/// A policy refuses it, or its deadline cannot be read.
+pub(crate) async fn admit(call: &mut Call, service: Service, parts: &mut request::Parts) -> Result<Timer, Error> {
+    call.set_local(service.is_health());
+    let deadline = call.deadline(parts)?;
+    let mut timer = clock(call, service, deadline);
+    admit::admit(call, parts, &mut timer).await?;
+    Ok(timer)
+}
+
 /// The policies hold for these methods as for any other, though no schema lists them.
-pub(crate) fn clock(call: &Call, service: Service, deadline: Option<Instant>) -> Timer {
+fn clock(call: &Call, service: Service, deadline: Option<Instant>) -> Timer {
     let settings = call.settings();
     match service {
         Service::HealthCheck => {

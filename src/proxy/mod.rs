@@ -65,6 +65,7 @@ use crate::grpc;
 use crate::policy;
 use crate::snapshot::Transcoding;
 use crate::telemetry::Protocol;
+use crate::upstream::{Cluster, Pick};
 use body::ReplyBody;
 use call::{Call, Target};
 use cors::Grant;
@@ -116,9 +117,11 @@ enum Way<'s> {
     Rest(&'s Transcoding),
 }
 
-/// A request in the form of a gRPC call, and what turns the reply back.
+/// A request in the form of a gRPC call, where it goes, and what turns the reply back.
 struct Adapted<'s> {
     outgoing: Outgoing,
+    cluster: Rc<Cluster>,
+    pick: Pick,
     way: Way<'s>,
     timer: Timer,
 }
@@ -158,7 +161,7 @@ impl Proxy {
         let streams = is_rest && call.method().is_some_and(|method| method.server_streaming);
         let form = streams.then(|| Form::wanted(&parts.headers));
         grant.give(match route {
-            Route::Local(service) => match self.admit_local(&mut call, service, &mut parts).await {
+            Route::Local(service) => match local::admit(&mut call, service, &mut parts).await {
                 Ok(timer) => {
                     let gate = limits::gate(&mut call, &parts);
                     local::answer(call, service, body, gate, timer, &self.worker)
@@ -185,37 +188,35 @@ impl Proxy {
         &self,
         call: &mut Call,
         route: Route<'s, '_>,
-        mut parts: request::Parts,
+        parts: request::Parts,
         body: RequestBody,
     ) -> Result<(Way<'s>, Incoming), Error> {
-        let cluster = call.upstream_index().map(|index| Rc::clone(call.prepared.cluster(index)));
-        let cluster = cluster.ok_or_else(|| Error::new(Reason::MethodUnknown, "no upstream serves this method"))?;
-        let mut timer = call.timer(&parts)?;
-        admit::admit(call, &mut parts, &mut timer).await?;
-        let gate = limits::gate(call, &parts);
-        let pick = spread::pick(&cluster, call, &parts);
-        let Adapted { mut outgoing, way, mut timer } = self.adapt_in(call, route, parts, body, timer).await?;
-        if let Some(gate) = gate {
-            limits::pass(call, gate, &mut outgoing, &mut timer).await?;
-        }
+        let Adapted { outgoing, cluster, pick, way, timer } = self.prepare(call, route, parts, body).await?;
         call.forwarded();
         let rules = call.attempt_rules();
         let incoming = forward::send(&cluster, outgoing, pick, timer, rules, &mut call.trail).await?;
         Ok((way, incoming))
     }
 
-    /// Admits a call that is answered here; gives the clock that it has.
-    async fn admit_local(
+    /// Everything before the upstream: admits the call and adapts it, and lets its first message through the limits.
+    async fn prepare<'s>(
         &self,
         call: &mut Call,
-        service: local::Service,
-        parts: &mut request::Parts,
-    ) -> Result<Timer, Error> {
-        call.set_local(service.is_health());
-        let deadline = call.deadline(parts)?;
-        let mut timer = local::clock(call, service, deadline);
-        admit::admit(call, parts, &mut timer).await?;
-        Ok(timer)
+        route: Route<'s, '_>,
+        mut parts: request::Parts,
+        body: RequestBody,
+    ) -> Result<Adapted<'s>, Error> {
+        let cluster = call.upstream_index().map(|index| Rc::clone(call.prepared.cluster(index)));
+        let cluster = cluster.ok_or_else(|| Error::new(Reason::MethodUnknown, "no upstream serves this method"))?;
+        let mut timer = call.timer(&parts)?;
+        admit::admit(call, &mut parts, &mut timer).await?;
+        let gate = limits::gate(call, &parts);
+        let pick = spread::pick(&cluster, call, &parts);
+        let (mut outgoing, way) = self.adapt_in(call, route, parts, body, &mut timer).await?;
+        if let Some(gate) = gate {
+            limits::pass(call, gate, &mut outgoing, &mut timer).await?;
+        }
+        Ok(Adapted { outgoing, cluster, pick, way, timer })
     }
 
     /// Everything between admission and the upstream.
@@ -225,8 +226,8 @@ impl Proxy {
         route: Route<'s, '_>,
         parts: request::Parts,
         body: RequestBody,
-        mut timer: Timer,
-    ) -> Result<Adapted<'s>, Error> {
+        timer: &mut Timer,
+    ) -> Result<(Outgoing, Way<'s>), Error> {
         let path = match call.target() {
             Target::Method(index) => call.prepared.path(index, &self.worker),
             Target::Upstream(_) | Target::Unknown => parts
@@ -235,7 +236,7 @@ impl Proxy {
                 .parse()
                 .map_err(|_| Error::new(Reason::InvalidPath, "the path cannot be sent upstream"))?,
         };
-        let (outgoing, way) = match route {
+        Ok(match route {
             Route::Rest { binding: _, plan, captures }
                 if plan.request.takes_body() && call.method().is_some_and(|method| method.client_streaming) =>
             {
@@ -247,10 +248,10 @@ impl Proxy {
                 (adapt(call, path, plan, &captures, &parts, body)?, Way::Rest(plan))
             }
             Route::Rest { binding: _, plan, captures } => {
-                (rest::adapt_in(call, path, plan, &captures, &parts, body, &mut timer).await?, Way::Rest(plan))
+                (rest::adapt_in(call, path, plan, &captures, &parts, body, timer).await?, Way::Rest(plan))
             }
             Route::ConnectUnary(plan) => {
-                let outgoing = connect::adapt_in(call, path, plan, &parts, body, &mut timer).await?;
+                let outgoing = connect::adapt_in(call, path, plan, &parts, body, timer).await?;
                 let accepted = outgoing.headers.get(grpc::ACCEPT_ENCODING).cloned();
                 (outgoing, Way::ConnectUnary(plan, accepted))
             }
@@ -264,7 +265,6 @@ impl Proxy {
             Route::Local(_) | Route::Options(_) => {
                 return Err(Error::new(Reason::MethodUnknown, "no upstream serves this method"));
             }
-        };
-        Ok(Adapted { outgoing, way, timer })
+        })
     }
 }

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, request};
+use http::{HeaderMap, HeaderValue, Request};
 
 use super::call::{Call, Target};
 use super::pump::Source;
 use super::resolve::{self, Route};
-use super::{Adapted, Peer, Proxy, admit, cors};
+use super::{Adapted, Peer, Proxy, cors, local};
 use crate::body::RequestBody;
 use crate::error::Error;
 use crate::grpc::frame::PREFIX;
@@ -86,9 +86,7 @@ impl Proxy {
         let outcome = match cors::preflight(&prepared.snapshot, &parts) {
             Some(verdict) => verdict.map(Verdict::Preflight),
             None => match resolve::resolve(&prepared.snapshot, &mut call, &parts, uri.path()) {
-                Ok(Route::Local(service)) => {
-                    self.admit_local(&mut call, service, &mut parts).await.map(|_| Verdict::Local)
-                }
+                Ok(Route::Local(service)) => local::admit(&mut call, service, &mut parts).await.map(|_| Verdict::Local),
                 Ok(Route::Options(allow)) => Ok(Verdict::Options(allow)),
                 Ok(route) => {
                     if let Route::Rest { binding, captures, plan: _ } = &route {
@@ -113,36 +111,23 @@ impl Proxy {
             verdict: outcome.unwrap_or_else(Verdict::Refused),
         }
     }
-
-    /// Admits the call and adapts it.
-    async fn prepare<'s>(
-        &self,
-        call: &mut Call,
-        route: Route<'s, '_>,
-        mut parts: request::Parts,
-        body: RequestBody,
-    ) -> Result<Adapted<'s>, Error> {
-        let mut timer = call.timer(&parts)?;
-        admit::admit(call, &mut parts, &mut timer).await?;
-        self.adapt_in(call, route, parts, body, timer).await
-    }
 }
 
 fn sent(call: &Call, adapted: Adapted<'_>) -> Sent {
-    let Adapted { outgoing, way: _, timer } = adapted;
+    let Adapted { outgoing, timer, cluster: _, pick: _, way: _ } = adapted;
     Sent {
         path: outgoing.path.to_string(),
         headers: outgoing.headers,
         deadline: timer.deadline().map(|deadline| deadline - call.started),
         message: match outgoing.body {
             Source::Frame(frame) => Some(frame.slice(PREFIX..)),
+            Source::Gated(gated) => gated.frame().map(|frame| frame.slice(PREFIX..)),
             Source::Stream(_)
             | Source::Recoded(_)
             | Source::Values(_)
             | Source::Upload(_)
             | Source::Parts(_)
             | Source::Socket(_)
-            | Source::Gated(_)
             | Source::End => None,
         },
     }

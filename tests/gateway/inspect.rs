@@ -370,3 +370,33 @@ policies:
     );
     assert!(check.contains("upstream opa at localhost:9191: no schema, asked by the gateway alone\n"), "{check}");
 }
+
+#[test]
+fn limits_on_messages_refuse_what_they_would_refuse() {
+    let shop = SHOP.replace("rpc Watch", "rpc Fill(stream Item) returns (Item);\n  rpc Watch");
+    let limits = "policies:
+  - match: shop.v1.Shop/Fill
+    rate_limits: [ { name: items, key: [\"field:name\"], quota: 2/h, count: messages } ]
+  - match: shop.v1.Shop/Put
+    rate_limits: [ { key: [\"field:name\"], quota: 2/h } ]
+";
+    let folder = Folder::with(&[("shop.proto", &shop), ("portico.yaml", &format!("{CONFIG}{limits}"))]);
+    let explain = |method: &str, path: &str, body: &str| {
+        let json = ["-H", "content-type: application/json", "-d", body];
+        let all = [&["explain", "--config", "portico.yaml", method, path][..], &json].concat();
+        let ended = folder.portico(&all);
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+        ended.out
+    };
+
+    let few = explain("POST", "/shop.v1.Shop/Fill", "[{}, {}]");
+    let many = explain("POST", "/shop.v1.Shop/Fill", "[{}, {}, {}]");
+    let wrong = explain("POST", "/shop.v1.Shop/Fill", "[{\"nam\": 1}]");
+    let unary = explain("PUT", "/v1/items/1", "{\"count\": 2}");
+
+    assert_eq!(labelled(&few, "message"), "one for each JSON value of the body, as it comes");
+    assert!(labelled(&many, "refused").ends_with("reason RATE_LIMITED"), "{many}");
+    assert!(many.contains("over the limit items (2/h)"), "{many}");
+    assert!(labelled(&wrong, "refused").ends_with("reason INVALID_REQUEST"), "{wrong}");
+    assert!(unary.contains(r#"{"count":2,"name":"items/1"}"#), "{unary}");
+}
