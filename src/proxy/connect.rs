@@ -20,6 +20,7 @@ use super::protocol::{Codec, Framing};
 use super::pump::Source;
 use super::recode::Reader;
 use super::timer::Timer;
+use super::transcoder::Transcoder;
 use super::unary::{self, One};
 use super::{coding, negotiate, reply, rest};
 use crate::body::RequestBody;
@@ -38,7 +39,7 @@ use crate::transcode::{self, ReplyPlan};
 pub(crate) async fn adapt_in(
     call: &mut Call,
     path: PathAndQuery,
-    plan: &Transcoding,
+    plan: &Transcoder,
     parts: &request::Parts,
     mut body: RequestBody,
     timer: &mut Timer,
@@ -50,7 +51,7 @@ pub(crate) async fn adapt_in(
     }
     let settings = call.settings();
     let limit = settings.max_request_message;
-    let plan = json.then(|| (plan.request.clone(), settings.json));
+    let plan = json.then(|| (plan.clone(), settings.json));
     let (bytes, encoding) = if call.dialect.framing == Framing::ConnectGet {
         Query::read(parts.uri.query().unwrap_or_default())?.message()?
     } else {

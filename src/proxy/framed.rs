@@ -14,6 +14,7 @@ use super::call::Call;
 use super::exchange::{Exchange, reply_frame_error};
 use super::forward::{self, Incoming};
 use super::protocol::Framing;
+use super::transcoder::Transcoder;
 use super::{date, negotiate, reply, rest};
 use crate::body::Part;
 use crate::config::Json;
@@ -23,11 +24,9 @@ use crate::grpc::frame;
 use crate::grpc::messages::{Message, Messages};
 use crate::grpc::text;
 use crate::policy::headers;
-use crate::snapshot::Transcoding;
-use crate::transcode::ReplyPlan;
 
 /// Makes the reply to a client of a Connect stream out of the upstream's.
-pub(crate) fn connect_stream(call: Box<Call>, plan: Option<&Transcoding>, incoming: Incoming) -> Response<ReplyBody> {
+pub(crate) fn connect_stream(call: Box<Call>, plan: Option<Transcoder>, incoming: Incoming) -> Response<ReplyBody> {
     let unary = call.method().is_some_and(|method| !method.server_streaming);
     let is_over = forward::is_trailers_only(&incoming.head, &incoming.body);
     let (exchange, head) = Exchange::new(incoming, call.settings().max_response_message, unary);
@@ -67,7 +66,7 @@ pub(crate) struct FramedBody {
 #[derive(Debug)]
 struct Writer {
     messages: Messages,
-    plan: ReplyPlan,
+    plan: Transcoder,
     json: Json,
     limit: usize,
     encoding: Option<Encoding>,
@@ -78,18 +77,13 @@ impl FramedBody {
     pub(super) fn new(
         call: Box<Call>,
         exchange: Exchange,
-        plan: Option<&Transcoding>,
+        plan: Option<Transcoder>,
         encoding: Option<Encoding>,
     ) -> Self {
         let settings = call.settings();
         let limit = settings.max_response_message;
-        let writer = plan.map(|plan| Writer {
-            messages: Messages::new(limit),
-            plan: plan.reply.clone(),
-            json: settings.json,
-            limit,
-            encoding,
-        });
+        let writer =
+            plan.map(|plan| Writer { messages: Messages::new(limit), plan, json: settings.json, limit, encoding });
         Self { exchange: Some(exchange), writer, call }
     }
 
@@ -174,6 +168,7 @@ impl Writer {
         };
         let mut out = frame::open(plain.len() * 2 + 64);
         self.plan
+            .reply
             .decode(&plain, self.json, self.limit, &mut out)
             .map_err(|error| rest::transcode_error(call, &error))?;
         let frame = frame::close(out, 0, usize::MAX)

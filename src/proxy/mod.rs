@@ -14,6 +14,7 @@ mod attempt;
 mod authenticate;
 mod authorize;
 pub mod body;
+mod bound;
 mod call;
 pub(crate) mod coding;
 mod compression;
@@ -44,6 +45,7 @@ mod retry;
 mod spread;
 mod stream;
 mod timer;
+mod transcoder;
 mod unanswered;
 mod unary;
 mod upload;
@@ -63,7 +65,6 @@ use crate::config;
 use crate::error::{Error, Reason};
 use crate::grpc;
 use crate::policy;
-use crate::snapshot::Transcoding;
 use crate::telemetry::Protocol;
 use crate::upstream::{Cluster, Pick};
 use body::ReplyBody;
@@ -73,6 +74,7 @@ use form::Form;
 use forward::{Incoming, Outgoing};
 use resolve::Route;
 use timer::Timer;
+use transcoder::Transcoder;
 use worker::Worker;
 
 /// Who is at the other end of a connection.
@@ -109,20 +111,20 @@ pub struct Proxy {
 }
 
 /// What turns a reply into the caller's protocol; plans are for messages in JSON.
-enum Way<'s> {
-    Grpc(Option<&'s Transcoding>),
-    ConnectStream(Option<&'s Transcoding>),
+enum Way {
+    Grpc(Option<Transcoder>),
+    ConnectStream(Option<Transcoder>),
     /// Beside the plan, the encodings that the upstream was told to be taken.
-    ConnectUnary(&'s Transcoding, Option<HeaderValue>),
-    Rest(&'s Transcoding),
+    ConnectUnary(Transcoder, Option<HeaderValue>),
+    Rest(Transcoder),
 }
 
 /// A request in the form of a gRPC call, where it goes, and what turns the reply back.
-struct Adapted<'s> {
+struct Adapted {
     outgoing: Outgoing,
     cluster: Rc<Cluster>,
     pick: Pick,
-    way: Way<'s>,
+    way: Way,
     timer: Timer,
 }
 
@@ -173,24 +175,24 @@ impl Proxy {
                 Ok((Way::Grpc(plan), incoming)) => native::adapt_out(call, plan, incoming),
                 Ok((Way::ConnectStream(plan), incoming)) => framed::connect_stream(call, plan, incoming),
                 Ok((Way::ConnectUnary(plan, accepted), incoming)) => {
-                    connect::adapt_out(call, plan, accepted.as_ref(), incoming).await
+                    connect::adapt_out(call, &plan, accepted.as_ref(), incoming).await
                 }
                 Ok((Way::Rest(plan), incoming)) => match form {
-                    Some(form) => stream::adapt_out(call, &plan.reply, form, incoming).await,
-                    None => rest::adapt_out(call, plan, incoming).await,
+                    Some(form) => stream::adapt_out(call, plan, form, incoming).await,
+                    None => rest::adapt_out(call, &plan, incoming).await,
                 },
                 Err(error) => reply::error(call, &error),
             },
         })
     }
 
-    async fn forward<'s>(
+    async fn forward(
         &self,
         call: &mut Call,
-        route: Route<'s, '_>,
+        route: Route<'_>,
         parts: request::Parts,
         body: RequestBody,
-    ) -> Result<(Way<'s>, Incoming), Error> {
+    ) -> Result<(Way, Incoming), Error> {
         let Adapted { outgoing, cluster, pick, way, timer } = self.prepare(call, route, parts, body).await?;
         call.forwarded();
         let rules = call.attempt_rules();
@@ -199,13 +201,13 @@ impl Proxy {
     }
 
     /// Everything before the upstream: admits the call and adapts it, and lets its first message through the limits.
-    async fn prepare<'s>(
+    async fn prepare(
         &self,
         call: &mut Call,
-        route: Route<'s, '_>,
+        route: Route<'_>,
         mut parts: request::Parts,
         body: RequestBody,
-    ) -> Result<Adapted<'s>, Error> {
+    ) -> Result<Adapted, Error> {
         let cluster = call.upstream_index().map(|index| Rc::clone(call.prepared.cluster(index)));
         let cluster = cluster.ok_or_else(|| Error::new(Reason::MethodUnknown, "no upstream serves this method"))?;
         let mut timer = call.timer(&parts)?;
@@ -220,14 +222,14 @@ impl Proxy {
     }
 
     /// Everything between admission and the upstream.
-    async fn adapt_in<'s>(
+    async fn adapt_in(
         &self,
         call: &mut Call,
-        route: Route<'s, '_>,
+        route: Route<'_>,
         parts: request::Parts,
         body: RequestBody,
         timer: &mut Timer,
-    ) -> Result<(Outgoing, Way<'s>), Error> {
+    ) -> Result<(Outgoing, Way), Error> {
         let path = match call.target() {
             Target::Method(index) => call.prepared.path(index, &self.worker),
             Target::Upstream(_) | Target::Unknown => parts
@@ -245,23 +247,23 @@ impl Proxy {
                     () if multipart::is_form(&parts.headers) => multipart::adapt_in,
                     () => values::adapt_in,
                 };
-                (adapt(call, path, plan, &captures, &parts, body)?, Way::Rest(plan))
+                (adapt(call, path, &plan, &captures, &parts, body)?, Way::Rest(plan))
             }
             Route::Rest { binding: _, plan, captures } => {
-                (rest::adapt_in(call, path, plan, &captures, &parts, body, timer).await?, Way::Rest(plan))
+                (rest::adapt_in(call, path, &plan, &captures, &parts, body, timer).await?, Way::Rest(plan))
             }
             Route::ConnectUnary(plan) => {
-                let outgoing = connect::adapt_in(call, path, plan, &parts, body, timer).await?;
+                let outgoing = connect::adapt_in(call, path, &plan, &parts, body, timer).await?;
                 let accepted = outgoing.headers.get(grpc::ACCEPT_ENCODING).cloned();
                 (outgoing, Way::ConnectUnary(plan, accepted))
             }
             Route::ConnectStream(plan) => {
-                (native::adapt_in_framed(call, path, plan, &parts, body)?, Way::ConnectStream(plan))
+                (native::adapt_in_framed(call, path, plan.as_ref(), &parts, body)?, Way::ConnectStream(plan))
             }
             Route::Grpc(plan) if call.protocol == Protocol::GrpcWeb => {
-                (native::adapt_in_framed(call, path, plan, &parts, body)?, Way::Grpc(plan))
+                (native::adapt_in_framed(call, path, plan.as_ref(), &parts, body)?, Way::Grpc(plan))
             }
-            Route::Grpc(plan) => (native::adapt_in(call, path, plan, parts, body)?, Way::Grpc(plan)),
+            Route::Grpc(plan) => (native::adapt_in(call, path, plan.as_ref(), parts, body)?, Way::Grpc(plan)),
             Route::Local(_) | Route::Options(_) => {
                 return Err(Error::new(Reason::MethodUnknown, "no upstream serves this method"));
             }

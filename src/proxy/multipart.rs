@@ -12,20 +12,19 @@ use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, request};
 
+use super::bound::Bound;
 use super::call::Call;
 use super::coding::{self, Content};
 use super::forward::Outgoing;
 use super::pump::Source;
 use super::rest;
-use super::unary::too_large;
-use super::upload::{First, PIECE};
+use super::transcoder::{Transcoder, invalid};
+use super::upload::PIECE;
 use crate::body::RequestBody;
 use crate::config::Json;
 use crate::error::{Error, Reason};
-use crate::grpc::frame;
 use crate::multipart::{self, Event, Head, MultipartError, Reader};
-use crate::snapshot::Transcoding;
-use crate::transcode::{self, Input, Part, Place, RequestPlan};
+use crate::transcode::{Input, Part, Place};
 
 /// Parts of one message; more are refused.
 const MAX_PARTS: usize = 1000;
@@ -75,7 +74,7 @@ pub(super) fn parts(boundary: &str, content: &[u8]) -> Result<Vec<Part>, Error> 
 pub(crate) fn adapt_in(
     call: &Call,
     path: PathAndQuery,
-    plan: &Transcoding,
+    plan: &Transcoder,
     captures: &[Cow<'_, str>],
     parts: &request::Parts,
     body: RequestBody,
@@ -93,10 +92,10 @@ pub(crate) fn adapt_in(
         size: 0,
         // Half of a small limit is left for what else is in the message.
         most: PIECE.min(limit / 2).max(1),
-        bound: First::of(plan, captures, parts),
+        bound: Bound::of(&plan.request, captures, parts),
         has_begun: false,
         is_over: false,
-        plan: plan.request.clone(),
+        plan: plan.clone(),
         json: settings.json,
         limit,
     };
@@ -118,11 +117,11 @@ pub(crate) struct PartFrames {
     size: usize,
     /// Bytes of a piece.
     most: usize,
-    bound: First,
+    bound: Bound,
     /// Whether a message was made.
     has_begun: bool,
     is_over: bool,
-    plan: RequestPlan,
+    plan: Transcoder,
     json: Json,
     limit: usize,
 }
@@ -184,8 +183,8 @@ impl PartFrames {
     /// A part begins. If there is no room for it in the message, that is complete.
     fn begin(&mut self, head: Head) -> Result<Option<Bytes>, Error> {
         let part = part(head);
-        let place = self.plan.place(&part, self.json).map_err(|error| invalid(&error))?;
-        let has_room = self.message.iter().all(|(_, other)| self.plan.go_together(other, &place));
+        let place = self.plan.request.place(&part, self.json).map_err(|error| invalid(&error))?;
+        let has_room = self.message.iter().all(|(_, other)| self.plan.request.go_together(other, &place));
         if has_room && self.message.len() == MAX_PARTS {
             return Err(too_many());
         }
@@ -239,12 +238,8 @@ impl PartFrames {
         let parts: Vec<Part> = self.message.drain(..).map(|(part, _)| part).chain(last).collect();
         self.has_begun = true;
         let input = if goes_on { Input::default() } else { self.bound.input() };
-        let mut message = frame::open(self.size + self.most);
         self.size = 0;
-        self.plan
-            .encode(&Input { parts: &parts, form: true, ..input }, self.json, &mut message)
-            .map_err(|error| invalid(&error))?;
-        frame::close(message, 0, self.limit).ok_or_else(|| too_large(self.limit))
+        self.plan.frame(&Input { parts: &parts, form: true, ..input }, self.json, self.limit)
     }
 }
 
@@ -252,10 +247,6 @@ impl PartFrames {
 fn part(head: Head) -> Part {
     let Head { name, is_file, content_type } = head;
     Part { name, is_file, content_type, data: Bytes::new() }
-}
-
-fn invalid(error: &transcode::Error) -> Error {
-    Error::invalid(error.field.clone(), error.describe())
 }
 
 fn malformed(error: &MultipartError) -> Error {

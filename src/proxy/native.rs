@@ -14,13 +14,13 @@ use super::forward::{self, Incoming, Outgoing};
 use super::framed::FramedBody;
 use super::protocol::Framing;
 use super::pump::{Frames, Source};
+use super::transcoder::Transcoder;
 use super::{negotiate, protocol, reply};
 use crate::body::{Part, RequestBody};
 use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
 use crate::grpc;
 use crate::policy::headers;
-use crate::snapshot::Transcoding;
 
 /// Makes the call upstream out of a native gRPC request.
 ///
@@ -29,7 +29,7 @@ use crate::snapshot::Transcoding;
 pub(crate) fn adapt_in(
     call: &Call,
     path: PathAndQuery,
-    plan: Option<&Transcoding>,
+    plan: Option<&Transcoder>,
     mut parts: request::Parts,
     body: RequestBody,
 ) -> Result<Outgoing, Error> {
@@ -57,7 +57,7 @@ pub(crate) fn adapt_in(
 pub(crate) fn adapt_in_framed(
     call: &Call,
     path: PathAndQuery,
-    plan: Option<&Transcoding>,
+    plan: Option<&Transcoder>,
     parts: &request::Parts,
     body: RequestBody,
 ) -> Result<Outgoing, Error> {
@@ -67,7 +67,7 @@ pub(crate) fn adapt_in_framed(
 }
 
 /// Makes the reply to a client of gRPC or gRPC-Web out of the upstream's; `plan` is for messages in JSON.
-pub(crate) fn adapt_out(mut call: Box<Call>, plan: Option<&Transcoding>, incoming: Incoming) -> Response<ReplyBody> {
+pub(crate) fn adapt_out(mut call: Box<Call>, plan: Option<Transcoder>, incoming: Incoming) -> Response<ReplyBody> {
     let passes = plan.is_none() && call.dialect.framing == Framing::Grpc;
     let unary = call.method().is_some_and(|method| !method.server_streaming);
     let is_over = forward::is_trailers_only(&incoming.head, &incoming.body);
@@ -81,7 +81,7 @@ pub(crate) fn adapt_out(mut call: Box<Call>, plan: Option<&Transcoding>, incomin
     if !passes || !head.headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
         head.headers.insert(CONTENT_TYPE, call.dialect.content_type());
     }
-    let encoding = plan.and_then(|_| negotiate::sent(&head.headers));
+    let encoding = plan.as_ref().and_then(|_| negotiate::sent(&head.headers));
     if plan.is_some() {
         head.headers.remove(grpc::ENCODING);
     }

@@ -11,12 +11,12 @@ use super::form::quality;
 use super::protocol::Framing;
 use super::pump::{Frames, Source};
 use super::recode::{Reader, Recode};
+use super::transcoder::Transcoder;
 use super::{coding, exchange};
 use crate::body::RequestBody;
 use crate::encoding::{self, Encoding, InflateError};
 use crate::error::{Error, Reason};
 use crate::grpc;
-use crate::snapshot::Transcoding;
 
 /// `connect-content-encoding`: of the messages of a Connect stream.
 pub(super) const CONNECT_ENCODING: HeaderName = HeaderName::from_static("connect-content-encoding");
@@ -33,7 +33,7 @@ pub(super) fn sent(headers: &HeaderMap) -> Option<Encoding> {
 /// As [`coding::only`].
 pub(super) fn source(
     call: &Call,
-    plan: Option<&Transcoding>,
+    plan: Option<&Transcoder>,
     from: &HeaderMap,
     to: &mut HeaderMap,
     body: RequestBody,
@@ -61,7 +61,7 @@ pub(super) fn source(
         let frames = Frames::new(body, limit, unary);
         return Ok(Source::Stream(if passes { frames } else { frames.plain() }));
     }
-    let plan = plan.map(|plan| (plan.request.clone(), settings.json));
+    let plan = plan.map(|plan| (plan.clone(), settings.json));
     let reader = Reader { encoding, passes, plan, limit };
     Ok(Source::Recoded(Box::new(Recode::new(body, text, reader, unary))))
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::pump::{no_message, request_frame_error, too_many_messages};
+use super::transcoder::Transcoder;
 use super::unary::too_large;
 use crate::body::RequestBody;
 use crate::config::Json;
@@ -17,7 +18,7 @@ use crate::error::{Error, Reason};
 use crate::grpc::frame;
 use crate::grpc::messages::{Message, Messages};
 use crate::grpc::text::{NotBase64, TextReader};
-use crate::transcode::{Input, RequestPlan};
+use crate::transcode::Input;
 
 /// A client's messages on their way into gRPC frames.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub(crate) struct Reader {
     /// Whether they pass compressed.
     pub(crate) passes: bool,
     /// For messages in JSON.
-    pub(crate) plan: Option<(RequestPlan, Json)>,
+    pub(crate) plan: Option<(Transcoder, Json)>,
     /// Of one message in bytes, in every form that it has here.
     pub(crate) limit: usize,
 }
@@ -125,11 +126,7 @@ impl Reader {
         }
         let bytes = if compressed { self.inflate(&bytes)? } else { bytes };
         let Some((plan, json)) = &self.plan else { return self.finish(0, start(&bytes)) };
-        let mut frame = frame::open(bytes.len() + 64);
-        let input = Input { body: &bytes, ..Input::default() };
-        plan.encode(&input, *json, &mut frame)
-            .map_err(|error| Error::invalid(error.field.clone(), error.describe()))?;
-        self.finish(0, frame)
+        plan.frame(&Input { body: &bytes, ..Input::default() }, *json, self.limit)
     }
 
     fn inflate(&self, bytes: &[u8]) -> Result<Bytes, Error> {

@@ -113,7 +113,7 @@ impl Proxy {
     }
 }
 
-fn sent(call: &Call, adapted: Adapted<'_>) -> Sent {
+fn sent(call: &Call, adapted: Adapted) -> Sent {
     let Adapted { outgoing, timer, cluster: _, pick: _, way: _ } = adapted;
     Sent {
         path: outgoing.path.to_string(),

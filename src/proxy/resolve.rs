@@ -7,27 +7,28 @@ use smallvec::SmallVec;
 
 use super::call::{Call, Target};
 use super::protocol::{CONNECT_VERSION, Codec, Framing};
+use super::transcoder::Transcoder;
 use super::{connect, local};
 use crate::error::{Error, Reason};
 use crate::route::{Allow, BadPath, Miss};
-use crate::snapshot::{Known, Snapshot, Transcoding};
+use crate::snapshot::{Known, Snapshot};
 use crate::telemetry::Protocol;
 
 /// What is to be done with a request.
 #[derive(Debug)]
-pub(crate) enum Route<'s, 'p> {
+pub(crate) enum Route<'p> {
     /// Pass its messages on, in JSON by that plan; the target is in the call.
-    Grpc(Option<&'s Transcoding>),
+    Grpc(Option<Transcoder>),
     /// The same for a stream of Connect.
-    ConnectStream(Option<&'s Transcoding>),
+    ConnectStream(Option<Transcoder>),
     /// One message each way.
-    ConnectUnary(&'s Transcoding),
+    ConnectUnary(Transcoder),
     /// Turn it into a message.
     Rest {
         /// Index of the binding; `None` for a call by the method's own name.
         binding: Option<usize>,
         /// How.
-        plan: &'s Transcoding,
+        plan: Transcoder,
         /// The decoded text of the template's variables, in order.
         captures: Captures<'p>,
     },
@@ -40,21 +41,16 @@ pub(crate) enum Route<'s, 'p> {
 /// Decoded path variables; few methods have more than four.
 pub(crate) type Captures<'p> = SmallVec<[Cow<'p, str>; 4]>;
 
-/// The text of variables for as long as a stream lasts.
-pub(crate) fn owned(captures: &[Cow<'_, str>]) -> Box<[Cow<'static, str>]> {
-    captures.iter().map(|capture| Cow::Owned(capture.clone().into_owned())).collect()
-}
-
 /// Finds out what a request means, and notes its target in the call.
 ///
 /// # Errors
 /// Nothing is meant, or not by this HTTP method or in this form.
-pub(crate) fn resolve<'s, 'p>(
-    snapshot: &'s Snapshot,
+pub(crate) fn resolve<'p>(
+    snapshot: &Snapshot,
     call: &mut Call,
     parts: &request::Parts,
     path: &'p str,
-) -> Result<Route<'s, 'p>, Error> {
+) -> Result<Route<'p>, Error> {
     if !path.starts_with('/') {
         return Err(Error::new(Reason::InvalidPath, BadPath::NoLeadingSlash.to_string()));
     }
@@ -65,12 +61,7 @@ pub(crate) fn resolve<'s, 'p>(
     }
 }
 
-fn grpc<'s, 'p>(
-    snapshot: &'s Snapshot,
-    call: &mut Call,
-    parts: &request::Parts,
-    path: &'p str,
-) -> Result<Route<'s, 'p>, Error> {
+fn grpc<'p>(snapshot: &Snapshot, call: &mut Call, parts: &request::Parts, path: &'p str) -> Result<Route<'p>, Error> {
     let native = call.protocol == Protocol::Grpc;
     if native && parts.version != Version::HTTP_2 {
         return Err(Error::new(Reason::MethodUnsupported, "gRPC needs HTTP/2, this request came over HTTP/1"));
@@ -91,7 +82,7 @@ fn grpc<'s, 'p>(
         Known::Nobody => return Err(unknown_method(snapshot, path)),
     }
     let plan = match (call.dialect.codec, call.target()) {
-        (Codec::Json, Target::Method(index)) => Some(&snapshot.methods[index].direct),
+        (Codec::Json, Target::Method(index)) => Some(Transcoder::of_method(&call.prepared, index)),
         // Only a schema knows what JSON means.
         (Codec::Json, _) => return Err(unknown_method(snapshot, path)),
         (Codec::Proto | Codec::Unknown, _) => None,
@@ -99,12 +90,12 @@ fn grpc<'s, 'p>(
     Ok(Route::Grpc(plan))
 }
 
-fn connect<'s, 'p>(
-    snapshot: &'s Snapshot,
+fn connect<'p>(
+    snapshot: &Snapshot,
     call: &mut Call,
     parts: &request::Parts,
     path: &'p str,
-) -> Result<Route<'s, 'p>, Error> {
+) -> Result<Route<'p>, Error> {
     let index = snapshot.method_at(path).ok_or_else(|| unknown_method(snapshot, path))?;
     call.set_target(Target::Method(index));
     let method = &snapshot.methods[index];
@@ -128,9 +119,11 @@ fn connect<'s, 'p>(
         return Err(Error::new(Reason::UnsupportedMediaType, message));
     }
     Ok(match call.dialect.codec {
-        Codec::Json if framed => Route::ConnectStream(Some(&method.direct)),
+        Codec::Json if framed => Route::ConnectStream(Some(Transcoder::of_method(&call.prepared, index))),
         Codec::Proto | Codec::Unknown if framed => Route::ConnectStream(None),
-        Codec::Json | Codec::Proto | Codec::Unknown => Route::ConnectUnary(&method.direct),
+        Codec::Json | Codec::Proto | Codec::Unknown => {
+            Route::ConnectUnary(Transcoder::of_method(&call.prepared, index))
+        }
     })
 }
 
@@ -142,16 +135,11 @@ fn unknown_method(snapshot: &Snapshot, path: &str) -> Error {
     }
 }
 
-fn rest<'s, 'p>(
-    snapshot: &'s Snapshot,
-    call: &mut Call,
-    parts: &request::Parts,
-    path: &'p str,
-) -> Result<Route<'s, 'p>, Error> {
+fn rest<'p>(snapshot: &Snapshot, call: &mut Call, parts: &request::Parts, path: &'p str) -> Result<Route<'p>, Error> {
     let direct = snapshot.method_at(path);
     if let Some(index) = direct.filter(|_| parts.method == Method::POST) {
         call.set_target(Target::Method(index));
-        let plan = &snapshot.methods[index].direct;
+        let plan = Transcoder::of_method(&call.prepared, index);
         return Ok(Route::Rest { binding: None, plan, captures: Captures::new() });
     }
     match snapshot.router.find(&parts.method, path) {
@@ -160,7 +148,8 @@ fn rest<'s, 'p>(
             let captures = found.captures.iter().map(|capture| capture.decode(path)).collect::<Result<_, _>>();
             let captures = captures.map_err(bad_path)?;
             call.set_target(Target::Method(binding.method));
-            Ok(Route::Rest { binding: Some(*found.target), plan: &binding.plan, captures })
+            let plan = Transcoder::of_binding(&call.prepared, *found.target);
+            Ok(Route::Rest { binding: Some(*found.target), plan, captures })
         }
         Err(Miss::BadPath(problem)) => Err(bad_path(problem)),
         Err(Miss::Options(allow)) => Ok(Route::Options(with_post(allow, direct.is_some()))),

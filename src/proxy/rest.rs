@@ -13,11 +13,11 @@ use super::forward::{Incoming, Outgoing};
 use super::pump::Source;
 use super::reply;
 use super::timer::Timer;
-use super::unary::{One, collect, receive_one, too_large};
+use super::transcoder::{Transcoder, invalid};
+use super::unary::{One, collect, receive_one};
 use super::{coding, compression, exchange, multipart};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
-use crate::grpc::frame;
 use crate::policy::headers;
 use crate::snapshot::Transcoding;
 use crate::transcode::{self, Input, ReplyPlan};
@@ -30,7 +30,7 @@ use crate::transcode::{self, Input, ReplyPlan};
 pub(crate) async fn adapt_in(
     call: &mut Call,
     path: PathAndQuery,
-    plan: &Transcoding,
+    plan: &Transcoder,
     captures: &[Cow<'_, str>],
     parts: &request::Parts,
     mut body: RequestBody,
@@ -48,7 +48,6 @@ pub(crate) async fn adapt_in(
         Kind::Parts(boundary) => (&[][..], multipart::parts(boundary, &content)?),
         Kind::Plain | Kind::Form => (&*content, Vec::new()),
     };
-    let mut message = frame::open(content.len() + 64);
     let input = Input {
         captures,
         headers: Some(&parts.headers),
@@ -59,8 +58,7 @@ pub(crate) async fn adapt_in(
         parts: &form_parts,
         patch: parts.method == Method::PATCH,
     };
-    plan.request.encode(&input, call.settings().json, &mut message).map_err(|error| transcode_error(call, &error))?;
-    let frame = frame::close(message, 0, limit).ok_or_else(|| too_large(limit))?;
+    let frame = plan.frame(&input, call.settings().json, limit)?;
     Ok(Outgoing { path, headers, body: Source::Frame(frame) })
 }
 
@@ -119,7 +117,7 @@ fn kind(plan: &Transcoding, media: Option<&str>, content: &[u8]) -> Result<Kind,
 
 pub(super) fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
     match error.fault {
-        transcode::Fault::Client => Error::invalid(error.field.clone(), error.describe()),
+        transcode::Fault::Client => invalid(error),
         transcode::Fault::TooLarge => {
             let limit = call.settings().max_response_message;
             Error::new(Reason::ResponseTooLarge, format!("reply message exceeds the limit of {limit} bytes as JSON"))

@@ -18,12 +18,12 @@ use super::compression::Packer;
 use super::exchange::{self, Exchange, reply_frame_error};
 use super::form::Form;
 use super::forward::{self, Incoming};
+use super::transcoder::Transcoder;
 use super::{date, reply, rest};
 use crate::body::Part;
 use crate::error::{Error, Reason};
 use crate::grpc::messages::{Message, Messages};
 use crate::policy::headers;
-use crate::transcode::ReplyPlan;
 
 /// How long the head waits.
 const HOLD: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ const JOINED: usize = 16 << 10;
 /// Makes the reply to the client out of the upstream's.
 pub(crate) async fn adapt_out(
     call: Box<Call>,
-    plan: &ReplyPlan,
+    plan: Transcoder,
     form: Form,
     incoming: Incoming,
 ) -> Response<ReplyBody> {
@@ -45,12 +45,12 @@ pub(crate) async fn adapt_out(
     if is_over && let Err(error) = exchange.end(&head.headers) {
         return reply::error(call, &error);
     }
-    let form = if plan.is_http_body() { Form::Raw } else { form };
+    let form = if plan.reply.is_http_body() { Form::Raw } else { form };
     let is_head = call.http_method == Method::HEAD;
     let mut body = Box::new(StreamBody {
         exchange: Some(exchange).filter(|_| !is_over),
         messages: Messages::new(limit),
-        plan: plan.clone(),
+        plan,
         form,
         sent: 0,
         content_type: None,
@@ -105,7 +105,7 @@ pub(crate) struct StreamBody {
     /// Gone when the reply is over.
     exchange: Option<Exchange>,
     messages: Messages,
-    plan: ReplyPlan,
+    plan: Transcoder,
     form: Form,
     /// Messages written.
     sent: u64,
@@ -289,7 +289,7 @@ impl StreamBody {
         let settings = self.call.settings();
         if self.form == Form::Raw {
             let (content_type, data) =
-                self.plan.http_body(message).map_err(|error| rest::transcode_error(&self.call, &error))?;
+                self.plan.reply.http_body(message).map_err(|error| rest::transcode_error(&self.call, &error))?;
             if self.sent == 0 {
                 self.content_type = content_type.and_then(|value| HeaderValue::from_str(value).ok());
             }
@@ -301,6 +301,7 @@ impl StreamBody {
             out.put_slice(b"{\"result\":");
         }
         self.plan
+            .reply
             .decode(message, settings.json, settings.max_response_message, out)
             .map_err(|error| rest::transcode_error(&self.call, &error))?;
         if settings.json.stream_envelope {

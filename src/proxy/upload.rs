@@ -8,22 +8,20 @@ use std::borrow::Cow;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::request;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Uri, request};
 
+use super::bound::Bound;
 use super::call::Call;
 use super::coding::{self, Content};
 use super::forward::Outgoing;
 use super::pump::Source;
-use super::resolve;
 use super::rest;
-use super::unary::too_large;
+use super::transcoder::Transcoder;
 use crate::body::RequestBody;
 use crate::config::Json;
 use crate::error::Error;
-use crate::grpc::frame;
-use crate::snapshot::Transcoding;
-use crate::transcode::{Input, RequestPlan};
+use crate::transcode::Input;
 
 /// Data of one message.
 pub(super) const PIECE: usize = 64 << 10;
@@ -35,7 +33,7 @@ pub(super) const PIECE: usize = 64 << 10;
 pub(crate) fn adapt_in(
     call: &Call,
     path: PathAndQuery,
-    plan: &Transcoding,
+    plan: &Transcoder,
     captures: &[Cow<'_, str>],
     parts: &request::Parts,
     body: RequestBody,
@@ -48,9 +46,9 @@ pub(crate) fn adapt_in(
         piece: Bytes::new(),
         // Half of a small limit is left for what else is in the message.
         most: PIECE.min(limit / 2).max(1),
-        first: Some(First::of(plan, captures, parts)),
+        first: Some(Bound::of(&plan.request, captures, parts)),
         content_type: rest::media_type(&parts.headers).map(str::to_owned),
-        plan: plan.request.clone(),
+        plan: plan.clone(),
         json: settings.json,
         limit,
     };
@@ -66,39 +64,11 @@ pub(crate) struct UploadFrames {
     /// Data of one message, in bytes.
     most: usize,
     /// Gone when the first message is made.
-    first: Option<First>,
+    first: Option<Bound>,
     content_type: Option<String>,
-    plan: RequestPlan,
+    plan: Transcoder,
     json: Json,
     limit: usize,
-}
-
-/// What path, query and headers set, which only the first message has.
-#[derive(Debug)]
-pub(super) struct First {
-    captures: Box<[Cow<'static, str>]>,
-    headers: HeaderMap,
-    uri: Uri,
-    patch: bool,
-}
-
-impl First {
-    pub(super) fn of(plan: &Transcoding, captures: &[Cow<'_, str>], parts: &request::Parts) -> Self {
-        let headers = plan.request.bound_headers(&parts.headers);
-        let patch = parts.method == Method::PATCH;
-        Self { captures: resolve::owned(captures), headers, uri: parts.uri.clone(), patch }
-    }
-
-    /// Without a body.
-    pub(super) fn input(&self) -> Input<'_> {
-        Input {
-            captures: &self.captures,
-            headers: Some(&self.headers),
-            query: self.uri.query(),
-            patch: self.patch,
-            ..Input::default()
-        }
-    }
 }
 
 impl UploadFrames {
@@ -127,10 +97,6 @@ impl UploadFrames {
             Some(first) => Input { body: data, content_type: self.content_type.as_deref(), ..first.input() },
             None => Input { body: data, ..Input::default() },
         };
-        let mut message = frame::open(data.len() + 64);
-        self.plan
-            .encode(&input, self.json, &mut message)
-            .map_err(|error| Error::invalid(error.field.clone(), error.describe()))?;
-        frame::close(message, 0, self.limit).ok_or_else(|| too_large(self.limit))
+        self.plan.frame(&input, self.json, self.limit)
     }
 }

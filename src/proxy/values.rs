@@ -10,21 +10,21 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Uri, request};
+use http::{HeaderMap, request};
 
+use super::bound::Bound;
 use super::call::Call;
 use super::coding::{self, Content};
 use super::forward::Outgoing;
 use super::pump::Source;
-use super::resolve;
 use super::rest;
+use super::transcoder::{Transcoder, invalid};
 use super::unary::too_large;
 use crate::body::RequestBody;
 use crate::config::Json;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{self, PREFIX};
-use crate::snapshot::Transcoding;
-use crate::transcode::{self, Fault, Form, Input, RequestPlan, Values};
+use crate::transcode::{self, Fault, Form, Input, Values};
 
 /// Makes the call upstream out of a REST request whose body holds messages. Nothing of the body is read here.
 ///
@@ -33,7 +33,7 @@ use crate::transcode::{self, Fault, Form, Input, RequestPlan, Values};
 pub(crate) fn adapt_in(
     call: &Call,
     path: PathAndQuery,
-    plan: &Transcoding,
+    plan: &Transcoder,
     captures: &[Cow<'_, str>],
     parts: &request::Parts,
     body: RequestBody,
@@ -47,11 +47,8 @@ pub(crate) fn adapt_in(
         values: Values::new(form, limit),
         is_over: false,
         failure: None,
-        plan: plan.request.clone(),
-        captures: resolve::owned(captures),
-        headers: plan.request.bound_headers(&parts.headers),
-        uri: parts.uri.clone(),
-        patch: parts.method == Method::PATCH,
+        bound: Bound::of(&plan.request, captures, parts),
+        plan: plan.clone(),
         json: settings.json,
         limit,
     };
@@ -86,12 +83,8 @@ pub(crate) struct ValueFrames {
     is_over: bool,
     /// What comes behind the messages that are framed.
     failure: Option<Error>,
-    plan: RequestPlan,
-    captures: Box<[Cow<'static, str>]>,
-    /// Those that set fields.
-    headers: HeaderMap,
-    uri: Uri,
-    patch: bool,
+    plan: Transcoder,
+    bound: Bound,
     json: Json,
     limit: usize,
 }
@@ -158,19 +151,9 @@ impl ValueFrames {
     }
 
     fn fill(&self, number: u64, value: &[u8], start: usize, frames: &mut BytesMut) -> Result<(), Error> {
-        let input = Input {
-            captures: &self.captures,
-            headers: Some(&self.headers),
-            query: self.uri.query(),
-            body: value,
-            content_type: None,
-            form: false,
-            patch: self.patch,
-            ..Input::default()
-        };
-        self.plan
-            .encode(&input, self.json, frames)
-            .map_err(|error| Error::invalid(error.field.clone(), error.describe()).in_message(number))?;
+        let input = Input { body: value, ..self.bound.input() };
+        let encoded = self.plan.request.encode(&input, self.json, frames);
+        encoded.map_err(|error| invalid(&error).in_message(number))?;
         frame::seal(&mut frames[start..], 0, self.limit).ok_or_else(|| too_large(self.limit).in_message(number))
     }
 
@@ -178,7 +161,7 @@ impl ValueFrames {
     fn wrong(&self, error: &transcode::Error) -> Error {
         match error.fault {
             Fault::TooLarge => too_large(self.limit).in_message(self.values.count() + 1),
-            Fault::Client | Fault::Upstream => Error::invalid(error.field.clone(), error.describe()),
+            Fault::Client | Fault::Upstream => invalid(error),
         }
     }
 }

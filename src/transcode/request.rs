@@ -75,6 +75,14 @@ pub struct Input<'a> {
     pub patch: bool,
 }
 
+impl Input<'_> {
+    /// Bytes that the client sent, roughly as many as the message will have.
+    pub fn size(&self) -> usize {
+        let parts: usize = self.parts.iter().map(|part| part.data.len()).sum();
+        self.body.len() + self.query.map_or(0, str::len) + parts
+    }
+}
+
 impl RequestPlan {
     /// Prepares a binding: `variables` are the field paths that the path sets, such as `book.name`, in their order.
     ///
@@ -167,8 +175,7 @@ impl RequestPlan {
     /// What the client sent is not a message of this type, see [`Error`].
     pub fn encode(&self, input: &Input<'_>, json: Json, out: &mut BytesMut) -> std::result::Result<(), Error> {
         let start = out.len();
-        let parts: usize = input.parts.iter().map(|part| part.data.len()).sum();
-        let mut writer = Out::new(out, input.body.len() + input.query.map_or(0, str::len) + parts);
+        let mut writer = Out::new(out, input.size());
         self.write(input, json, &mut writer).map_err(|error| {
             writer.rewind(start);
             *error

@@ -22,17 +22,16 @@ use super::call::{Call, Target};
 use super::forward::{self, Outgoing};
 use super::pump::Source;
 use super::resolve::{self, Captures};
-use super::unary::too_large;
+use super::transcoder::Transcoder;
 use super::worker::Worker;
 use super::{cors, date, limits, reply as replies, rest, spread};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
-use crate::grpc::frame;
 use crate::policy;
 use crate::policy::cors::Own;
 use crate::policy::websocket::{self, BadHandshake, Handshake};
-use crate::snapshot::{Method, Snapshot, Transcoding};
-use crate::transcode::{Input, ReplyPlan};
+use crate::snapshot::Snapshot;
+use crate::transcode::Input;
 use reply::Sending;
 use socket::Socket;
 
@@ -72,7 +71,7 @@ struct Opened {
     headers: HeaderMap,
     socket: Rc<RefCell<Socket>>,
     sending: Sending,
-    plan: ReplyPlan,
+    plan: Transcoder,
 }
 
 async fn open(
@@ -102,7 +101,7 @@ async fn open(
     let headers = rest::metadata(call, &parts)?;
     let limit = call.settings().max_request_message;
     let socket = Rc::new(RefCell::new(Socket::new(body, limit)));
-    let body = source(call, method, &found, &parts, &socket)?;
+    let body = source(call, &found, &parts, &socket)?;
     let mut outgoing = Outgoing { path: prepared.path(found.method, worker), headers, body };
     if let Some(gate) = gate {
         limits::put(gate, &mut outgoing, limit);
@@ -119,18 +118,18 @@ async fn open(
         let sent = forward::send(&cluster, outgoing, pick, timer, rules, &mut trail).await;
         (trail, sent)
     });
-    Ok(Opened { headers: reply, socket, sending, plan: found.plan.reply.clone() })
+    Ok(Opened { headers: reply, socket, sending, plan: found.plan })
 }
 
 /// A method and how its messages are bound.
-struct Found<'s, 'p> {
+struct Found<'p> {
     method: usize,
-    plan: &'s Transcoding,
+    plan: Transcoder,
     captures: Captures<'p>,
 }
 
 /// The method that a path means, by its name or by a template, whatever that one's HTTP method.
-fn find<'s, 'p>(snapshot: &'s Snapshot, call: &mut Call, path: &'p str) -> Result<Found<'s, 'p>, Error> {
+fn find<'p>(snapshot: &Snapshot, call: &mut Call, path: &'p str) -> Result<Found<'p>, Error> {
     let streams = |method: usize| {
         let method = &snapshot.methods[method];
         method.client_streaming || method.server_streaming
@@ -144,7 +143,8 @@ fn find<'s, 'p>(snapshot: &'s Snapshot, call: &mut Call, path: &'p str) -> Resul
         if !streams(method) {
             return Err(not_a_stream(method));
         }
-        return Ok(Found { method, plan: &snapshot.methods[method].direct, captures: Captures::new() });
+        let plan = Transcoder::of_method(&call.prepared, method);
+        return Ok(Found { method, plan, captures: Captures::new() });
     }
     let router = &snapshot.router;
     let found = router.find_any(path, |binding| streams(snapshot.bindings[*binding].method));
@@ -162,7 +162,7 @@ fn find<'s, 'p>(snapshot: &'s Snapshot, call: &mut Call, path: &'p str) -> Resul
     let captures = found.captures.iter().map(|capture| capture.decode(path)).collect::<Result<_, _>>();
     let captures = captures.map_err(resolve::bad_path)?;
     call.set_target(Target::Method(binding.method));
-    Ok(Found { method: binding.method, plan: &binding.plan, captures })
+    Ok(Found { method: binding.method, plan: Transcoder::of_binding(&call.prepared, *found.target), captures })
 }
 
 fn refused(bad: BadHandshake) -> Error {
@@ -184,22 +184,17 @@ fn refused(bad: BadHandshake) -> Error {
 /// Where the messages of the call come from: path and query alone, or the client's frames.
 fn source(
     call: &Call,
-    method: &Method,
-    found: &Found<'_, '_>,
+    found: &Found<'_>,
     parts: &http_request::Parts,
     socket: &Rc<RefCell<Socket>>,
 ) -> Result<Source, Error> {
-    let Found { plan, captures, .. } = found;
-    if method.client_streaming || plan.request.takes_body() {
-        return MessageFrames::new(call, method, plan, captures, parts, Rc::clone(socket))
+    let Found { method, plan, captures } = found;
+    if call.prepared.snapshot.methods[*method].client_streaming || plan.request.takes_body() {
+        return MessageFrames::new(call, *method, plan, captures, parts, Rc::clone(socket))
             .map(|messages| Source::Socket(Box::new(messages)));
     }
     socket.borrow_mut().expect_no_message();
-    let limit = call.settings().max_request_message;
-    let mut message = frame::open(64);
     let input = Input { captures, headers: Some(&parts.headers), query: parts.uri.query(), ..Input::default() };
-    plan.request
-        .encode(&input, call.settings().json, &mut message)
-        .map_err(|error| rest::transcode_error(call, &error))?;
-    Ok(Source::Frame(frame::close(message, 0, limit).ok_or_else(|| too_large(limit))?))
+    let settings = call.settings();
+    plan.frame(&input, settings.json, settings.max_request_message).map(Source::Frame)
 }

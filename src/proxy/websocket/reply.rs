@@ -30,8 +30,8 @@ use crate::proxy::forward::{self, Incoming, Trail};
 use crate::proxy::pump::too_many_messages;
 use crate::proxy::reply;
 use crate::proxy::rest;
+use crate::proxy::transcoder::Transcoder;
 use crate::proxy::unary::too_large;
-use crate::transcode::ReplyPlan;
 
 /// For the client to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ pub(crate) struct SocketBody {
     socket: Rc<RefCell<Socket>>,
     stage: Stage,
     messages: Messages,
-    plan: ReplyPlan,
+    plan: Transcoder,
     call: Box<Call>,
 }
 
@@ -64,7 +64,7 @@ enum Stage {
 }
 
 impl SocketBody {
-    pub(super) fn new(socket: Rc<RefCell<Socket>>, sending: Sending, plan: ReplyPlan, call: Box<Call>) -> Self {
+    pub(super) fn new(socket: Rc<RefCell<Socket>>, sending: Sending, plan: Transcoder, call: Box<Call>) -> Self {
         let messages = Messages::new(call.settings().max_response_message);
         Self { socket, stage: Stage::Sending(sending), messages, plan, call }
     }
@@ -272,6 +272,7 @@ impl SocketBody {
                 let settings = self.call.settings();
                 let mut json = BytesMut::with_capacity(message.bytes.len() * 2 + 64);
                 self.plan
+                    .reply
                     .decode(&message.bytes, settings.json, settings.max_response_message, &mut json)
                     .map_err(|error| rest::transcode_error(&self.call, &error))?;
                 socket.send(Kind::Text, json.freeze());

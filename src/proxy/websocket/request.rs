@@ -9,31 +9,28 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, Uri, request};
+use http::request;
 
 use super::socket::{Kind, Received, Socket};
 use crate::config::Json;
 use crate::error::{Error, Reason};
 use crate::grpc::frame;
+use crate::proxy::bound::Bound;
 use crate::proxy::call::Call;
 use crate::proxy::pump::no_message;
-use crate::proxy::resolve;
-use crate::proxy::unary::too_large;
-use crate::snapshot::{Method, Transcoding};
-use crate::transcode::{Input, RequestPlan};
+use crate::proxy::transcoder::{Transcoder, framed, invalid};
+use crate::transcode::Input;
 
 /// The messages of a WebSocket as frames of gRPC.
 #[derive(Debug)]
 pub(crate) struct MessageFrames {
     socket: Rc<RefCell<Socket>>,
     /// The binding's own.
-    plan: RequestPlan,
+    plan: Transcoder,
     /// For the JSON of a binding that takes no body: path and query are set over the whole message.
-    whole: Option<RequestPlan>,
-    captures: Box<[Cow<'static, str>]>,
-    /// Those that set fields.
-    headers: HeaderMap,
-    uri: Uri,
+    whole: Option<Transcoder>,
+    /// What is set in every message.
+    bound: Bound,
     json: Json,
     limit: usize,
     /// Whether exactly one message is due.
@@ -48,12 +45,14 @@ impl MessageFrames {
     /// The method takes raw bodies, which are no messages.
     pub(super) fn new(
         call: &Call,
-        method: &Method,
-        plan: &Transcoding,
+        method: usize,
+        plan: &Transcoder,
         captures: &[Cow<'_, str>],
         parts: &request::Parts,
         socket: Rc<RefCell<Socket>>,
     ) -> Result<Self, Error> {
+        let whole = Transcoder::of_method(&call.prepared, method);
+        let method = &call.prepared.snapshot.methods[method];
         if plan.request.takes_http_body() {
             let message = format!("{} takes raw bodies; they cannot be sent over a WebSocket", method.name);
             return Err(Error::new(Reason::MethodUnsupported, message));
@@ -61,11 +60,9 @@ impl MessageFrames {
         let settings = call.settings();
         Ok(Self {
             socket,
-            plan: plan.request.clone(),
-            whole: (!plan.request.takes_body()).then(|| method.direct.request.clone()),
-            captures: resolve::owned(captures),
-            headers: plan.request.bound_headers(&parts.headers),
-            uri: parts.uri.clone(),
+            plan: plan.clone(),
+            whole: Some(whole).filter(|_| !plan.request.takes_body()),
+            bound: Bound::of(&plan.request, captures, parts),
             json: settings.json,
             limit: settings.max_request_message,
             single: !method.client_streaming,
@@ -111,33 +108,23 @@ impl MessageFrames {
     fn frame(&self, received: &Received) -> Result<Bytes, Error> {
         let bytes = &*received.bytes;
         let mut message = frame::open(bytes.len() + 64);
-        let bound = self.bound();
-        let is_bound = !self.captures.is_empty() || !self.headers.is_empty() || bound.query.is_some();
+        let (plan, bound) = (&self.plan.request, self.bound.input());
         let encoded = match (received.kind, &self.whole) {
-            (Kind::Text, None) => self.plan.encode(&Input { body: bytes, ..bound }, self.json, &mut message),
+            (Kind::Text, None) => plan.encode(&Input { body: bytes, ..bound }, self.json, &mut message),
             (Kind::Text, Some(whole)) => {
                 let mut text = BytesMut::new();
                 whole
+                    .request
                     .encode(&Input { body: bytes, ..Input::default() }, self.json, &mut text)
-                    .and_then(|()| self.plan.encode_over(&text, &bound, self.json, &mut message))
+                    .and_then(|()| plan.encode_over(&text, &bound, self.json, &mut message))
             }
-            (Kind::Binary, _) if is_bound => self.plan.encode_over(bytes, &bound, self.json, &mut message),
-            (Kind::Binary, _) => {
+            (Kind::Binary, _) if self.bound.is_empty() => {
                 message.put_slice(bytes);
                 Ok(())
             }
+            (Kind::Binary, _) => plan.encode_over(bytes, &bound, self.json, &mut message),
         };
-        encoded.map_err(|error| Error::invalid(error.field.clone(), error.describe()))?;
-        frame::close(message, 0, self.limit).ok_or_else(|| too_large(self.limit))
-    }
-
-    /// What is set in every message.
-    fn bound(&self) -> Input<'_> {
-        Input {
-            captures: &self.captures,
-            headers: Some(&self.headers),
-            query: self.uri.query().filter(|query| !query.is_empty()),
-            ..Input::default()
-        }
+        encoded.map_err(|error| invalid(&error))?;
+        framed(message, self.limit)
     }
 }
