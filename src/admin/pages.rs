@@ -70,7 +70,13 @@ fn live() -> Response<Whole> {
 fn ready(state: &State) -> Response<Whole> {
     let reasons = state.readiness.reasons();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = format!("{{\"ready\":{},\"reasons\":{}}}\n", reasons.is_empty(), json_strings(&reasons));
+    let missing = state.readiness.missing();
+    let body = format!(
+        "{{\"ready\":{},\"reasons\":{},\"missing\":{}}}\n",
+        reasons.is_empty(),
+        json_strings(&reasons),
+        json_strings(&missing)
+    );
     text(status, JSON, body)
 }
 

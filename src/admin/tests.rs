@@ -68,17 +68,17 @@ async fn says_why_it_is_not_ready() {
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     let reason = "no schema for upstream library: cannot connect to \"127.0.0.1:1\"\n";
-    assert_eq!(body, serde_json::json!({ "ready": false, "reasons": [reason] }));
+    assert_eq!(body, serde_json::json!({ "ready": false, "reasons": [reason], "missing": [reason] }));
 
     readiness.schema_loaded("library");
     let (head, body) = send(&admin, "GET /readyz").await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    assert_eq!(body, "{\"ready\":true,\"reasons\":[]}\n");
+    assert_eq!(body, "{\"ready\":true,\"reasons\":[],\"missing\":[]}\n");
 
     readiness.drain();
     let (head, body) = send(&admin, "GET /readyz").await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
-    assert_eq!(body, "{\"ready\":false,\"reasons\":[\"draining\"]}\n");
+    assert_eq!(body, "{\"ready\":false,\"reasons\":[\"draining\"],\"missing\":[]}\n");
 }
 
 #[tokio::test]

@@ -212,7 +212,8 @@ impl Gateway {
         self.admin.as_ref().map(|admin| admin.address)
     }
 
-    /// Whether every upstream's schema is there.
+    /// Whether calls should be sent here: every schema and key that the configuration at start needs has been there, and this
+    /// is not the end.
     pub fn is_ready(&self) -> bool {
         self.readiness.reasons().is_empty()
     }

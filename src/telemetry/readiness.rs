@@ -4,9 +4,12 @@
 //! calls are answered or refused by what the snapshot holds.
 //!
 //! ```text
-//! starting ── set_upstreams ──▶ waiting for schemas ── the last one loads ──▶ ready
-//!     └──────────────────────────────┴───────────── drain ────────────────────┴──▶ draining
+//! starting ── set_upstreams ──▶ waiting for schemas and keys ── the last one comes ──▶ ready
+//!     └────────────────────────────────────┴──────────────────── drain ────────────────┴──▶ draining
 //! ```
+//!
+//! What a reload adds and is not there yet is told, and takes no gateway that serves out of its load balancer: all of them
+//! read the same configuration.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +32,7 @@ impl Readiness {
             (name, problem)
         };
         state.schemas = names.into_iter().map(keep).collect();
-        state.started = true;
+        state.begun = true;
     }
 
     /// Says that the upstream's schema is in use.
@@ -44,15 +47,18 @@ impl Readiness {
 
     /// Takes the names of all whose keys are fetched, each with whether there are any. Others are forgotten.
     pub fn set_issuers(&self, issuers: impl IntoIterator<Item = (Arc<str>, bool)>) {
+        // At start before the first schema is, so that the gateway is not ready without them.
         let keys = issuers.into_iter().map(|(name, loaded)| (name, (!loaded).then(|| "not fetched yet".into())));
         self.state().keys = keys.collect();
     }
 
     /// Says that keys of the provider are in use.
     pub fn keys_loaded(&self, provider: &str) {
-        if let Some(known) = self.state().keys.get_mut(provider) {
+        let mut state = self.state();
+        if let Some(known) = state.keys.get_mut(provider) {
             *known = None;
         }
+        state.settle();
     }
 
     /// Says why the keys of the provider could not be fetched. Those that were fetched before stay in use.
@@ -72,27 +78,22 @@ impl Readiness {
         self.state().draining
     }
 
-    /// Why no calls should be sent here; empty when ready.
+    /// Why no calls should be sent here; empty when ready. Once ready, only the end is a reason.
     pub fn reasons(&self) -> Vec<Reason> {
         let state = self.state();
-        let mut reasons = Vec::new();
-        if !state.started {
+        let mut reasons = if state.ready { Vec::new() } else { state.missing() };
+        if !state.begun {
             reasons.push(Reason::Starting);
-        }
-        for (upstream, problem) in &state.schemas {
-            if let Some(problem) = problem {
-                reasons.push(Reason::NoSchema { upstream: upstream.clone(), problem: problem.clone() });
-            }
-        }
-        for (provider, problem) in &state.keys {
-            if let Some(problem) = problem {
-                reasons.push(Reason::NoKeys { provider: provider.clone(), problem: problem.clone() });
-            }
         }
         if state.draining {
             reasons.push(Reason::Draining);
         }
         reasons
+    }
+
+    /// What has never been there, whether or not the gateway is ready without it.
+    pub fn missing(&self) -> Vec<Reason> {
+        self.state().missing()
     }
 
     /// Every upstream by name, with whether its schema is loaded.
@@ -102,11 +103,13 @@ impl Readiness {
 
     /// Leaves an upstream alone that is not, or no longer, there: its loader may be slower than a reload.
     fn set_schema(&self, upstream: &str, problem: Option<String>) {
-        if let Some(known) = self.state().schemas.get_mut(upstream)
+        let mut state = self.state();
+        if let Some(known) = state.schemas.get_mut(upstream)
             && (known.is_some() || problem.is_none())
         {
             *known = problem.map(String::into_boxed_str);
         }
+        state.settle();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -150,12 +153,30 @@ impl fmt::Display for Reason {
 
 #[derive(Debug, Default)]
 struct State {
-    started: bool,
+    begun: bool,
+    /// Everything that the configuration at start needs has been there.
+    ready: bool,
     draining: bool,
     /// By upstream, what keeps its schema away; `None` when loaded.
     schemas: BTreeMap<Arc<str>, Option<Box<str>>>,
     /// By provider, what keeps its keys away; `None` when there are some.
     keys: BTreeMap<Arc<str>, Option<Box<str>>>,
+}
+
+impl State {
+    /// To be called after whatever came.
+    fn settle(&mut self) {
+        self.ready |= self.begun && self.schemas.values().chain(self.keys.values()).all(Option::is_none);
+    }
+
+    fn missing(&self) -> Vec<Reason> {
+        fn left(all: &BTreeMap<Arc<str>, Option<Box<str>>>) -> impl Iterator<Item = (Arc<str>, Box<str>)> {
+            all.iter().filter_map(|(name, problem)| Some((Arc::clone(name), problem.clone()?)))
+        }
+        let schemas = left(&self.schemas).map(|(upstream, problem)| Reason::NoSchema { upstream, problem });
+        let keys = left(&self.keys).map(|(provider, problem)| Reason::NoKeys { provider, problem });
+        schemas.chain(keys).collect()
+    }
 }
 
 #[cfg(test)]
@@ -204,10 +225,29 @@ mod tests {
     }
 
     #[test]
+    fn stays_ready_without_what_a_reload_adds() {
+        let readiness = Readiness::default();
+        readiness.set_upstreams(["books".into()]);
+        readiness.schema_loaded("books");
+
+        readiness.set_upstreams(["books".into(), "films".into()]);
+        readiness.set_issuers([("staff".into(), false)]);
+        readiness.schema_failed("films", "connection refused".into());
+
+        assert!(readiness.reasons().is_empty());
+        let missing: Vec<_> = readiness.missing().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            missing,
+            ["no schema for upstream films: connection refused", "no keys for provider staff: not fetched yet"]
+        );
+    }
+
+    #[test]
     fn waits_for_keys_and_keeps_those_that_came() {
         let readiness = Readiness::default();
-        readiness.set_upstreams([]);
+        readiness.set_upstreams(["books".into()]);
         readiness.set_issuers([("staff".into(), false), ("other".into(), true)]);
+        readiness.schema_loaded("books");
         readiness.keys_failed("staff", "connection refused".into());
         readiness.keys_failed("other", "connection refused".into());
         assert_eq!(reasons(&readiness), ["no keys for provider staff: connection refused"]);
@@ -222,7 +262,8 @@ mod tests {
     #[test]
     fn is_not_ready_while_draining() {
         let readiness = Readiness::default();
-        readiness.set_upstreams([]);
+        readiness.set_upstreams(["books".into()]);
+        readiness.schema_loaded("books");
 
         readiness.drain();
 

@@ -57,7 +57,7 @@ async fn pages_say_that_it_lives_and_is_ready() {
     let (live, ready) = (gateway.operator("/livez").await, gateway.operator("/readyz").await);
 
     assert_eq!((live.status, &live.body[..]), (StatusCode::OK, &b"ok\n"[..]));
-    assert_eq!((ready.status, ready.json()), (StatusCode::OK, json!({ "ready": true, "reasons": [] })));
+    assert_eq!((ready.status, ready.json()), (StatusCode::OK, json!({ "ready": true, "reasons": [], "missing": [] })));
     assert_eq!(gateway.operator("/metrics").await.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     // Clients must not find them.
     assert_eq!(gateway.client(Version::Http1).await.get("/metrics").await.status, StatusCode::NOT_FOUND);

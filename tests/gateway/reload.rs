@@ -364,6 +364,27 @@ async fn changes_of_a_schema_count_once_they_are_in_use_and_refusals_once() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_is_added_and_does_not_answer_leaves_the_gateway_ready() {
+    let mut changing = Changing::start(BASE).await;
+    let late = free_port();
+
+    changing.write(&BASE.replace("] }]", &format!("] }}, {{ name: late, endpoints: [\"127.0.0.1:{late}\"] }}]")));
+    assert_eq!(changing.reload().await.status, StatusCode::OK);
+    changing.portico.line("schema is not there yet, asking again").await;
+
+    let ready = changing.operator("/readyz").await;
+    assert_eq!((ready.status, &ready.json()["reasons"]), (StatusCode::OK, &serde_json::json!([])));
+    let missing = ready.json()["missing"][0].as_str().expect("one is missing").to_owned();
+    assert!(missing.starts_with("no schema for upstream late: "), "{missing}");
+    assert_eq!(changing.metric("portico_schema_loaded{upstream=\"late\"}").await, 0.0);
+    let address = SocketAddr::from(([127, 0, 0, 1], late));
+    let _late = backend::start_with(Options { address, ..Options::default() }).await;
+    changing
+        .until(async |changing| changing.operator("/readyz").await.json()["missing"] == serde_json::json!([]))
+        .await;
+}
+
+#[tokio::test]
 async fn what_needs_a_restart_is_said() {
     let changing = Changing::start(BASE).await;
     changing.write(&format!("{BASE}workers: 7\n"));
