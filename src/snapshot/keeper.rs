@@ -282,7 +282,6 @@ impl State {
     /// Lets every upstream that is known by reflection be asked, by one task each; those that are asked already go on.
     fn seek(&mut self, keeper: &Weak<Keeper>, fleets: &Arc<Fleets>, control: &Handle) {
         let mut before = std::mem::take(&mut self.seekers);
-        fleets.hold(&self.config.upstreams);
         self.fleets = self.config.upstreams.iter().map(|upstream| fleets.get(upstream)).collect();
         for ((upstream, held), fleet) in self.config.upstreams.iter().zip(&self.held).zip(&self.fleets) {
             if upstream.schema != SchemaSource::Reflection {

@@ -2,7 +2,8 @@
 //!
 //! Which there are comes from discovery, and how they stand from health checks and from the calls that failed. Workers read
 //! both: a [`Fleet`] counts its changes, so that a worker which has seen the last one reads a single number per call.
-//! [`Fleets`] gives the same fleet for the same configuration, whoever asks, so that a reload forgets nothing.
+//! [`Fleets`] gives the same fleet for the same configuration, whoever asks, and lets one for another configuration begin with
+//! what is known of the endpoints, so that a reload forgets nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -89,6 +90,11 @@ impl List {
 impl Fleet {
     /// A fleet of the endpoints that are in the configuration; discovery brings others.
     pub fn new(config: config::Upstream, metrics: Arc<FleetMetrics>) -> Arc<Self> {
+        Self::after(None, config, metrics)
+    }
+
+    /// A fleet that takes the place of another, if there is one.
+    fn after(before: Option<&Self>, config: config::Upstream, metrics: Arc<FleetMetrics>) -> Arc<Self> {
         let breaker = config.breaker;
         let bounds = Bounds {
             requests: Quota::new(breaker.max_requests),
@@ -108,8 +114,37 @@ impl Fleet {
             bounds,
             metrics,
         };
-        fleet.set(fleet.config.endpoints.fixed().to_vec());
+        let known = before.map(Self::list).unwrap_or_default();
+        let endpoints = match before {
+            // What was found stays until something else is.
+            Some(before) if before.config.endpoints == fleet.config.endpoints => {
+                known.members.iter().map(|known| known.endpoint.clone()).collect()
+            }
+            _ => fleet.config.endpoints.fixed().to_vec(),
+        };
+        let meet = |endpoint: Endpoint| {
+            let same = known.members.iter().find(|known| known.endpoint.address == endpoint.address);
+            let met = fleet.meet(endpoint, false);
+            if let (Some(same), Some(before)) = (same, before) {
+                fleet.take_over(&met, same, &before.config);
+            }
+            met
+        };
+        let members = endpoints.into_iter().map(meet).collect();
+        fleet.publish(List { members, problem: None });
         Arc::new(fleet)
+    }
+
+    /// Lets an endpoint stand as it did, as far as it is judged by the same rules. Not in the same place: whoever judged it goes on
+    /// for as long as there are calls of old.
+    fn take_over(&self, met: &Known, before: &Known, config: &config::Upstream) {
+        let now = Instant::now();
+        if self.config.health_check == config.health_check && before.standing.has(Fault::Unhealthy) {
+            met.standing.set(Fault::Unhealthy, true, now);
+        }
+        if self.config.outliers == config.outliers && met.conduct.take_over(&before.conduct) {
+            met.standing.set(Fault::Ejected, true, now);
+        }
     }
 
     /// What it was made from.
@@ -216,37 +251,26 @@ impl Fleet {
 pub struct Fleets {
     /// Where discovery and health checks run and what they tell operators; without it there are none.
     control: Option<(Handle, Arc<Registry>)>,
+    /// In the order in which they came.
     known: Mutex<Vec<Weak<Fleet>>>,
-    /// Those of the configuration that the gateway runs with.
-    held: Mutex<Vec<Arc<Fleet>>>,
 }
 
 impl Fleets {
     /// Discovery and health checks run on that runtime.
     pub fn new(control: Handle, registry: Arc<Registry>) -> Arc<Self> {
-        Arc::new(Self { control: Some((control, registry)), known: Mutex::default(), held: Mutex::default() })
+        Arc::new(Self { control: Some((control, registry)), known: Mutex::default() })
     }
 
-    /// Keeps the fleets of these upstreams in place of those that were kept before, whether or not there are calls for them.
-    pub fn hold<'c>(&self, configs: impl IntoIterator<Item = &'c config::Upstream>) {
-        let fleets = configs.into_iter().map(|config| self.get(config)).collect();
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = fleets;
-    }
-
-    /// Those that somebody has.
-    pub fn list(&self) -> Vec<Arc<Fleet>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// The fleet of an upstream: the one that somebody has already, if its configuration is the same.
+    /// The fleet of an upstream: the one that somebody has already, if its configuration is the same. It lasts for as long as
+    /// somebody has it.
     pub fn get(&self, config: &config::Upstream) -> Arc<Fleet> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|fleet| fleet.strong_count() > 0);
         let same = known.iter().filter_map(Weak::upgrade).find(|fleet| fleet.config == *config);
         same.unwrap_or_else(|| {
-            let metrics = self.control.as_ref().map(|(_, registry)| registry.fleet(&config.name));
-            let fleet = Fleet::new(config.clone(), metrics.unwrap_or_default());
+            let metrics = self.control.as_ref().map(|(_, registry)| registry.fleet(&config.name)).unwrap_or_default();
+            let before = known.iter().rev().filter_map(Weak::upgrade).find(|fleet| fleet.config.name == config.name);
+            let fleet = Fleet::after(before.as_deref(), config.clone(), metrics);
             known.push(Arc::downgrade(&fleet));
             if let Some((control, _)) = &self.control {
                 discovery::follow(&fleet, control);

@@ -80,6 +80,17 @@ impl Conduct {
         self.state().until
     }
 
+    /// Goes on where another one is. Returns whether the endpoint is ejected.
+    pub(super) fn take_over(&self, before: &Self) -> bool {
+        let (ejections, until) = {
+            let before = before.state();
+            (before.ejections, before.until)
+        };
+        let mut state = self.state();
+        (state.ejections, state.until) = (ejections, until);
+        until.is_some()
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

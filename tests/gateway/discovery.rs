@@ -44,7 +44,7 @@ async fn call_until_reached(client: &mut Raw, backend: &Backend) {
 }
 
 /// A name server with these services and addresses, each for one second.
-async fn name_server(records: Arc<Mutex<Vec<(RecordType, RData)>>>) -> SocketAddr {
+pub(crate) async fn name_server(records: Arc<Mutex<Vec<(RecordType, RData)>>>) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port is free");
     let address = socket.local_addr().expect("it is bound");
     tokio::spawn(async move {

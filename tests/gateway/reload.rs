@@ -2,13 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hickory_resolver::proto::rr::rdata::A;
+use hickory_resolver::proto::rr::{RData, RecordType};
 use http::{Method, StatusCode};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::discovery::name_server;
 use crate::support::backend::{self, Backend, Options, act, pb, scripted};
 use crate::support::client::{Client, Reply, Version, request};
 use crate::support::grpc::soon;
@@ -175,6 +179,58 @@ async fn calls_finish_on_what_they_began_with_and_upstreams_keep_their_connectio
 
     assert_eq!(messages, 10);
     assert_eq!(changing.backend.tally.counts().connections, connections);
+}
+
+#[tokio::test]
+async fn what_is_known_of_endpoints_outlives_a_change_of_their_upstream() {
+    let bad = scripted::start(vec![act::trailers_only(14, "no")]).await;
+    let keys = "outlier_detection: { consecutive_failures: 3, base_ejection: 5m }, \
+                load_balancing: { policy: round_robin, panic_threshold: 0% }";
+    let text = BASE.replace("[\"BACKEND\"]", &format!("[\"BACKEND\", \"{}\"], {keys}", bad.address));
+    let changing = Changing::start(&text).await;
+    let health = async |changing: &Changing| {
+        let json = changing.operator("/upstreams").await.json();
+        json["upstreams"][0]["endpoints"].as_array().expect("a list")[1]["health"].as_str().expect("text").to_owned()
+    };
+    changing
+        .until(async |changing| {
+            changing.get("/test/v1/say/a").await;
+            health(changing).await == "ejected"
+        })
+        .await;
+
+    changing.write(&text.replace(keys, &format!("{keys}, connections: {{ connect_timeout: 7s }}")));
+    assert_eq!(changing.reload().await.status, StatusCode::OK);
+
+    assert_eq!(health(&changing).await, "ejected");
+    let calls = bad.calls().len();
+    for _ in 0..4 {
+        assert_eq!(changing.get("/test/v1/say/a").await.status, StatusCode::OK);
+    }
+    assert_eq!(bad.calls().len(), calls);
+}
+
+#[tokio::test]
+async fn endpoints_that_were_found_outlive_a_change_of_their_upstream() {
+    let backend = backend::start().await;
+    let SocketAddr::V4(address) = backend.address else { panic!("backends listen on IPv4") };
+    let records = Arc::new(Mutex::new(vec![(RecordType::A, RData::A(A(*address.ip())))]));
+    let server = name_server(Arc::clone(&records)).await;
+    let set = concat!(env!("OUT_DIR"), "/test/echo.binpb");
+    let keys = format!(
+        "dns: \"backend.test:{}\", resolvers: [\"{server}\"], schema: {{ descriptor_set: \"{set}\" }}",
+        address.port()
+    );
+    let text = BASE.replace("endpoints: [\"BACKEND\"]", &keys);
+    let changing = Changing::with(&text, backend, tempfile::tempdir().expect("a folder")).await;
+    changing.until(async |changing| changing.get("/test/v1/say/a").await.status == StatusCode::OK).await;
+
+    // The name server fails from here on.
+    records.lock().expect("nobody panicked").clear();
+    changing.write(&text.replace(&keys, &format!("{keys}, connections: {{ connect_timeout: 7s }}")));
+    assert_eq!(changing.reload().await.status, StatusCode::OK);
+
+    assert_eq!(changing.get("/test/v1/say/a").await.status, StatusCode::OK);
 }
 
 #[tokio::test]
