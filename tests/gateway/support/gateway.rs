@@ -58,7 +58,7 @@ impl TestGateway {
         gateway
     }
 
-    /// Waits until every schema is there, at most ten seconds.
+    /// Waits until every schema is there, at most twenty seconds.
     pub(crate) async fn ready(&self) {
         let (gateway, _) = self.process.as_ref().expect("the gateway runs");
         let waiting = async {
@@ -67,7 +67,7 @@ impl TestGateway {
                 ticks.tick().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("every schema comes in time");
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("every schema comes in time");
     }
 
     /// A client with a connection of its own.
@@ -88,7 +88,7 @@ impl TestGateway {
         values.map(|value| value.parse::<f64>().expect("a value is a number")).sum()
     }
 
-    /// Waits until a metric has that value, at most five seconds.
+    /// Waits until a metric has that value, at most twenty seconds.
     pub(crate) async fn metric_reaches(&self, series: &str, wanted: f64) {
         let waiting = async {
             let mut ticks = tokio::time::interval(Duration::from_millis(20));
@@ -96,7 +96,7 @@ impl TestGateway {
                 ticks.tick().await;
             }
         };
-        let reached = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        let reached = tokio::time::timeout(Duration::from_secs(20), waiting).await;
         assert!(reached.is_ok(), "{series} is {} and not {wanted}", self.metric(series).await);
     }
 
