@@ -385,10 +385,13 @@ async fn age(max_age: Option<Duration>, endpoint: &Weak<Endpoint>, connection: &
 /// In which a new connection is to be there.
 const HANDOVER: Duration = Duration::from_secs(2);
 
-/// How long no new attempt is made after this many failures in a row: from 50 ms doubling to 1 s, less up to a
-/// quarter so that workers do not knock together.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long no new attempt is made after this many failures in a row: from 50 ms doubling to half a second, less up to a
+/// quarter so that workers do not knock together. With the second that an attempt may take by default, an endpoint that is back
+/// has calls within two.
 fn pause(failures: u32) -> Duration {
-    let full = Duration::from_millis(50 << failures.clamp(1, 6).saturating_sub(1)).min(Duration::from_secs(1));
+    let full = Duration::from_millis(50 << failures.clamp(1, 6).saturating_sub(1)).min(LONGEST_PAUSE);
     full.mul_f64(1.0 - fastrand::f64() / 4.0)
 }
 
@@ -397,11 +400,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pause_grows_to_one_second_and_no_further() {
+    fn pause_grows_to_half_a_second_and_no_further() {
         assert!(pause(1) <= Duration::from_millis(50));
         for failures in 1..100 {
             let pause = pause(failures);
-            assert!(pause >= Duration::from_millis(37) && pause <= Duration::from_secs(1), "{pause:?}");
+            assert!(pause >= Duration::from_millis(37) && pause <= LONGEST_PAUSE, "{pause:?}");
         }
     }
 }

@@ -26,6 +26,9 @@ use crate::config::health_check::{HealthCheck, Probe};
 use crate::pb::grpc::health::v1::health_check_response::ServingStatus;
 use crate::pb::grpc::health::v1::{HealthCheckRequest, HealthCheckResponse};
 
+/// Between two checks of an endpoint that is not called meanwhile, at most: one that was restarted is called again soon.
+const WHILE_UNHEALTHY: Duration = Duration::from_secs(1);
+
 /// Keeps the health of a fleet's endpoints up to date for as long as it is there.
 pub(super) fn watch(fleet: &Arc<Fleet>, control: &Handle) {
     if let Some(check) = &fleet.config().health_check {
@@ -147,8 +150,10 @@ impl Checks {
 
     /// Waits until the next check; the connection is driven meanwhile.
     async fn pause(&mut self) {
+        let interval = self.check.interval;
+        let interval = if self.judge.healthy { interval } else { interval.min(WHILE_UNHEALTHY) };
         // Less up to a tenth, so that checks of many endpoints do not come together.
-        let mut pause = pin!(sleep(self.check.interval.mul_f64(1.0 - fastrand::f64() / 10.0)));
+        let mut pause = pin!(sleep(interval.mul_f64(1.0 - fastrand::f64() / 10.0)));
         if let Some(line) = &mut self.line {
             tokio::select! {
                 () = &mut pause => return,

@@ -56,6 +56,19 @@ async fn endpoints_whose_check_fails_get_no_calls_until_it_passes_again() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_is_unhealthy_is_asked_more_often_than_the_others() {
+    let health = Health::new(false);
+    let backend = healthy(&health).await;
+    let keys = ", health_check: { interval: 1h, unhealthy_threshold: 1 }";
+    let gateway = over_endpoints(&[backend.address], keys, "").await;
+    until(&gateway, "unhealthy", 1.0).await;
+
+    health.set(true);
+
+    until(&gateway, "usable", 1.0).await;
+}
+
+#[tokio::test]
 async fn when_no_endpoint_is_healthy_calls_fail_at_once_and_say_when_to_come_back() {
     let health = Health::new(false);
     let backend = healthy(&health).await;
