@@ -162,7 +162,7 @@ impl Ledger {
         account.debt = told.debt.saturating_add(if told.taken { terms.price() } else { 0 });
         account.debt = account.debt.saturating_add(gained.saturating_mul(terms.interval));
         account.told = told.asked;
-        account.tokens += gained;
+        account.tokens = account.tokens.saturating_add(gained).min(terms.most);
         if told.more > 0 {
             account.asking = None;
         }
@@ -170,7 +170,7 @@ impl Ledger {
         account.refused = (refused > 0).then(|| told.asked + Duration::from_nanos(refused).min(LIFETIME));
     }
 
-    /// Notes that there was no answer, or that nobody was asked after all.
+    /// Notes that there was no answer to a question that asked for more, or that it was not asked after all.
     pub fn unanswered(&self, key: &[u8]) {
         if let Some(account) = self.shard(key).known.get_mut(key) {
             account.asking = None;

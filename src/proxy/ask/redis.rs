@@ -125,7 +125,14 @@ impl<'c> Entry<'c> {
             (Some(debt), Some(more)) if !self.charge.shadow => {
                 ledger.note(&self.key, self.terms, Told { more, debt, taken, asked });
             }
-            _ => ledger.unanswered(&self.key),
+            _ => self.unanswered(ledger),
+        }
+    }
+
+    /// Lets others ask for more in its place.
+    fn unanswered(&self, ledger: &Ledger) {
+        if self.asks > Some(0) {
+            ledger.unanswered(&self.key);
         }
     }
 
@@ -133,7 +140,7 @@ impl<'c> Entry<'c> {
     fn undo(&self, ledger: &Ledger) {
         match self.asks {
             None => ledger.put_back(&self.key, self.terms),
-            Some(_) => ledger.unanswered(&self.key),
+            Some(_) => self.unanswered(ledger),
         }
     }
 }
@@ -190,6 +197,23 @@ mod tests {
     #[test]
     fn keys_can_be_read_and_keep_their_braces() {
         let shown = |limit, parts: &[&str]| String::from_utf8(key("portico", &charge(limit, parts)).into()).unwrap();
+    #[test]
+    fn who_did_not_ask_for_more_lets_nobody_else_do_so() {
+        let (ledger, now) = (Ledger::default(), Instant::now());
+        let charge = charge("a", &["ann"]);
+        let entry = || Entry::new(&charge, key("portico", &charge), 50);
+        let taken = Told { more: 0, debt: 0, taken: true, asked: now };
+        ledger.note(&entry().key, entry().terms, taken);
+        let (mut asks_for_more, mut asks) = (entry(), entry());
+
+        asks_for_more.look(&ledger, now);
+        asks.look(&ledger, now);
+        asks.undo(&ledger);
+
+        assert_eq!((asks_for_more.asks, asks.asks), (Some(1), Some(0)));
+        assert_eq!(ledger.look(&asks.key, asks.terms, now), Known::Ask(0), "the first one is still on its way");
+    }
+
 
         assert_eq!(shown("by-user", &["alice"]), "portico:{%05alice}:by-user");
         assert_eq!(shown("a.B/* x", &["}{", "ü"]), "portico:{%02%7D%7B%02%C3%BC}:a.B/*%20x");

@@ -168,3 +168,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn never_has_more_here_than_the_most() {
+    let (ledger, begun) = (Ledger::default(), Instant::now());
+    let terms = terms(MS, 1000, 1, 64);
+
+    // Of two questions that both asked for more.
+    for _ in 0..2 {
+        ledger.note(KEY, terms, Told { more: 64, debt: 0, taken: true, asked: begun });
+    }
+
+    let here = (0..200).take_while(|_| matches!(ledger.look(KEY, terms, begun), Known::Paid(_))).count();
+    assert_eq!(here, 64);
+}
