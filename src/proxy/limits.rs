@@ -13,6 +13,7 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 use serde_json::Value;
 use smallvec::{SmallVec, smallvec};
+use tokio::time::Instant;
 
 use super::call::Call;
 use super::forward::Outgoing;
@@ -119,7 +120,8 @@ async fn stage(call: &mut Call, parts: &request::Parts, stage: Stage, timer: &Ti
         return Box::pin(remote::stage(call, parts, &limits, timer)).await;
     }
     let dues = Dues::of(call, parts, limits.into_iter());
-    charge(call, &dues).map(|_| ())
+    let now = call.worker().shared.limits.clock(Instant::now());
+    charge(call, &dues, now).map(|_| ())
 }
 
 /// Limits that a call comes under, ready to be charged.
@@ -144,13 +146,12 @@ impl<'l> Dues<'l> {
     }
 }
 
-/// Charges limits in the process.
+/// Charges limits in the process, by the clock of whose store it is `now`.
 ///
 /// # Errors
 /// One of them refuses.
-pub(super) fn charge(call: &mut Call, dues: &Dues<'_>) -> Result<Verdict, Error> {
-    let store = &call.worker().shared.limits;
-    let verdict = store.charge(&dues.charges, store.clock(tokio::time::Instant::now()));
+pub(super) fn charge(call: &mut Call, dues: &Dues<'_>, now: u64) -> Result<Verdict, Error> {
+    let verdict = call.worker().shared.limits.charge(&dues.charges, now);
     let mut refusal = Refusal::default();
     for ((limit, tier), decision) in dues.limits.iter().zip(&verdict.decisions) {
         note(call, limit, tier.as_deref(), decision, &mut refusal);

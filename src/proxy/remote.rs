@@ -22,15 +22,16 @@ use crate::config::redis::OnFailure;
 use crate::error::{Error, Quota, Reason};
 use crate::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use crate::policy::rate_limit::service::{self, Said};
-use crate::policy::rate_limit::{Charge, Limit, fields};
+use crate::policy::rate_limit::{Arrival, Charge, Limit, fields};
 use crate::store::Failure;
 use crate::telemetry::stores::{Fallback, StoreMetrics};
 
-/// The charges of a call that were taken so far.
+/// The charges of a call that were taken so far, each with when its caller will have paid for it: on the clock of the
+/// process's own store, and on that of all.
 #[derive(Debug, Default)]
 struct Taken<'l> {
-    local: SmallVec<[Charge<'l>; 4]>,
-    redis: SmallVec<[Charge<'l>; 2]>,
+    local: SmallVec<[(Charge<'l>, Arrival); 4]>,
+    redis: SmallVec<[(Charge<'l>, Instant); 2]>,
 }
 
 /// Charges the limits of a stage, some of which are counted elsewhere.
@@ -94,15 +95,18 @@ fn in_process<'l>(call: &mut Call, dues: Dues<'l>, taken: &mut Taken<'l>) -> Res
     if dues.charges.is_empty() {
         return Ok(());
     }
-    let verdict = charge(call, &dues)?;
+    let now = call.worker().shared.limits.clock(Instant::now());
+    let verdict = charge(call, &dues, now)?;
     let charged = dues.charges.into_iter().zip(verdict.decisions).filter(|(_, decision)| decision.allowed);
-    taken.local.extend(charged.map(|(charge, _)| charge));
+    taken.local.extend(charged.map(|(charge, decision)| (charge, decision.arrival(now))));
     Ok(())
 }
 
 async fn by_redis<'l>(call: &mut Call, dues: Dues<'l>, timer: &Timer, taken: &mut Taken<'l>) -> Result<(), Error> {
     // There is one if a limit names it.
     let Some(client) = call.prepared.stores.redis().cloned() else { return Ok(()) };
+    // Before anything can have been charged.
+    let asked = Instant::now();
     let leases = dues.limits.iter().map(|(limit, _)| lease(limit));
     let charges = dues.charges.iter().zip(leases);
     let verdict = match redis::charge(&client, &call.worker().shared.ledger, charges, timer.deadline()).await {
@@ -123,8 +127,8 @@ async fn by_redis<'l>(call: &mut Call, dues: Dues<'l>, timer: &Timer, taken: &mu
         return Err(refusal.error());
     }
     let charged = dues.charges.into_iter().zip(verdict.decisions);
-    let charged = charged.filter(|(_, decision)| decision.is_some_and(|decision| decision.allowed));
-    taken.redis.extend(charged.map(|(charge, _)| charge));
+    let charged = charged.filter_map(|(charge, decision)| Some((charge, decision.filter(|told| told.allowed)?)));
+    taken.redis.extend(charged.map(|(charge, decision)| (charge, asked + decision.reset)));
     Ok(())
 }
 

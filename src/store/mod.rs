@@ -12,8 +12,10 @@ pub mod ledger;
 pub mod redis;
 
 use std::fmt;
+use std::time::Duration;
 
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use crate::telemetry::stores::Outcome;
 
@@ -32,6 +34,34 @@ pub struct Charge {
     pub more: u64,
     /// Whether nothing is refused by it: what does not fit is not taken from it, and the others are.
     pub shadow: bool,
+}
+
+impl Charge {
+    /// Nanoseconds that an answer took which says that everything was taken, where the limit was so far in debt before.
+    fn taken(&self, debt: u64) -> u64 {
+        let price = u64::try_from(self.cost).unwrap_or(0).saturating_mul(self.interval);
+        match self.capacity.checked_sub(debt.saturating_add(price)) {
+            Some(room) => price + self.more.min(room / self.interval.max(1)).saturating_mul(self.interval),
+            // In shadow mode.
+            None => 0,
+        }
+    }
+
+    /// The charge that takes back at `now` what was asked for at `asked`, when the limit was so far in debt; `None` if that
+    /// is paid off.
+    fn undone(&self, debt: u64, asked: Instant, now: Instant) -> Option<Self> {
+        let taken = self.taken(debt);
+        let paid = asked + Duration::from_nanos(debt.saturating_add(taken));
+        self.refund(taken, paid, now)
+    }
+
+    /// The charge that gives back so many nanoseconds at `now`, as far as they are not paid off before `paid`: what time has
+    /// given back already is not given a second time.
+    pub fn refund(&self, nanos: u64, paid: Instant, now: Instant) -> Option<Self> {
+        let left = u64::try_from(paid.saturating_duration_since(now).as_nanos()).unwrap_or(u64::MAX);
+        let cost = i64::try_from(nanos.min(left)).ok().filter(|nanos| *nanos > 0)?;
+        Some(Self { interval: 1, cost: -cost, more: 0, ..self.clone() })
+    }
 }
 
 /// Of a capacity, in nanoseconds: 104 days. With the nanoseconds of a second it is exact in the numbers of Lua, which are
@@ -85,5 +115,25 @@ impl fmt::Display for Failure {
             Self::Open => "failed so often that it is not asked for a while",
             Self::Busy => "too many questions wait for an answer",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_back_what_was_taken_and_time_has_not() {
+        let charge = Charge { key: [].into(), interval: 10, capacity: 100, cost: 2, more: 3, shadow: false };
+        let now = Instant::now();
+        let at = |nanos| now + Duration::from_nanos(nanos);
+        let back = |debt, later| charge.undone(debt, now, at(later)).map(|back| (back.interval, back.cost, back.more));
+
+        assert_eq!(back(0, 0), Some((1, -50, 0)));
+        assert_eq!(back(75, 0), Some((1, -20, 0)), "there was no room for more");
+        assert_eq!(back(95, 0), None, "it did not fit");
+        assert_eq!(back(0, 20), Some((1, -30, 0)));
+        assert_eq!(back(30, 20), Some((1, -50, 0)), "what came before is paid first");
+        assert_eq!(back(30, 80), None);
     }
 }

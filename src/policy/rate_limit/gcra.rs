@@ -45,6 +45,13 @@ pub struct Decision {
     pub reset: Duration,
 }
 
+impl Decision {
+    /// What the caller has had, by a clock on which the decision was made at `now`.
+    pub fn arrival(&self, now: u64) -> Arrival {
+        now.saturating_add(u64::try_from(self.reset.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
 impl Gcra {
     /// Prepares a quota.
     pub fn new(quota: Quota) -> Self {
@@ -70,7 +77,7 @@ impl Gcra {
     /// the quota of today has it.
     pub fn take(self, now: u64, arrival: Arrival, cost: u32) -> (Arrival, Decision) {
         let debt = arrival.saturating_sub(now).min(self.window);
-        let price = self.interval.saturating_mul(u64::from(cost));
+        let price = self.price(cost);
         let after = debt.saturating_add(price);
         if after <= self.window {
             return (now.saturating_add(after), self.told(after, Duration::ZERO));
@@ -84,10 +91,15 @@ impl Gcra {
         self.told(arrival.saturating_sub(now).min(self.window), Duration::ZERO)
     }
 
-    /// Takes back what a call cost that was let in and did not happen after all. What has been paid off since is not given
-    /// twice: nobody gets further than to no debt at all.
-    pub fn refund(self, arrival: Arrival, cost: u32) -> Arrival {
-        arrival.saturating_sub(self.interval.saturating_mul(u64::from(cost)))
+    /// Takes back at `now` what a call cost that was let in and did not happen after all; `charged` is what the caller had
+    /// had with it. What time has paid off of it is not given a second time.
+    pub fn refund(self, now: u64, arrival: Arrival, charged: Arrival, cost: u32) -> Arrival {
+        arrival.saturating_sub(self.price(cost).min(charged.saturating_sub(now)))
+    }
+
+    /// Nanoseconds that a cost is worth.
+    pub fn price(self, cost: u32) -> u64 {
+        self.interval.saturating_mul(u64::from(cost))
     }
 
     fn told(self, debt: u64, retry_after: Duration) -> Decision {

@@ -119,17 +119,17 @@ impl LocalStore {
         verdict
     }
 
-    /// Gives back charges that were allowed, of a call that another store refuses.
-    pub fn give_back(&self, charges: &[Charge<'_>], now: u64) {
-        let tags: SmallVec<[u64; 4]> = charges.iter().map(|charge| charge.key.tag(&self.hasher)).collect();
+    /// Gives back charges that were allowed, of a call that another store refuses; each with what its caller had had then.
+    pub fn give_back(&self, charges: &[(Charge<'_>, Arrival)], now: u64) {
+        let tags: SmallVec<[u64; 4]> = charges.iter().map(|(charge, _)| charge.key.tag(&self.hasher)).collect();
         let mut locked = self.lock(&tags, now);
-        for (charge, tag) in charges.iter().zip(&tags) {
+        for ((charge, charged), tag) in charges.iter().zip(&tags) {
             let (tag, overflow) = match locked.shard(*tag) {
                 Some(_) => (*tag, false),
                 None => (self.overflow_tag(charge), true),
             };
             let arrival = locked.arrival(tag, overflow);
-            *arrival = charge.rate.refund(*arrival, charge.cost);
+            *arrival = charge.rate.refund(now, *arrival, *charged, charge.cost);
         }
     }
 

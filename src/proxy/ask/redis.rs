@@ -82,11 +82,14 @@ pub(in crate::proxy) async fn charge<'c>(
     Ok(verdict(&entries, !answer.taken))
 }
 
-/// Gives back, in the background, what [`charge`] took of limits that may refuse.
-pub(in crate::proxy) fn give_back(redis: &Rc<Redis>, charges: &[Charge<'_>]) {
-    let prefix = &redis.settings().key_prefix;
-    let taken = charges.iter().map(|charge| Entry::new(charge, key(prefix, charge), 0));
-    redis.give_back(taken.filter_map(|entry| entry.question()).collect());
+/// Gives back, in the background, what [`charge`] took; each with when its caller will have paid for it.
+pub(in crate::proxy) fn give_back(redis: &Rc<Redis>, charges: &[(Charge<'_>, Instant)]) {
+    let (prefix, now) = (&redis.settings().key_prefix, Instant::now());
+    let back = charges.iter().filter_map(|(charge, paid)| {
+        let question = Entry::new(charge, key(prefix, charge), 0).question()?;
+        question.refund(charge.rate.price(charge.cost), *paid, now)
+    });
+    redis.give_back(back.collect());
 }
 
 impl<'c> Entry<'c> {
@@ -195,9 +198,6 @@ mod tests {
     }
 
     #[test]
-    fn keys_can_be_read_and_keep_their_braces() {
-        let shown = |limit, parts: &[&str]| String::from_utf8(key("portico", &charge(limit, parts)).into()).unwrap();
-    #[test]
     fn who_did_not_ask_for_more_lets_nobody_else_do_so() {
         let (ledger, now) = (Ledger::default(), Instant::now());
         let charge = charge("a", &["ann"]);
@@ -214,6 +214,9 @@ mod tests {
         assert_eq!(ledger.look(&asks.key, asks.terms, now), Known::Ask(0), "the first one is still on its way");
     }
 
+    #[test]
+    fn keys_can_be_read_and_keep_their_braces() {
+        let shown = |limit, parts: &[&str]| String::from_utf8(key("portico", &charge(limit, parts)).into()).unwrap();
 
         assert_eq!(shown("by-user", &["alice"]), "portico:{%05alice}:by-user");
         assert_eq!(shown("a.B/* x", &["}{", "ü"]), "portico:{%02%7D%7B%02%C3%BC}:a.B/*%20x");

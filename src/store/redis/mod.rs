@@ -70,13 +70,15 @@ impl Redis {
     /// # Cancel safety
     /// What was asked for may be taken.
     pub async fn take(self: &Rc<Self>, charges: &[Charge], deadline: Option<Instant>) -> Result<Answer, Failure> {
+        let asked = Instant::now();
         let groups = self.groups(charges);
         let mut debts: SmallVec<[Option<u64>; 4]> = smallvec![None; charges.len()];
         for (number, group) in groups.iter().enumerate() {
             let reply = self.ask(&chosen(charges, group), deadline).await;
             if !reply.as_ref().is_ok_and(|reply| reply.taken) {
-                let taken = groups.iter().take(number).flatten().map(|index| charges[*index].clone());
-                self.give_back(taken.collect());
+                let taken = groups.iter().take(number).flatten();
+                let now = Instant::now();
+                self.give_back(taken.filter_map(|index| charges[*index].undone(debts[*index]?, asked, now)).collect());
             }
             let reply = reply?;
             for (index, debt) in group.iter().zip(reply.debts) {
@@ -89,13 +91,11 @@ impl Redis {
         Ok(Answer { taken: true, debts })
     }
 
-    /// Gives back what was taken, in the background. What cannot be given back is lost to the caller until it is paid off.
-    pub fn give_back(self: &Rc<Self>, mut charges: Vec<Charge>) {
+    /// Gives back, in the background: charges of a negative cost. What cannot be given back is lost to the caller until it is
+    /// paid off.
+    pub fn give_back(self: &Rc<Self>, charges: Vec<Charge>) {
         if charges.is_empty() {
             return;
-        }
-        for charge in &mut charges {
-            (charge.cost, charge.more) = (-charge.cost, 0);
         }
         let this = Rc::clone(self);
         runtime::spawn("redis refund", async move {

@@ -60,7 +60,7 @@ fn takes_from_all_limits_or_from_none() {
         let left = client.take(&[charge("wide", 10, 8)], None).await.expect("an answer");
         assert!(left.taken, "refusals took nothing: {left:?}");
 
-        client.give_back(vec![narrow.clone()]);
+        client.give_back(vec![Charge { cost: -1, ..narrow.clone() }]);
         until("it was given back", async || {
             client.take(std::slice::from_ref(&narrow), None).await.is_ok_and(|it| it.taken)
         })
@@ -163,7 +163,7 @@ fn asks_the_servers_of_a_cluster_in_turn_and_gives_back() {
         let (client, _) = client(&format!("{{ cluster: [\"{}\"], timeout: 2s }}", nodes[0].address()));
         connected(&client).await;
         // Slots of three servers: 3300, 7365 and 11298.
-        let spread = ["b", "a{c}", "{d}"].map(|key| charge(key, 4, 1));
+        let spread = ["b", "a{c}", "{d}"].map(|key| Charge { more: 2, ..charge(key, 4, 1) });
         let narrow = charge("{f}", 1, 1);
 
         assert!(client.take(std::slice::from_ref(&narrow), None).await.expect("an answer").taken);
@@ -173,7 +173,7 @@ fn asks_the_servers_of_a_cluster_in_turn_and_gives_back() {
             assert!(!refused.taken);
         }
         until("all was given back", async || {
-            let all = spread.clone().map(|charge| Charge { cost: 4, ..charge });
+            let all = spread.clone().map(|charge| Charge { cost: 4, more: 0, ..charge });
             client.take(&all, None).await.is_ok_and(|answer| answer.taken)
         })
         .await;

@@ -153,10 +153,44 @@ proptest! {
             now += gap * gcra.interval() / 1000;
             let (after, decision) = gcra.take(now, arrival, cost);
             if decision.allowed {
-                let back = gcra.refund(after, cost);
+                let back = gcra.refund(now, after, after, cost);
                 prop_assert_eq!(gcra.peek(now, back), gcra.peek(now, arrival));
             }
             arrival = gcra.take(now, arrival, of_call).0;
+        }
+    }
+
+    /// Every so often a call is taken back when others have come after it and it may be paid off.
+    #[test]
+    fn what_is_refunded_late_is_not_given_twice(quota in quotas(), calls in calls(), every in 2_usize..6) {
+        let gcra = Gcra::new(quota);
+        let (mut now, mut arrival) = (0, 0);
+        let mut passed: Vec<(u64, u64)> = Vec::new();
+        let mut pending: Option<(Arrival, u32)> = None;
+
+        for (index, (gap, cost)) in calls.into_iter().enumerate() {
+            now += gap * gcra.interval() / 1000;
+            if index % every == 0
+                && let Some((charged, cost)) = pending.take()
+            {
+                arrival = gcra.refund(now, arrival, charged, cost);
+            }
+            let (after, decision) = gcra.take(now, arrival, cost);
+            arrival = after;
+            match decision.allowed {
+                true if pending.is_none() => pending = Some((after, cost)),
+                true => passed.push((now, cost.into())),
+                false => {}
+            }
+        }
+
+        for begin in 0..passed.len() {
+            let mut sum = 0;
+            for (at, cost) in &passed[begin..] {
+                sum += cost;
+                let most = u64::from(quota.burst) + (at - passed[begin].0) / gcra.interval();
+                prop_assert!(sum <= most, "{} within {} ns", sum, at - passed[begin].0);
+            }
         }
     }
 }
