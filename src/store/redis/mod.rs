@@ -71,10 +71,15 @@ impl Redis {
     /// What was asked for may be taken.
     pub async fn take(self: &Rc<Self>, charges: &[Charge], deadline: Option<Instant>) -> Result<Answer, Failure> {
         let asked = Instant::now();
+        let until = self.until(deadline);
         let groups = self.groups(charges);
         let mut debts: SmallVec<[Option<u64>; 4]> = smallvec![None; charges.len()];
         for (number, group) in groups.iter().enumerate() {
-            let reply = self.ask(&chosen(charges, group), deadline).await;
+            let reply = self.ask(&chosen(charges, group), until).await;
+            // What refuses nothing keeps no call waiting that the others have let in.
+            if reply.is_err() && number > 0 && group.iter().all(|index| charges[*index].shadow) {
+                continue;
+            }
             if !reply.as_ref().is_ok_and(|reply| reply.taken) {
                 let taken = groups.iter().take(number).flatten();
                 let now = Instant::now();
@@ -100,12 +105,18 @@ impl Redis {
         let this = Rc::clone(self);
         runtime::spawn("redis refund", async move {
             for group in this.groups(&charges) {
-                this.ask(&chosen(&charges, &group), None).await.ok();
+                this.ask(&chosen(&charges, &group), this.until(None)).await.ok();
             }
         });
     }
 
-    /// The charges, by number, that one server can take together.
+    /// Until when a question may wait that begins now.
+    fn until(&self, deadline: Option<Instant>) -> Instant {
+        let full = Instant::now() + self.settings.timeout;
+        deadline.map_or(full, |deadline| deadline.min(full))
+    }
+
+    /// The charges, by number, that one server can take together; last those that refuse nothing.
     fn groups(&self, charges: &[Charge]) -> SmallVec<[SmallVec<[usize; 4]>; 1]> {
         let Place::Cluster(_) = self.settings.place else { return smallvec![(0..charges.len()).collect()] };
         let mut groups: SmallVec<[SmallVec<[usize; 4]>; 1]> = SmallVec::new();
@@ -117,10 +128,11 @@ impl Redis {
                 None => groups.push(smallvec![index]),
             }
         }
+        groups.sort_by_key(|group| group.iter().all(|index| charges[*index].shadow));
         groups
     }
 
-    async fn ask(&self, charges: &[&Charge], deadline: Option<Instant>) -> Result<Reply, Failure> {
+    async fn ask(&self, charges: &[&Charge], until: Instant) -> Result<Reply, Failure> {
         if self.waiting.get() >= MAX_WAITING {
             return Err(self.turn_away(Failure::Busy));
         }
@@ -130,8 +142,6 @@ impl Redis {
             return Err(self.turn_away(Failure::Open));
         }
         let _waiting = Waiting::begin(&self.waiting);
-        let full = started + self.settings.timeout;
-        let until = deadline.map_or(full, |deadline| deadline.min(full));
         let reply = timeout_at(until, self.exchange(charges)).await.unwrap_or(Err(Failure::Timeout));
         self.metrics
             .asked(reply.as_ref().err().map_or(Outcome::Answered, |failure| failure.outcome()), started.elapsed());
@@ -141,8 +151,8 @@ impl Redis {
                     tracing::info!(redis = %self.settings.place, "answers again");
                 }
             }
-            // Of a call that has less time than Redis, nobody can say that Redis was slow.
-            Err(Failure::Timeout) if until < full => {}
+            // Where little of its time was left, nobody can say that Redis was slow.
+            Err(Failure::Timeout) if until < started + self.settings.timeout / 2 => {}
             // The link has its own way of waiting, by which it is noticed at once when it is back.
             Err(Failure::Unreachable | Failure::Open | Failure::Busy) => {}
             Err(failure @ (Failure::Timeout | Failure::Refused)) => self.failed(bucket, *failure),

@@ -196,6 +196,10 @@ fn a_dead_server_of_a_cluster_takes_no_other_with_it() {
         keys.retain(|charge| slot_of(&charge.key) > 5460);
         for _ in 0..20 {
             client.take(&[charge("b", 10, 1)], None).await.expect_err("its server is gone");
+            // Nor does one that may refuse nothing.
+            let (shadow, alive) = (Charge { shadow: true, ..charge("b", 10, 1) }, charge("{d}", 1_000_000, 1));
+            let answer = client.take(&[shadow, alive], None).await.expect("the other one answers");
+            assert!(answer.taken && answer.debts[0].is_none() && answer.debts[1].is_some(), "{answer:?}");
             for charge in &keys {
                 assert!(client.take(std::slice::from_ref(charge), None).await.is_ok());
             }
