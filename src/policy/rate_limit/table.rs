@@ -79,10 +79,15 @@ impl Table {
     }
 
     /// Doubles the table, if it may. Those who owe nothing are left behind.
+    //
+    // To any other size it would be made anew for little, perhaps for each new caller.
     fn grow(&mut self, now: u64, most: usize) -> bool {
         let mut size = self.buckets.len();
-        while size < most {
-            size = (size * 2).clamp(1, most);
+        loop {
+            size = (size * 2).max(1);
+            if size > most {
+                return false;
+            }
             let mut larger = Self { buckets: vec![Bucket::default(); size].into() };
             let mut owing = self.buckets.iter().flat_map(|bucket| &bucket.0).filter(|place| place.arrival > now);
             let all = owing.all(|place| match larger.place(place.tag, now) {
@@ -97,7 +102,6 @@ impl Table {
                 return true;
             }
         }
-        false
     }
 
     /// Callers that owe something.
@@ -108,5 +112,27 @@ impl Table {
     /// Bytes that it takes.
     pub(super) fn bytes(&self) -> usize {
         self.buckets.len() * BUCKET
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_by_doubling_alone() {
+        let mut table = Table::default();
+        let tags = (1..10_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+
+        // What a table of another size would have to be made anew for.
+        for tag in tags {
+            if let Some(arrival) = table.arrival(tag, 0, 13) {
+                *arrival = 1;
+            }
+            assert!(table.buckets.len().is_power_of_two());
+        }
+
+        assert_eq!(table.buckets.len(), 8);
+        assert!(table.owing(0) > 40);
     }
 }
