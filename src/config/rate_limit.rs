@@ -50,6 +50,8 @@ pub struct RateLimit {
     pub name: Arc<str>,
     /// What tells callers apart; all share one count when it is empty.
     pub key: Vec<KeyPart>,
+    /// Whether a header of the key is set by an authorizer, so that it is not there before.
+    pub late: bool,
     /// What happens to calls that lack a part of the key.
     pub missing: Missing,
     /// What is limited.
@@ -213,13 +215,13 @@ impl KeyPart {
 }
 
 impl RateLimit {
-    /// Whether the caller must be known.
+    /// Whether the caller must be known, and what authorizers say of it.
     pub fn needs_identity(&self) -> bool {
         let tiers = match &self.rule {
             Rule::Rate(rate) => rate.tiers.is_some(),
             Rule::Open(_) | Rule::Asked(_) => false,
         };
-        tiers || self.key.iter().any(KeyPart::needs_identity)
+        tiers || self.late || self.key.iter().any(KeyPart::needs_identity)
     }
 
     /// Whether the first message must be there.

@@ -265,3 +265,17 @@ async fn an_upstream_without_a_schema_serves_no_calls() {
     // The backend was asked whether it knows the method; the authorizer only whether the call may pass.
     assert_eq!(authorizer.asked().len(), 1);
 }
+
+#[tokio::test]
+async fn limits_by_a_header_that_an_authorizer_sets_go_by_what_it_said() {
+    let limits = "rate_limits: [ { name: tenant, key: [\"header:x-tenant\"], quota: 1/h, missing: skip } ]";
+    let (site, _authorizer) = site(by_token, "", limits).await;
+    let mut client = site.gateway.client(Version::Http2).await;
+    let mut statuses = Vec::new();
+    for (token, tenant) in [("Bearer bad", "blue"), ("Bearer good", "red"), ("Bearer good", "green")] {
+        let headers = [("authorization", token), ("x-tenant", tenant)];
+        statuses.push(client.send(request(Method::GET, "/test/v1/say/hi", &headers, "")).await.status.as_u16());
+    }
+
+    assert_eq!(statuses, [403, 200, 429]);
+}

@@ -29,7 +29,7 @@ pub(super) fn policies(
 ) -> Vec<Policy> {
     let mut policies = Vec::new();
     let mut seen: Vec<(MethodPattern, Place)> = Vec::new();
-    let mut all_limits = rate_limit::Limits::new(stores);
+    let mut all_limits = rate_limit::Limits::new(stores, known.authorizers);
     for raw in value(list).items {
         let RawPolicy { r#match, timeout, json, limits, compression, reply, request_headers, .. } = raw.value;
         let RawPolicy {
@@ -86,6 +86,7 @@ pub(super) fn policies(
         }
         policies.push(Policy { matches, settings, cors, rate_limits });
     }
+    all_limits.check(&policies, report);
     policies
 }
 

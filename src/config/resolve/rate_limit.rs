@@ -3,9 +3,11 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use super::rate_store::{RawStore, Stores, misfit};
 use super::{bounded, choose, each, require, to_u32, to_usize, value, value_or};
-use crate::config::Change;
+use crate::config::authorization::Authorizer;
 use crate::config::file::{RateLimit as RawLimit, RateLimiting as RawLimiting, TierSection, Tiers as RawTiers};
 use crate::config::problem::Place;
 use crate::config::rate_limit::{
@@ -13,6 +15,7 @@ use crate::config::rate_limit::{
 };
 use crate::config::read::{Clearable, List, Located, Report};
 use crate::config::units::Size;
+use crate::config::{Change, Policy};
 
 /// What holds for all limits.
 pub(super) fn limiting(raw: RawLimiting, stores: &Stores, report: &mut Report<'_>) -> RateLimiting {
@@ -35,14 +38,37 @@ pub(super) fn limiting(raw: RawLimiting, stores: &Stores, report: &mut Report<'_
 #[derive(Debug)]
 pub(super) struct Limits<'s> {
     stores: &'s Stores,
+    authorizers: &'s [Arc<Authorizer>],
+    /// Headers in keys.
+    headers: Vec<(HeaderName, Place)>,
     /// Names that are taken, with the place of those that were given.
     names: Vec<(Arc<str>, Option<Place>)>,
 }
 
 impl<'s> Limits<'s> {
-    /// None yet; they may name these stores.
-    pub(super) fn new(stores: &'s Stores) -> Self {
-        Self { stores, names: Vec::new() }
+    /// None yet; they may name these stores, and headers that these authorizers set.
+    pub(super) fn new(stores: &'s Stores, authorizers: &'s [Arc<Authorizer>]) -> Self {
+        Self { stores, authorizers, headers: Vec::new(), names: Vec::new() }
+    }
+
+    /// Reports each header in a key that tells services who calls, and is never there when limits are asked.
+    pub(super) fn check(&self, policies: &[Policy], report: &mut Report<'_>) {
+        let told = || policies.iter().filter_map(|policy| policy.settings.identity.as_ref());
+        for (name, at) in &self.headers {
+            let plain = |name: &HeaderName| name.as_str().replace('_', "-");
+            let claim = told().flat_map(|told| &told.headers).find(|(known, _)| plain(known) == plain(name));
+            if let Some((_, claim)) = claim
+                && !self.is_set(name)
+            {
+                let problem = "no caller can send it, because services learn by it who calls";
+                report.problem(at, format!("`header:{name}` would never be there: {problem}; use `claim:{claim}`"));
+            }
+        }
+    }
+
+    /// Whether an authorizer sets it.
+    fn is_set(&self, name: &HeaderName) -> bool {
+        self.authorizers.iter().any(|authorizer| authorizer.headers.contains(name))
     }
 
     /// The limits that the policy of a pattern adds.
@@ -79,6 +105,9 @@ impl<'s> Limits<'s> {
             let place = name.at.clone();
             Some((name.parse(report, |text| limit_name(text))?, place))
         });
+        let headers = key.iter().filter_map(|part| if let KeyPart::Header(name) = part { Some(name) } else { None });
+        let late = headers.clone().any(|name| self.is_set(name));
+        self.headers.extend(headers.map(|name| (name.clone(), at.clone())));
         let (id, name) = self.name(name, &key, pattern, report);
         let store = RawStore { store: raw.store, lease: raw.lease, on_failure: raw.on_failure };
         let store = self.stores.choose(store, report)?;
@@ -91,7 +120,7 @@ impl<'s> Limits<'s> {
             report.problem(&at, "`max_open` counts calls before their messages; `field` cannot be a part of its key");
         }
         let missing = raw.missing.and_then(|word| choose(word, &MISSING, report)).unwrap_or_default();
-        Some(RateLimit { id, name, key, missing, rule, store, shadow: value_or(raw.shadow, false) })
+        Some(RateLimit { id, name, key, late, missing, rule, store, shadow: value_or(raw.shadow, false) })
     }
 
     /// The identifier and the name of a limit. One without a name is called by its key, and found again by its policy.

@@ -482,3 +482,14 @@ proptest! {
         load(&damaged).ok();
     }
 }
+
+#[test]
+fn keys_of_headers_that_no_caller_can_send() {
+    for name in ["x-user", "X_User"] {
+        let policy = format!(
+            "{{ match: \"*\", identity: {{ headers: {{ x-user: sub }} }}, rate_limits: [{{ key: [\"header:{name}\"], quota: 1/s }}] }}"
+        );
+        let errors = errors(&format!("policies: [{policy}]\n{UPSTREAM}"));
+        assert!(errors.len() == 1 && errors[0].ends_with("use `claim:sub`"), "{errors:?}");
+    }
+}
