@@ -237,6 +237,11 @@ impl Gated {
         }
     }
 
+    /// Bytes that wait for the rest of the first message.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
     pub(super) fn told(&mut self) -> SmallVec<[fields::Told; 2]> {
         std::mem::take(&mut self.gate.told)
     }

@@ -429,9 +429,17 @@ impl Source {
     /// They refuse it, it cannot be read, or the call's time is over.
     pub(super) async fn open(&mut self, timer: &mut Timer) -> Result<(), Error> {
         let Self::Gated(gated) = self else { return Ok(()) };
-        poll_fn(|cx| match gated.poll_open(cx) {
-            Poll::Ready(opened) => Poll::Ready(opened),
-            Poll::Pending => timer.poll(cx).map(Err),
+        poll_fn(|cx| {
+            let before = gated.held();
+            let opened = gated.poll_open(cx);
+            // A first message that takes its time is no idle stream.
+            if gated.held() != before {
+                timer.touch();
+            }
+            match opened {
+                Poll::Ready(opened) => Poll::Ready(opened),
+                Poll::Pending => timer.poll(cx).map(Err),
+            }
         })
         .await
     }
