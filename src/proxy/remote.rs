@@ -8,6 +8,7 @@
 //! an answer was lost.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 use http::request;
 use smallvec::SmallVec;
@@ -272,5 +273,8 @@ fn joined(values: &[&[u8]]) -> Option<String> {
 /// Of a call that must not pass uncounted.
 fn unknown(limit: &str, failure: Failure) -> Error {
     let message = format!("the store of the limit {limit} gives no answer; try again");
-    Error::new(Reason::LimiterUnavailable, message).with_note(failure.to_string())
+    Error::new(Reason::LimiterUnavailable, message).with_note(failure.to_string()).with_retry_after(RETRY_AFTER)
 }
+
+/// After which a store is asked again that did not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);

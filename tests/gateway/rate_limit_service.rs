@@ -164,6 +164,7 @@ async fn fails_open_or_closed_and_asks_in_vain_only_once_in_a_while() {
 
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "answer {index}");
         assert!(String::from_utf8_lossy(&refused.body).contains("LIMITER_UNAVAILABLE"));
+        assert_eq!(text(&refused.headers, "retry-after"), "1");
         let allowed = "portico_rate_limit_store_fallbacks_total{store=\"envoy\",fallback=\"allowed\"}";
         let unasked = "portico_rate_limit_store_questions_total{store=\"envoy\",outcome=\"open\"}";
         assert!(open.gateway.metric(allowed).await >= 12.0, "answer {index}");
