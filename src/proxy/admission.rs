@@ -17,10 +17,12 @@ use crate::runtime;
 /// There is none.
 pub(super) fn admit(call: &mut Call) -> Result<(), Error> {
     let admission = call.settings().admission;
-    if admission.is_bounded() {
+    if admission.is_bounded()
+        && let Some(load) = call.load()
+    {
         // How long a stream takes says nothing of its service.
         let unary = call.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
-        let permit = call.load().admit(admission, unary);
+        let permit = load.admit(admission, unary);
         call.permit = Some(permit.map_err(|refused| overloaded(call, refused))?);
     }
     Ok(())

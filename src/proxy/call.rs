@@ -19,13 +19,13 @@ use super::limits::Limited;
 use super::protocol::Dialect;
 use super::retry::Rules;
 use super::timer::Timer;
-use super::worker::{Prepared, Worker};
+use super::worker::{Other, Prepared, Whose, Worker};
 use crate::body::RequestBody;
 use crate::config::MethodSettings;
 use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
 use crate::grpc::status::Code;
-use crate::policy::admission::{End, Load, Permit};
+use crate::policy::admission::{End, LoadView, Permit};
 use crate::policy::client;
 use crate::policy::headers::Caller;
 use crate::policy::identity::Identities;
@@ -57,9 +57,7 @@ pub(crate) struct Call {
     user_agent: Option<http::HeaderValue>,
     target: Target,
     /// What holds for a method that no schema knows.
-    unknown: Option<Box<MethodSettings>>,
-    /// The limits of one.
-    unknown_limits: Option<Rc<Plan>>,
+    other: Option<Rc<Other>>,
     /// Whether its client gives it less time than its method has.
     hurried: bool,
     /// What its limits said.
@@ -154,8 +152,7 @@ impl Call {
             traceparent: TraceParent::of(headers),
             user_agent: headers.get(http::header::USER_AGENT).cloned(),
             target: Target::Unknown,
-            unknown: None,
-            unknown_limits: None,
+            other: None,
             hurried: false,
             limited: Limited::default(),
             permit: None,
@@ -173,28 +170,27 @@ impl Call {
     }
 
     pub(crate) fn set_target(&mut self, target: Target) {
-        if let Target::Upstream(_) = target {
-            let method = self.uri.path().trim_start_matches('/');
-            let config = &self.prepared.snapshot.config;
-            (self.unknown, self.unknown_limits) =
-                (Some(Box::new(config.method(method))), Plan::new(&config.rate_limits(method), |_| None).map(Rc::new));
+        if let Target::Upstream(index) = target {
+            self.set_other(Whose::Upstream(index));
         }
         self.target = target;
     }
 
     /// The gateway answers the call itself, at a method that no schema lists.
     pub(crate) fn set_local(&mut self, is_health: bool) {
+        self.set_other(Whose::Local { is_health });
+    }
+
+    fn set_other(&mut self, whose: Whose) {
         let method = self.uri.path().trim_start_matches('/');
-        let config = &self.prepared.snapshot.config;
-        self.unknown_limits = Plan::new(&config.local_rate_limits(method, is_health), |_| None).map(Rc::new);
-        self.unknown = Some(Box::new(config.local_method(method, is_health)));
+        self.other = Some(self.prepared.other(method, whose, &self.worker));
     }
 
     /// How often its method may be called; none for as often as anybody likes.
     pub(crate) fn limits(&self) -> Option<&Rc<Plan>> {
         match self.target {
             Target::Method(method) => self.prepared.limits(method, &self.worker),
-            Target::Upstream(_) | Target::Unknown => self.unknown_limits.as_ref(),
+            Target::Upstream(_) | Target::Unknown => self.other.as_ref()?.limits.as_ref(),
         }
     }
 
@@ -202,7 +198,10 @@ impl Call {
     pub(crate) fn limit_metrics(&self, limit: &Limit) -> Arc<LimitMetrics> {
         match self.target {
             Target::Method(method) => Arc::clone(self.prepared.limit_metrics(method, limit.index, &self.worker)),
-            Target::Upstream(_) | Target::Unknown => self.worker.limit_metrics(&limit.config.name),
+            Target::Upstream(_) | Target::Unknown => match &self.other {
+                Some(other) => Arc::clone(other.limit_metrics(limit.index)),
+                None => self.worker.limit_metrics(&limit.config.name),
+            },
         }
     }
 
@@ -216,13 +215,11 @@ impl Call {
         }
     }
 
-    /// The calls of its method that are under way.
-    pub(crate) fn load(&self) -> Arc<Load> {
-        let loads = &self.worker.shared.capacity.loads;
+    /// The calls of its method that are under way; none where the call goes nowhere.
+    pub(crate) fn load(&self) -> Option<&Rc<LoadView>> {
         match self.target {
-            Target::Method(method) => Arc::clone(self.prepared.load(method, &self.worker)),
-            Target::Upstream(_) => loads.get(&format!("{}/unknown", self.upstream_name()).into()),
-            Target::Unknown => loads.get(&self.method_name().unwrap_or_default().into()),
+            Target::Method(method) => Some(self.prepared.load(method, &self.worker)),
+            Target::Upstream(_) | Target::Unknown => Some(self.other.as_ref()?.load(&self.worker)),
         }
     }
 
@@ -333,7 +330,10 @@ impl Call {
     pub(crate) fn settings(&self) -> &MethodSettings {
         match self.method() {
             Some(method) => &method.settings,
-            None => self.unknown.as_deref().unwrap_or(&self.prepared.snapshot.config.defaults),
+            None => match &self.other {
+                Some(other) => &other.settings,
+                None => &self.prepared.snapshot.config.defaults,
+            },
         }
     }
 
@@ -397,7 +397,10 @@ impl Call {
     pub(crate) fn attempt_rules(&self) -> Rc<Rules> {
         match self.target {
             Target::Method(index) => self.prepared.attempt_rules(index, &self.worker),
-            Target::Unknown | Target::Upstream(_) => Rc::new(Rules::of(self.settings(), None)),
+            Target::Unknown | Target::Upstream(_) => match &self.other {
+                Some(other) => Rc::clone(&other.rules),
+                None => Rc::new(Rules::of(self.settings(), None)),
+            },
         }
     }
 

@@ -21,6 +21,7 @@ use super::gate::{Gate, Gated, Pending, Segment};
 use super::pump::Source;
 use super::remote;
 use super::timer::Timer;
+use super::worker::Worker;
 use crate::config::claim::ClaimPath;
 use crate::config::rate_limit::{KeyPart, Missing, Rule, Store};
 use crate::encoding::Encoding;
@@ -36,8 +37,23 @@ pub(crate) struct Limited {
     pub(super) told: SmallVec<[fields::Told; 4]>,
     /// What services add to the reply.
     pub(super) headers: Option<Box<HeaderMap>>,
-    /// Given back when the call ends.
-    open: SmallVec<[OpenCall; 1]>,
+    /// Closed when the call ends.
+    open: SmallVec<[Open; 1]>,
+}
+
+/// An open call under a limit. Dropped, it is open no more.
+//
+// By the worker: the count of references to the store itself would be written by all of them.
+#[derive(Debug)]
+struct Open {
+    worker: Rc<Worker>,
+    call: OpenCall,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.worker.shared.limits.close(&self.call);
+    }
 }
 
 /// The limits that can be asked before anybody knows who calls.
@@ -185,7 +201,10 @@ fn open(call: &mut Call, parts: &request::Parts, limit: &Limit) -> Result<(), Er
         call.limited.told.push(fields::Told::open(limit, most, left));
     }
     match opened {
-        Some((guard, _)) => call.limited.open.push(guard),
+        Some((open, _)) => {
+            let worker = Rc::clone(call.worker());
+            call.limited.open.push(Open { worker, call: open });
+        }
         None if limit.config.shadow => {}
         None => {
             let mut refusal = Refusal::default();

@@ -4,14 +4,15 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use http::uri::PathAndQuery;
 
 use super::ask::stores::Stores;
 use super::retry::Rules;
-use crate::config;
 use crate::config::authentication::Provider;
+use crate::config::{self, MethodSettings};
 use crate::credentials::{Authenticator, Credentials};
-use crate::policy::admission::{Capacity, Delay, Load};
+use crate::policy::admission::{Capacity, Delay, LoadView};
 use crate::policy::rate_limit::{LocalStore, Plan};
 use crate::snapshot::{Snapshot, Source};
 use crate::store::ledger::Ledger;
@@ -71,6 +72,51 @@ pub(crate) struct Prepared {
     methods: Vec<OnceCell<PreparedMethod>>,
     /// By upstream, for calls of methods that no schema knows.
     unknown_methods: Vec<OnceCell<Arc<MethodMetrics>>>,
+    /// Such methods by their name, which is the client's word; at most [`MAX_OTHERS`].
+    others: RefCell<HashMap<Box<str>, Rc<Other>>>,
+}
+
+/// What holds for a method that no schema lists.
+#[derive(Debug)]
+pub(crate) struct Other {
+    whose: Whose,
+    pub(crate) settings: MethodSettings,
+    pub(crate) rules: Rc<Rules>,
+    pub(crate) limits: Option<Rc<Plan>>,
+    /// By the index of the limit.
+    limit_metrics: Box<[Arc<LimitMetrics>]>,
+    /// By which its load is known.
+    load_name: Arc<str>,
+    load: OnceCell<Rc<LoadView>>,
+}
+
+/// Who answers a method that no schema lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The upstream of that index, perhaps.
+    Upstream(usize),
+    /// The gateway.
+    Local {
+        /// Whether it tells of health.
+        is_health: bool,
+    },
+}
+
+/// Methods that no schema lists and that are remembered. When there are more, all are forgotten.
+const MAX_OTHERS: usize = 1024;
+/// Bytes of a name that is remembered.
+const MAX_OTHER_NAME: usize = 256;
+
+impl Other {
+    /// Where the decisions of a limit are counted.
+    pub(crate) fn limit_metrics(&self, limit: usize) -> &Arc<LimitMetrics> {
+        &self.limit_metrics[limit]
+    }
+
+    /// The calls of it that are under way.
+    pub(crate) fn load(&self, worker: &Worker) -> &Rc<LoadView> {
+        self.load.get_or_init(|| worker.shared.capacity.loads.get(&self.load_name))
+    }
 }
 
 #[derive(Debug)]
@@ -81,7 +127,7 @@ struct PreparedMethod {
     limits: Option<Rc<Plan>>,
     /// By the index of the limit.
     limit_metrics: Box<[Arc<LimitMetrics>]>,
-    load: OnceCell<Arc<Load>>,
+    load: OnceCell<Rc<LoadView>>,
 }
 
 impl Worker {
@@ -166,7 +212,17 @@ impl Worker {
         self.shared.capacity.overload.watch(snapshot.config.shedding);
         let methods = std::iter::repeat_with(OnceCell::new).take(snapshot.methods.len()).collect();
         let unknown_methods = std::iter::repeat_with(OnceCell::new).take(snapshot.upstreams.len()).collect();
-        Prepared { snapshot, clusters, authenticators, rules, authorizers, stores, methods, unknown_methods }
+        Prepared {
+            snapshot,
+            clusters,
+            authenticators,
+            rules,
+            authorizers,
+            stores,
+            methods,
+            unknown_methods,
+            others: RefCell::default(),
+        }
     }
 }
 
@@ -220,9 +276,52 @@ impl Prepared {
     }
 
     /// The calls of a method that are under way.
-    pub(crate) fn load(&self, method: usize, worker: &Worker) -> &Arc<Load> {
+    pub(crate) fn load(&self, method: usize, worker: &Worker) -> &Rc<LoadView> {
         let name = &self.snapshot.methods[method].name;
         self.method(method, worker).load.get_or_init(|| worker.shared.capacity.loads.get(name))
+    }
+
+    /// What holds for a method that no schema lists.
+    pub(crate) fn other(&self, name: &str, whose: Whose, worker: &Worker) -> Rc<Other> {
+        if let Some(known) = self.others.borrow().get(name).filter(|known| known.whose == whose) {
+            return Rc::clone(known);
+        }
+        let other = Rc::new(self.make_other(name, whose, worker));
+        if name.len() <= MAX_OTHER_NAME {
+            let mut others = self.others.borrow_mut();
+            if others.len() >= MAX_OTHERS {
+                others.clear();
+            }
+            others.insert(name.into(), Rc::clone(&other));
+        }
+        other
+    }
+
+    fn make_other(&self, name: &str, whose: Whose, worker: &Worker) -> Other {
+        let config = &self.snapshot.config;
+        let (settings, limits, load_name) = match whose {
+            Whose::Upstream(index) => {
+                let upstream = &self.snapshot.upstreams[index].config.name;
+                (config.method(name), config.rate_limits(name), format!("{upstream}/unknown"))
+            }
+            Whose::Local { is_health } => {
+                (config.local_method(name, is_health), config.local_rate_limits(name, is_health), name.to_owned())
+            }
+        };
+        let limits = Plan::new(&limits, |_| None).map(Rc::new);
+        let metrics = |plan: &Rc<Plan>| {
+            let limits = plan.limits().iter();
+            limits.map(|limit| worker.limit_metrics(&limit.config.name)).collect()
+        };
+        Other {
+            whose,
+            rules: Rc::new(Rules::of(&settings, None)),
+            settings,
+            limit_metrics: limits.as_ref().map(metrics).unwrap_or_default(),
+            limits,
+            load_name: load_name.into(),
+            load: OnceCell::new(),
+        }
     }
 
     /// How often a method may be called.

@@ -1,5 +1,6 @@
 //! The calls of each method that are under way, over the whole process and over reloads.
 
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,10 +25,15 @@ pub struct Load {
     adaptive: Mutex<Option<Gradient>>,
 }
 
+/// A load as one worker knows it, by a count of references that is the worker's own: that of the [`Arc`] would be written
+/// by all of them.
+#[derive(Debug)]
+pub struct LoadView(Arc<Load>);
+
 /// A call's place among those of its method. Dropped, it is free.
 #[derive(Debug)]
 pub struct Permit {
-    load: Arc<Load>,
+    load: Rc<LoadView>,
     /// Whether the adaptive limit wants to know how long it takes.
     measured: bool,
 }
@@ -45,8 +51,8 @@ pub enum End {
 
 impl Loads {
     /// The load of a method. Locks and allocates: call it when a snapshot is prepared.
-    pub fn get(&self, method: &Arc<str>) -> Arc<Load> {
-        Arc::clone(lock(&self.0).entry(Arc::clone(method)).or_default())
+    pub fn get(&self, method: &Arc<str>) -> Rc<LoadView> {
+        Rc::new(LoadView(Arc::clone(lock(&self.0).entry(Arc::clone(method)).or_default())))
     }
 
     /// Method, calls under way, and the adaptive limit where there is one.
@@ -60,21 +66,21 @@ impl Loads {
     }
 }
 
-impl Load {
+impl LoadView {
     /// Takes a call on; `measured` if how long it takes says how busy the service is.
     ///
     /// # Errors
     /// The bound that it would exceed.
-    pub fn admit(self: &Arc<Self>, bounds: Admission, measured: bool) -> Result<Permit, Refused> {
+    pub fn admit(self: &Rc<Self>, bounds: Admission, measured: bool) -> Result<Permit, Refused> {
         let adaptive = bounds.adaptive.map(|bounds| {
-            let mut adaptive = lock(&self.adaptive);
+            let mut adaptive = lock(&self.0.adaptive);
             let gradient = adaptive.get_or_insert_with(|| Gradient::new(bounds));
             gradient.set_bounds(bounds);
             gradient.limit()
         });
-        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        let before = self.0.open.fetch_add(1, Ordering::Relaxed);
         // Gives the place back when it is refused.
-        let permit = Permit { load: Arc::clone(self), measured: measured && adaptive.is_some() };
+        let permit = Permit { load: Rc::clone(self), measured: measured && adaptive.is_some() };
         match (bounds.max_concurrent, adaptive) {
             (Some(most), _) if before >= most => Err(Refused::Concurrency),
             (_, Some(most)) if before >= most => Err(Refused::Adaptive),
@@ -89,8 +95,8 @@ impl Permit {
         if !self.measured || end == End::Silent {
             return;
         }
-        let open = self.load.open.load(Ordering::Relaxed);
-        if let Some(gradient) = &mut *lock(&self.load.adaptive) {
+        let open = self.load.0.open.load(Ordering::Relaxed);
+        if let Some(gradient) = &mut *lock(&self.load.0.adaptive) {
             match end {
                 End::Answered(took) => gradient.sample(took.as_secs_f64(), open),
                 End::Dropped => gradient.dropped(),
@@ -102,7 +108,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.load.open.fetch_sub(1, Ordering::Relaxed);
+        self.load.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

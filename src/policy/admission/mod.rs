@@ -11,7 +11,7 @@ mod load;
 mod overload;
 
 pub use gradient::Gradient;
-pub use load::{End, Load, Loads, Permit};
+pub use load::{End, Load, LoadView, Loads, Permit};
 pub use overload::{Delay, Overload, Pressure};
 
 /// What all workers know together of how much there is to do.

@@ -2,7 +2,7 @@
 //!
 //! A caller is remembered for as long as it has open calls, so that memory is bounded by what clients may have open.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -21,12 +21,10 @@ pub(super) struct OpenCalls {
 #[repr(align(128))]
 struct Shard(Mutex<HashMap<u64, u32>>);
 
-/// One of a caller's open calls. Dropped, it is open no more.
+/// One of a caller's open calls, until it is given to [`LocalStore::close`].
 #[derive(Debug)]
-pub struct OpenCall {
-    store: Arc<LocalStore>,
-    tag: u64,
-}
+#[must_use = "it counts as open until it is closed"]
+pub struct OpenCall(u64);
 
 const SHARDS: usize = 64;
 
@@ -38,10 +36,15 @@ impl Default for OpenCalls {
 
 impl LocalStore {
     /// Opens a call for a caller that may have `most` of them, and says how many more it could; `None` when it has them all.
-    pub fn open(self: &Arc<Self>, key: &Key, most: u32) -> Option<(OpenCall, u32)> {
+    pub fn open(&self, key: &Key, most: u32) -> Option<(OpenCall, u32)> {
         let tag = self.tag(key);
         let open = self.open.change(tag, |open| if *open < most { Some(*open + 1) } else { None })?;
-        Some((OpenCall { store: Arc::clone(self), tag }, most - open))
+        Some((OpenCall(tag), most - open))
+    }
+
+    /// The call is open no more.
+    pub fn close(&self, call: &OpenCall) {
+        self.open.change(call.0, |open| Some(open.saturating_sub(1)));
     }
 }
 
@@ -67,11 +70,5 @@ impl OpenCalls {
                 Some(open)
             }
         }
-    }
-}
-
-impl Drop for OpenCall {
-    fn drop(&mut self) {
-        self.store.open.change(self.tag, |open| Some(open.saturating_sub(1)));
     }
 }

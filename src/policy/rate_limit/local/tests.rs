@@ -164,8 +164,8 @@ fn threads_share_what_a_caller_may_have() {
 }
 
 #[test]
-fn open_calls_are_counted_until_they_are_dropped() {
-    let store = Arc::new(store(1 << 20));
+fn open_calls_are_counted_until_they_are_closed() {
+    let store = store(1 << 20);
     let key = Key::new("a");
 
     let first = store.open(&key, 2).expect("none is open");
@@ -173,6 +173,6 @@ fn open_calls_are_counted_until_they_are_dropped() {
     assert_eq!((first.1, second.1), (1, 0));
     assert!(store.open(&key, 2).is_none());
     assert!(store.open(&Key::new("b"), 2).is_some());
-    drop(first);
+    store.close(&first.0);
     assert!(store.open(&key, 2).is_some());
 }
