@@ -66,12 +66,13 @@ where
     let limits = peer.listener.limits;
     let progress = Rc::new(Progress::new(header_deadline, limits));
     let slot = tunnel::Slot::<A::Body>::default();
+    let current = Rc::new(RefCell::new(None::<A::Body>));
     let service = service_fn(|request| {
         progress.phase.set(Phase::Busy);
         let is_last = progress.lengths.borrow_mut().are_ambiguous(&request);
         let (request, mut leftover) = Leftover::of(request);
         let reply = answer(request, Rc::clone(&peer), Rc::clone(&site), Rc::clone(&slot));
-        let (progress, site) = (Rc::clone(&progress), Rc::clone(&site));
+        let (progress, site, current) = (Rc::clone(&progress), Rc::clone(&site), Rc::clone(&current));
         async move {
             let mut reply = reply.await;
             let goes_on = poll_fn(|cx| leftover.poll(cx)).await && !is_last;
@@ -79,7 +80,10 @@ where
             if !goes_on || ends {
                 reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(reply.map(|reply| Outgoing { reply, leftover, last: None, progress }))
+            Ok::<_, Infallible>(reply.map(|reply| {
+                *current.borrow_mut() = reply;
+                Outgoing { reply: current, leftover, last: None, progress }
+            }))
         }
     });
     let io = Io { stream, progress: Rc::clone(&progress) };
@@ -101,6 +105,15 @@ where
                 Stage::Cut => return Poll::Ready(End::Cut),
                 Stage::Open | Stage::Ending | Stage::Draining => break,
             }
+        }
+        // hyper does not ask for more of a reply while the client takes nothing.
+        if progress.stalled.get().is_some()
+            && let Some(reply) = &mut *current.borrow_mut()
+            && reply.poll_aside(cx).is_ready()
+        {
+            // What comes after the part that is dropped says how the call ended; the client is past hearing it.
+            while matches!(reply.poll_part(cx), Poll::Ready(Some(Ok(Part::Data(_))))) {}
+            return Poll::Ready(End::Cut);
         }
         match progress.deadline() {
             None => Poll::Pending,
@@ -290,7 +303,8 @@ impl Lengths {
 
 /// A reply's body for hyper, which drops it once it is written or given up.
 struct Outgoing<R> {
-    reply: Option<R>,
+    /// Shared with the driver of the connection.
+    reply: Rc<RefCell<Option<R>>>,
     leftover: Leftover,
     /// The end, which waits for what is left of the request.
     last: Option<Option<Frame<Bytes>>>,
@@ -303,7 +317,8 @@ impl<R: Reply> Body for Outgoing<R> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
         let outgoing = &mut *self;
-        let Some(reply) = &mut outgoing.reply else { return Poll::Ready(None) };
+        let mut shared = outgoing.reply.borrow_mut();
+        let Some(reply) = &mut *shared else { return Poll::Ready(None) };
         if outgoing.last.is_none() {
             outgoing.last = Some(match ready!(reply.poll_part(cx)) {
                 None => None,
@@ -317,12 +332,13 @@ impl<R: Reply> Body for Outgoing<R> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.reply.as_ref().is_none_or(Reply::is_end) && self.leftover.is_none()
+        self.reply.borrow().as_ref().is_none_or(Reply::is_end) && self.leftover.is_none()
     }
 }
 
 impl<R> Drop for Outgoing<R> {
     fn drop(&mut self) {
+        self.reply.take();
         self.progress.phase.set(Phase::Idle(Instant::now()));
     }
 }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
+use prost::Message as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use crate::support::backend::{self, act, pb, scripted};
 use crate::support::client::{Version, request};
 use crate::support::gateway::TestGateway;
+use crate::support::grpc::soon;
 
 /// Writes these bytes and reads until the gateway closes the connection, or says no more for a while.
 async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
@@ -233,6 +235,66 @@ async fn readers_that_do_not_read_leave_the_upstream_to_others() {
     let cut_off = "portico_requests_total{upstream=\"echo\",method=\"portico.test.v1.Echo/Repeat\",protocol=\"grpc\",code=\"RESOURCE_EXHAUSTED\",origin=\"client\"";
     gateway.metric_reaches(cut_off, 1.0).await;
     drop(held);
+}
+
+/// Connections over HTTP/1.1 that asked for a stream each and read no more than the beginning of its reply.
+async fn deaf(gateway: SocketAddr, count: usize, headers: &str) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        let mut stream = socket.connect(gateway).await.expect("the gateway listens");
+        let head = "POST /portico.test.v1.Echo/Repeat HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+        let request = format!("{head}{headers}content-length: 2\r\n\r\n{{}}");
+        stream.write_all(request.as_bytes()).await.expect("the gateway reads");
+        soon(stream.read_exact(&mut [0; 12])).await.expect("a head");
+        held.push(stream);
+    }
+    held
+}
+
+/// A stream of far more than any buffer takes.
+fn much() -> Vec<act::Step> {
+    let large = act::framed(&pb::SayReply { text: "a".repeat(64 << 10), ..Default::default() }.encode_to_vec());
+    std::iter::once(act::grpc_head(&[]))
+        .chain((0..256).map(|_| act::Step::Data(large.clone())))
+        .chain([act::status(0, "")])
+        .collect()
+}
+
+#[tokio::test]
+async fn readers_over_http_1_that_do_not_read_leave_the_upstream_to_others() {
+    const SLOW: usize = 100;
+    let mut script = vec![much(); SLOW];
+    script.push(act::reply(&pb::SayReply::default()));
+    let backend = scripted::start(script).await;
+    let one_connection =
+        over_scripted(backend.address).replace("schema:", "connections: { max_per_endpoint: 1 }, schema:");
+    let gateway = TestGateway::start(&one_connection).await;
+    gateway.ready().await;
+    let held = deaf(gateway.address, SLOW, "").await;
+
+    let mut client = gateway.client(Version::Http1).await;
+    let call = client.json(Method::POST, "/portico.test.v1.Echo/Say", "{}");
+    let reply = tokio::time::timeout(Duration::from_secs(5), call).await.expect("nobody waits for who does not read");
+
+    assert_eq!(reply.status, StatusCode::OK);
+    let cut_off = "portico_requests_total{upstream=\"echo\",method=\"portico.test.v1.Echo/Repeat\",protocol=\"rest\",code=\"RESOURCE_EXHAUSTED\",origin=\"client\"";
+    gateway.metric_reaches(cut_off, 1.0).await;
+    drop(held);
+}
+
+#[tokio::test]
+async fn deadlines_hold_for_readers_over_http_1_that_do_not_read() {
+    let backend = scripted::start(vec![much()]).await;
+    let gateway = TestGateway::start(&over_scripted(backend.address)).await;
+    gateway.ready().await;
+
+    let _held = deaf(gateway.address, 1, "grpc-timeout: 500m\r\n").await;
+
+    let late = "portico_requests_total{upstream=\"echo\",method=\"portico.test.v1.Echo/Repeat\",protocol=\"rest\",code=\"DEADLINE_EXCEEDED\"";
+    gateway.metric_reaches(late, 1.0).await;
+    backend.tally.until(|counts| counts.cancelled == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
