@@ -50,7 +50,8 @@ async fn keep(fleet: Weak<Fleet>, check: HealthCheck) {
             if !stays {
                 task.abort();
             }
-            stays
+            // One that panicked is begun again with the next list.
+            stays && !task.is_finished()
         });
         for known in &list.members {
             running
@@ -79,7 +80,8 @@ struct Checks {
 /// A connection for checks.
 struct Line {
     sender: SendRequest<Bytes>,
-    driver: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Gone when the connection ended.
+    driver: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     pings: Option<PingPong>,
 }
 
@@ -154,10 +156,10 @@ impl Checks {
         let interval = if self.judge.healthy { interval } else { interval.min(WHILE_UNHEALTHY) };
         // Less up to a tenth, so that checks of many endpoints do not come together.
         let mut pause = pin!(sleep(interval.mul_f64(1.0 - fastrand::f64() / 10.0)));
-        if let Some(line) = &mut self.line {
+        if let Some(driver) = self.line.as_mut().and_then(|line| line.driver.as_mut()) {
             tokio::select! {
                 () = &mut pause => return,
-                () = &mut line.driver => self.line = None,
+                () = driver => self.line = None,
             }
         }
         pause.await;
@@ -193,7 +195,7 @@ impl Checks {
         };
         let (line, verdict) =
             timeout(self.check.timeout, asking).await.unwrap_or_else(|_| Err(too_long(self.check.timeout)))?;
-        self.line = Some(line);
+        self.line = Some(line).filter(|line| line.driver.is_some());
         verdict
     }
 
@@ -252,7 +254,7 @@ impl Line {
             // How it ended, the call tells as well.
             connection.await.ok();
         });
-        Ok(Self { sender, driver, pings })
+        Ok(Self { sender, driver: Some(driver), pings })
     }
 
     /// Asks for the health of a service.
@@ -267,12 +269,15 @@ impl Line {
     /// Waits for something that needs the connection.
     async fn drive<T>(&mut self, future: impl Future<Output = T>) -> Result<T, String> {
         let mut future = pin!(future);
-        tokio::select! {
-            biased;
-            done = &mut future => Ok(done),
-            // What came before the connection ended is still to be read.
-            () = &mut self.driver => timeout(Duration::ZERO, future).await.map_err(|_| "the connection broke".to_owned()),
+        if let Some(driver) = &mut self.driver {
+            tokio::select! {
+                biased;
+                done = &mut future => return Ok(done),
+                () = driver => self.driver = None,
+            }
         }
+        // What came before the connection ended is still to be read.
+        timeout(Duration::ZERO, future).await.map_err(|_| "the connection broke".to_owned())
     }
 
     /// Waits for a sign of life.

@@ -3,12 +3,15 @@
 use std::io::Write as _;
 
 use http::Method;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::support::backend::pb::SayRequest;
 use crate::support::backend::raw::Manner;
 use crate::support::backend::scripted::{self, Settings};
 use crate::support::backend::{self, Backend, Health, Options, act};
 use crate::support::client::Version;
+use crate::support::frames;
 use crate::support::gateway::{TestGateway, over_endpoints};
 use crate::support::grpc::{Raw, SAY, framed, soon};
 
@@ -165,4 +168,39 @@ async fn an_endpoint_that_appears_beside_others_has_to_pass_first() {
         }
     })
     .await;
+}
+
+/// A server that answers one call of each connection, that it knows no such method, and closes in the same breath.
+async fn curt() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        let mut block = vec![0x88];
+        for (name, value) in [("content-type", "application/grpc"), ("grpc-status", "12")] {
+            block.push(0);
+            for text in [name, value] {
+                block.push(u8::try_from(text.len()).expect("short"));
+                block.extend(text.bytes());
+            }
+        }
+        let answer = frames::frame(frames::HEADERS, frames::END_HEADERS | frames::END_STREAM, 1, &block);
+        let mut closed = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.read_exact(&mut [0; frames::PREFACE.len()]).await.expect("the gateway speaks HTTP/2");
+            let mut raw = frames::Raw { stream };
+            raw.send(&frames::frame(frames::SETTINGS, 0, 0, &[])).await;
+            raw.until(|frame| frame.flags & frames::END_STREAM != 0 && frame.kind == frames::DATA).await;
+            raw.send(&answer).await;
+            raw.stream.shutdown().await.expect("an open socket");
+            closed.push(raw);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_server_that_closes_after_each_answer_is_asked_again_and_again() {
+    let gateway = over_endpoints(&[curt().await], ", health_check: { interval: 20ms }", "").await;
+
+    gateway.metric_reaches("portico_upstream_health_checks_total{upstream=\"echo\",result=\"passed\"}", 4.0).await;
 }
