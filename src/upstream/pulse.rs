@@ -6,7 +6,9 @@
 //! the connection is over. Asking more often would be taken for an attack by some servers.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use h2::{Ping, PingPong};
@@ -79,13 +81,20 @@ impl Pulse {
         is_active: impl Fn() -> bool,
         changed: impl Fn(),
     ) {
+        // h2 has one at a time, and one that was not answered in time stays.
+        let mut outstanding = false;
         loop {
             tokio::select! {
                 () = self.ask.notified() => {}
                 () = self.silence(keepalive, &is_active) => {}
             }
             let count = self.count();
-            let mut pong = pin!(pings.ping(Ping::opaque()));
+            // What was answered meanwhile says nothing of now.
+            outstanding &= poll_fn(|cx| Poll::Ready(pings.poll_pong(cx))).await.is_pending();
+            if !outstanding && pings.send_ping(Ping::opaque()).is_err() {
+                return;
+            }
+            let mut pong = pin!(poll_fn(|cx| pings.poll_pong(cx)));
             let answered = match timeout(PROMPT, &mut pong).await {
                 Ok(answered) => answered.is_ok(),
                 Err(_) => {
@@ -96,6 +105,7 @@ impl Pulse {
                     timeout(PONG, pong).await.is_ok_and(|answered| answered.is_ok())
                 }
             };
+            outstanding = !answered;
             // One that answers calls is there, however long it keeps an answer to a PING.
             if !answered && self.count() == count {
                 return;
@@ -131,6 +141,8 @@ const LONGEST_REST: Duration = Duration::from_mins(5);
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[test]
@@ -153,5 +165,28 @@ mod tests {
         assert!(!pulse.is_doubted(), "too soon to ask again");
         pulse.unanswered(pulse.count(), Duration::from_millis(300), at(21_000));
         assert!(pulse.is_doubted());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_answers_calls_and_no_ping_is_never_given_up() {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let (_sender, mut connection) = h2::client::handshake(near).await.unwrap();
+        let pings = connection.ping_pong().unwrap();
+        let pulse = Pulse::new(Instant::now());
+
+        let watching = pulse.watch(pings, Some(Duration::from_secs(1)), || true, || {});
+        let calls = async {
+            for _ in 0..10 {
+                sleep(Duration::from_secs(2)).await;
+                pulse.heard();
+            }
+        };
+
+        tokio::select! {
+            () = watching => panic!("given up"),
+            ended = connection => panic!("{ended:?}"),
+            () = calls => {}
+        }
     }
 }
