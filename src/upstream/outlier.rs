@@ -2,7 +2,7 @@
 //!
 //! Three things eject one: failures in a row, noticed by the call that fails; a high rate of failures, and a success rate
 //! far below that of the others, noticed at the end of each interval. Each ejection of an endpoint is longer than the one
-//! before, and never are so many ejected at once that the rest would be overrun. Connections that cannot be made count
+//! before, and never so many that the rest would be overrun, or none be left. Connections that cannot be made count
 //! nowhere: calls pass such endpoints over by themselves, and come back sooner.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -113,8 +113,11 @@ pub(super) fn eject(fleet: &Fleet, known: &Known, settings: &OutlierDetection, w
     let _alone = fleet.ejecting().lock().unwrap_or_else(PoisonError::into_inner);
     known.conduct.in_row.store(0, Ordering::Relaxed);
     let list = fleet.list();
-    let ejected = list.members.iter().filter(|member| member.standing.has(Fault::Ejected)).count();
-    if known.standing.has(Fault::Ejected) || ejected >= most(settings, list.members.len()) {
+    let usable = || list.members.iter().filter(|member| member.standing.is_usable());
+    // Whatever keeps the others from being called: those that are left have their calls.
+    let lost = list.members.len() - usable().count();
+    let is_last = usable().all(|member| Arc::ptr_eq(&member.standing, &known.standing));
+    if known.standing.has(Fault::Ejected) || is_last || lost >= most(settings, list.members.len()) {
         return;
     }
     let mut state = known.conduct.state();

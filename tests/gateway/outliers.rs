@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::support::backend::act::{self, Step};
 use crate::support::backend::pb::{Behaviour, Failure, SayReply, SayRequest};
 use crate::support::backend::scripted::{self, Scripted};
-use crate::support::backend::{self, Backend};
+use crate::support::backend::{self, Backend, Health, Options};
 use crate::support::gateway::{TestGateway, over_endpoints};
 use crate::support::grpc::{Raw, SAY, framed, soon};
 
@@ -152,4 +152,24 @@ async fn what_is_no_fault_of_an_endpoint_does_not_eject_it() {
     }
 
     assert_eq!(gateway.metric(EJECTIONS).await, 0.0);
+}
+
+#[tokio::test]
+async fn the_last_endpoint_that_can_be_used_is_not_ejected() {
+    let health = |healthy| Options { health: Some(Health::new(healthy)), ..Options::default() };
+    let (sick, last) = (backend::start_with(health(false)).await, backend::start_with(health(true)).await);
+    let keys = ", health_check: { interval: 20ms }, load_balancing: { panic_threshold: 0% }, \
+                outlier_detection: { consecutive_failures: 1 }";
+    let gateway = over_endpoints(&[sick.address, last.address], keys, "").await;
+    gateway.metric_reaches("portico_upstream_endpoints{upstream=\"echo\",health=\"unhealthy\"}", 1.0).await;
+    let mut client = Raw::connect(gateway.address).await;
+    let failure = Failure { code: 14, ..Default::default() };
+    let behaviour = Behaviour { failure: Some(failure), ..Behaviour::default() };
+    let failing = framed(&SayRequest { behaviour: Some(behaviour), ..SayRequest::default() });
+
+    for _ in 0..3 {
+        assert_eq!(soon(client.call(SAY, &[], failing.clone())).await.code(), 14);
+    }
+
+    assert_eq!((say(&mut client).await, gateway.metric(EJECTIONS).await), (0, 0.0));
 }

@@ -227,9 +227,12 @@ impl Balancer {
 
 impl Usable {
     fn find<M: AsRef<Member>>(&mut self, settings: &Balancing, members: &[M]) {
-        let usable = |member: &M| member.as_ref().standing.is_usable();
+        let good = |member: &M| member.as_ref().standing.is_usable();
+        // Calls that fail now and then are better than none.
+        let spares = !members.iter().any(good);
+        let usable = |member: &M| good(member) || spares && !member.as_ref().standing.has(Fault::Unhealthy);
         let near = |member: &M| settings.zone.is_some() && member.as_ref().zone == settings.zone;
-        let count = members.iter().filter(|member| usable(member)).count();
+        let count = members.iter().filter(|member| good(member)).count();
         // None at all is said at once; a few would be overrun by the calls of the rest, of which some may work.
         let panics = count > 0 && count * 100 < usize::from(settings.panic_threshold) * members.len();
         let (here, usable_here) = members

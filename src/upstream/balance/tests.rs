@@ -129,6 +129,8 @@ fn faulty_endpoints_are_passed_over_unless_most_are_faulty() {
     fail(1, Fault::Unhealthy);
     assert_eq!(picks(), [Some(0), Some(1), Some(2), Some(3)].into());
     fail(2, Fault::Unhealthy);
+    assert_eq!(picks(), [Some(0)].into(), "calls that fail are better than none");
+    fail(0, Fault::Unhealthy);
     assert_eq!(picks(), [None].into());
     fleet.members[1].standing.set(Fault::Unhealthy, false, fleet.start);
     fleet.members[2].standing.set(Fault::Unhealthy, false, fleet.start);
