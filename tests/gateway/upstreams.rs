@@ -419,6 +419,23 @@ async fn one_dead_endpoint_of_two_fails_no_call() {
 }
 
 #[tokio::test]
+async fn a_zone_that_cannot_be_reached_leaves_its_calls_to_the_others() {
+    let (near, far) = (nowhere().await, backend::start().await);
+    let set = concat!(env!("OUT_DIR"), "/test/echo.binpb");
+    let gateway = TestGateway::start(&format!(
+        "workers: 1\nupstreams: [ {{ name: echo, schema: {{ descriptor_set: \"{set}\" }}, load_balancing: {{ zone: a }}, \
+         endpoints: [ {{ address: \"{near}\", zone: a }}, {{ address: \"{}\", zone: b }} ] }} ]\n",
+        far.address
+    ))
+    .await;
+    let mut client = Raw::connect(gateway.address).await;
+
+    for _ in 0..5 {
+        assert_eq!(say(&mut client).await.code(), 0);
+    }
+}
+
+#[tokio::test]
 async fn old_connections_make_way_for_new_ones_without_a_call_lost() {
     let backend = backend::start().await;
     let (_gateway, mut client) = over(&[backend.address], ", connections: { max_age: 1s, max_per_endpoint: 1 }").await;

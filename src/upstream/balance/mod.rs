@@ -115,6 +115,8 @@ enum Table {
 struct Usable {
     seen: Option<u64>,
     indices: Vec<u32>,
+    /// Those of other zones, where calls stay in their own.
+    far: Vec<u32>,
     /// Sums of weights up to each; empty when all weigh the same.
     sums: Vec<u64>,
     /// By index: whether it is among them.
@@ -151,8 +153,12 @@ impl Balancer {
             usable.seen = Some(seen);
         }
         let fresh = |index: &usize| !tried.contains(index);
-        if usable.indices.len() <= 1 || usable.indices.iter().all(|index| tried.contains(&(*index as usize))) {
-            return usable.indices.first().map(|index| *index as usize);
+        let first = usable.indices.first().map(|index| *index as usize);
+        if usable.indices.iter().all(|index| tried.contains(&(*index as usize))) {
+            return usable.beyond(tried).or(first);
+        }
+        if usable.indices.len() == 1 {
+            return first;
         }
         let candidate = |index: &usize| usable.flags.get(*index).is_some_and(|usable| *usable) && fresh(index);
         // Enough to meet every endpoint of a table, or to find by chance one that was not tried.
@@ -242,6 +248,8 @@ impl Usable {
         let stays = !panics && usable_here > 0 && usable_here * 100 >= NEAR_ENOUGH * here;
         self.flags = members.iter().map(|member| (panics || usable(member)) && (!stays || near(member))).collect();
         self.indices = (0..).zip(&self.flags).filter_map(|(index, usable)| usable.then_some(index)).collect();
+        let far = (0..).zip(members).filter(|(_, member)| stays && usable(member) && !near(member));
+        self.far = far.map(|(index, _)| index).collect();
         let weights = self.indices.iter().map(|index| members[*index as usize].as_ref().weight);
         self.sums = weights
             .scan(0, |sum, weight| {
@@ -254,6 +262,12 @@ impl Usable {
         {
             self.sums = Vec::new();
         }
+    }
+
+    /// One of another zone that was not tried, by chance.
+    fn beyond(&self, tried: &[usize]) -> Option<usize> {
+        let (before, after) = self.far.split_at(fastrand::usize(..=self.far.len()));
+        after.iter().chain(before).map(|index| *index as usize).find(|index| !tried.contains(index))
     }
 
     /// A drawn endpoint if it is not the first one, else any other.

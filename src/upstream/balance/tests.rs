@@ -217,3 +217,19 @@ fn calls_stay_in_their_zone_while_enough_of_it_can_be_used() {
     fleet.members[1].standing.set(Fault::Ejected, true, fleet.start);
     assert_eq!(picks(), [2, 3, 4, 5, 6, 7].into());
 }
+
+#[test]
+fn the_other_zones_are_asked_when_all_endpoints_of_the_own_one_were_tried() {
+    let zone = |name: &str| Some(Arc::from(name));
+    let settings = Balancing { zone: zone("a"), ..Balancing::default() };
+    let mut fleet = Fleet::new(&settings, &[1; 4]);
+    for (index, name) in ["a", "a", "b", "b"].into_iter().enumerate() {
+        fleet.members[index].zone = zone(name);
+    }
+    let pick = |tried: &[usize]| fleet.pick(None, tried, fleet.start).unwrap();
+
+    assert!(pick(&[]) < 2 && pick(&[0]) == 1);
+    assert!(pick(&[0, 1]) >= 2);
+    assert_eq!((pick(&[0, 1, 2]), pick(&[0, 1, 3])), (3, 2));
+    assert!([0, 1].contains(&pick(&[0, 1, 2, 3])));
+}
