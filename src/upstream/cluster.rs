@@ -187,8 +187,10 @@ impl Current {
         let list = fleet.list();
         let config = fleet.config();
         let endpoints = list.members.iter().map(|known| {
-            let same = before.and_then(|before| before.endpoints.iter().find(|endpoint| endpoint.is(&known.endpoint)));
-            same.cloned().unwrap_or_else(|| Endpoint::new(known, shares, metrics))
+            let same = before.and_then(|before| before.endpoints.iter().find(|endpoint| endpoint.is(known)));
+            let Some(same) = same else { return Endpoint::new(known, shares, metrics) };
+            same.member().weigh(known.endpoint.weight);
+            Rc::clone(same)
         });
         let endpoints: Box<[Rc<Endpoint>]> = endpoints.collect();
         let weights = list.members.iter().map(|known| (&*known.endpoint.address, known.endpoint.weight));

@@ -135,9 +135,9 @@ impl Endpoint {
         &self.member
     }
 
-    /// Whether it is that endpoint, of that weight and in that place.
-    pub(super) fn is(&self, endpoint: &config::endpoints::Endpoint) -> bool {
-        self.address == endpoint.address && self.member.is_at(endpoint.weight, endpoint.zone.as_ref())
+    /// Whether it is that endpoint, and not one that was there before it at the same address.
+    pub(super) fn is(&self, known: &Known) -> bool {
+        self.address == known.endpoint.address && self.member.is(known.endpoint.zone.as_ref(), &known.standing)
     }
 
     /// The name of the upstream that it belongs to.

@@ -184,3 +184,24 @@ async fn calls_of_the_same_caller_go_to_the_same_endpoint() {
     }
     assert!(owners.len() > 1, "eight callers share one endpoint");
 }
+
+#[tokio::test]
+async fn an_endpoint_whose_weight_changes_keeps_its_connection() {
+    let (first, second) = (backend::start().await, backend::start().await);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("endpoints: [\"{}\"]", first.address)).unwrap();
+    let keys = format!("endpoints_file: {}, load_balancing: {{ policy: round_robin }}", file.path().display());
+    let (_gateway, mut client) = found_by(&keys).await;
+    assert_eq!(code(&mut client, &[]).await, 0);
+
+    let list = format!("endpoints: [{{ address: \"{}\", weight: 3 }}, \"{}\"]", first.address, second.address);
+    std::fs::write(file.path(), list).unwrap();
+    call_until_reached(&mut client, &second).await;
+    let before = first.tally.counts().started;
+    for _ in 0..8 {
+        assert_eq!(code(&mut client, &[]).await, 0);
+    }
+
+    let counts = first.tally.counts();
+    assert_eq!((counts.connections, counts.started - before), (1, 6));
+}

@@ -204,3 +204,38 @@ async fn a_server_that_closes_after_each_answer_is_asked_again_and_again() {
 
     gateway.metric_reaches("portico_upstream_health_checks_total{upstream=\"echo\",result=\"passed\"}", 4.0).await;
 }
+
+#[tokio::test]
+async fn an_endpoint_that_left_and_returns_has_to_pass_again_although_nobody_called_meanwhile() {
+    let (one, other) = (Health::new(true), Health::new(true));
+    let (first, second) = (healthy(&one).await, healthy(&other).await);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let write = |endpoints: &[&Backend]| {
+        let list: Vec<_> = endpoints.iter().map(|backend| format!("\"{}\"", backend.address)).collect();
+        std::fs::write(file.path(), format!("endpoints: [{}]", list.join(", "))).expect("a file");
+    };
+    write(&[&first, &second]);
+    let set = concat!(env!("OUT_DIR"), "/test/echo.binpb");
+    let gateway = TestGateway::start(&format!(
+        "workers: 1\nupstreams: [ {{ name: echo, endpoints_file: \"{}\", schema: {{ descriptor_set: \"{set}\" }}, \
+         health_check: {{ interval: 20ms }}, load_balancing: {{ policy: round_robin }} }} ]\n",
+        file.path().display()
+    ))
+    .await;
+    let mut client = Raw::connect(gateway.address).await;
+    for _ in 0..2 {
+        assert_eq!(say(&mut client).await, 0);
+    }
+
+    write(&[&first]);
+    let usable = "portico_upstream_endpoints{upstream=\"echo\",health=\"usable\"}";
+    soon(async { while gateway.metric(usable).await != 1.0 {} }).await;
+    other.set(false);
+    write(&[&first, &second]);
+    until(&gateway, "unhealthy", 1.0).await;
+    for _ in 0..6 {
+        assert_eq!(say(&mut client).await, 0);
+    }
+
+    assert_eq!(second.tally.counts().started, 1);
+}

@@ -33,7 +33,7 @@ use crate::config::balancing::{Algorithm, Balancing};
 /// What the balancer knows of one endpoint.
 #[derive(Debug)]
 pub struct Member {
-    weight: u32,
+    weight: Cell<u32>,
     zone: Option<Arc<str>>,
     standing: Arc<Standing>,
     active: Cell<u32>,
@@ -43,17 +43,17 @@ pub struct Member {
 impl Member {
     /// An endpoint without calls; its weight is at least one.
     pub fn new(weight: u32, zone: Option<Arc<str>>, standing: Arc<Standing>) -> Self {
-        Self { weight: weight.max(1), zone, standing, active: Cell::new(0), latency: Latency::default() }
+        Self { weight: Cell::new(weight.max(1)), zone, standing, active: Cell::new(0), latency: Latency::default() }
     }
 
-    /// Whether it has that weight and is in that zone.
-    pub fn is_at(&self, weight: u32, zone: Option<&Arc<str>>) -> bool {
-        self.weight == weight.max(1) && self.zone.as_ref() == zone
+    /// Whether it is in that zone, and stands like that in the whole process.
+    pub fn is(&self, zone: Option<&Arc<str>>, standing: &Arc<Standing>) -> bool {
+        self.zone.as_ref() == zone && Arc::ptr_eq(&self.standing, standing)
     }
 
-    /// Its standing in the whole process.
-    pub fn standing(&self) -> &Arc<Standing> {
-        &self.standing
+    /// It has another weight from now on, at least one.
+    pub fn weigh(&self, weight: u32) {
+        self.weight.set(weight.max(1));
     }
 
     /// A call begins.
@@ -80,7 +80,7 @@ impl Member {
 
     /// What one more call costs it.
     fn load(&self) -> f64 {
-        f64::from(self.active.get() + 1) / f64::from(self.weight)
+        f64::from(self.active.get() + 1) / f64::from(self.weight.get())
     }
 
     /// The same in seconds. Of one that has not answered yet, the first answer is worth the risk and others wait for it.
@@ -201,7 +201,7 @@ impl Balancer {
     /// scheduler of [gRFC A58](https://github.com/grpc/proposal/blob/master/A58-client-side-weighted-round-robin-lb-policy.md).
     fn in_turn<M: AsRef<Member>>(&self, usable: &Usable, members: &[M], now: Instant) -> usize {
         let count = usable.indices.len() as u64;
-        let heaviest = usable.indices.iter().map(|index| members[*index as usize].as_ref().weight).max();
+        let heaviest = usable.indices.iter().map(|index| members[*index as usize].as_ref().weight.get()).max();
         let heaviest = u64::from(heaviest.unwrap_or(1));
         for _ in 0..count * TURNS {
             let turn = self.next.get();
@@ -210,8 +210,8 @@ impl Balancer {
             let index = usable.indices[usize::try_from(place).unwrap_or(0)] as usize;
             let member = members[index].as_ref();
             // Lighter ones begin at different rounds, so that they do not come together.
-            let reached = u64::from(member.weight) * round.wrapping_add(place);
-            let due = usable.sums.is_empty() || reached % heaviest < u64::from(member.weight);
+            let reached = u64::from(member.weight.get()) * round.wrapping_add(place);
+            let due = usable.sums.is_empty() || reached % heaviest < u64::from(member.weight.get());
             if due && fastrand::f64() < self.warmth(member, now) {
                 return index;
             }
@@ -250,7 +250,7 @@ impl Usable {
         self.indices = (0..).zip(&self.flags).filter_map(|(index, usable)| usable.then_some(index)).collect();
         let far = (0..).zip(members).filter(|(_, member)| stays && usable(member) && !near(member));
         self.far = far.map(|(index, _)| index).collect();
-        let weights = self.indices.iter().map(|index| members[*index as usize].as_ref().weight);
+        let weights = self.indices.iter().map(|index| members[*index as usize].as_ref().weight.get());
         self.sums = weights
             .scan(0, |sum, weight| {
                 *sum += u64::from(weight);
