@@ -224,7 +224,7 @@ impl Endpoint {
         self.forget_closed();
         let open = self.lasting();
         let room = self.connections.borrow().iter().any(|connection| connection.has_room());
-        if open == 0 && self.failures.get() > 0 {
+        if !room && self.failures.get() > 0 {
             self.dial_if_due().ok();
             return true;
         }
