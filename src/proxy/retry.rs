@@ -80,7 +80,9 @@ impl Rules {
         let unary = unary_reply && method.is_some_and(|method| !method.client_streaming);
         let idempotent = method.is_some_and(|method| method.idempotent);
         let hedge = settings.hedge.clone().filter(|hedge| unary && (idempotent || hedge.assume_idempotent));
-        Self { retry: settings.retry.clone(), hedge, unary_reply }
+        // Both together would multiply the attempts.
+        let retry = settings.retry.clone().filter(|_| hedge.is_none());
+        Self { retry, hedge, unary_reply }
     }
 
     /// Bytes of a request that are kept for another attempt.

@@ -269,6 +269,17 @@ async fn a_hedged_call_ends_by_a_code_that_another_attempt_would_not_change() {
 }
 
 #[tokio::test]
+async fn a_hedged_call_has_no_retries_beside_its_attempts() {
+    let backend = always(act::fails(14, "down")).await;
+    let policy = format!("{RETRY}, hedge: {{ attempts: 2, delay: 1m }}");
+    let (_gateway, mut client) = over(&[backend.address], &policy).await;
+
+    let answer = soon(client.call(SAY, &[], framed(&SayRequest::default()))).await;
+
+    assert_eq!((answer.code(), backend.calls().len()), (14, 2), "{answer:?}");
+}
+
+#[tokio::test]
 async fn only_methods_that_may_be_called_twice_are_hedged() {
     const PLAIN: &str = "/portico.test.v1.Echo/Plain";
     for (path, policy, calls) in [
