@@ -8,7 +8,7 @@
 //! ```
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Response, response};
@@ -27,8 +27,10 @@ use crate::upstream::Cluster;
 #[derive(Debug)]
 pub(super) struct Attempt {
     stage: Stage,
-    /// When it takes too long, and how long that is.
-    timeout: Option<(Pin<Box<Sleep>>, Duration)>,
+    /// How long it may take once its request was sent, before which its server is not to blame.
+    timeout: Option<Duration>,
+    /// When that is over; begun when the request was sent.
+    late: Option<Pin<Box<Sleep>>>,
     reads_ahead: bool,
     unary_reply: bool,
 }
@@ -46,8 +48,8 @@ struct Reading {
     head: response::Parts,
     body: UpstreamBody,
     pump: Pump,
-    /// When the reply is passed on although nothing came.
-    until: Pin<Box<Sleep>>,
+    /// When the reply is passed on although nothing came; none for a unary one.
+    until: Option<Pin<Box<Sleep>>>,
 }
 
 /// How an attempt ended.
@@ -63,10 +65,10 @@ pub(super) struct Outcome {
 
 impl Attempt {
     pub(super) fn new(opened: Unanswered, rules: &Rules, done: Done) -> Self {
-        let timeout = rules.per_try_timeout(done).map(|timeout| (Box::pin(sleep(timeout)), timeout));
         Self {
             stage: Stage::Waiting(opened),
-            timeout,
+            timeout: rules.per_try_timeout(done),
+            late: None,
             reads_ahead: rules.reads_ahead(),
             unary_reply: rules.unary_reply,
         }
@@ -98,12 +100,13 @@ impl Attempt {
                     if let Poll::Ready(Err(error)) = reading.pump.poll_touching(timer, cx) {
                         return Poll::Ready(Err(error));
                     }
-                    let unary = self.unary_reply;
-                    let read = reading.body.poll_ahead(unary, cx);
+                    let read = reading.body.poll_ahead(self.unary_reply, cx);
+                    let mut is_quiet =
+                        || reading.until.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready());
                     let ahead = match read {
                         Poll::Ready(ahead) => ahead,
                         // A stream may be quiet for as long as it likes.
-                        Poll::Pending if !unary && reading.until.as_mut().poll(cx).is_ready() => Ahead::Begun,
+                        Poll::Pending if is_quiet() => Ahead::Begun,
                         Poll::Pending => match timer.poll(cx) {
                             Poll::Ready(error) => return Poll::Ready(Err(error)),
                             Poll::Pending => break,
@@ -117,10 +120,8 @@ impl Attempt {
                 Stage::Done => return Poll::Pending,
             }
         }
-        let Some((sleep, timeout)) = &mut self.timeout else { return Poll::Pending };
-        if sleep.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
+        let Some(timeout) = self.timeout.filter(|_| self.is_sent()) else { return Poll::Pending };
+        ready!(self.late.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx));
         let error = Error::new(
             Reason::DeadlineExceeded,
             format!("upstream {} did not answer an attempt within {timeout:?}", cluster.name()),
@@ -134,6 +135,15 @@ impl Attempt {
             Stage::Done => return Poll::Pending,
         };
         Poll::Ready(Ok(Outcome { reply: Err(error), fault: Some(Fault::TimedOut), pump }))
+    }
+
+    /// Whether all of the request was sent.
+    fn is_sent(&self) -> bool {
+        match &self.stage {
+            Stage::Waiting(opened) => opened.pump().is_sent(),
+            Stage::ReadingAhead(reading) => reading.pump.is_sent(),
+            Stage::Done => false,
+        }
     }
 
     /// The request so far, where it was sent: see [`Pump::whole`].
@@ -189,7 +199,7 @@ impl Attempt {
         let fault = match forward::is_trailers_only(&head, &body) {
             true => forward::status_fault(&head.headers),
             false if self.reads_ahead && pump.can_rewind() => {
-                let until = Box::pin(sleep(HOLD));
+                let until = (!self.unary_reply).then(|| Box::pin(sleep(HOLD)));
                 self.stage = Stage::ReadingAhead(Box::new(Reading { head, body, pump, until }));
                 return None;
             }

@@ -216,6 +216,11 @@ impl Pump {
         !matches!(self.replay, Replay::Gone)
     }
 
+    /// Whether all of it was sent, or the upstream takes no more.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.stream.is_none()
+    }
+
     /// The whole request once more, if it was sent to its end and is remembered.
     pub(crate) fn whole(&self) -> Option<Source> {
         match &self.replay {

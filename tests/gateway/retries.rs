@@ -280,6 +280,24 @@ async fn a_hedged_call_has_no_retries_beside_its_attempts() {
 }
 
 #[tokio::test]
+async fn the_time_of_an_attempt_begins_when_its_request_was_sent() {
+    let backend = scripted::start(vec![act::reply(&message()), act::hold(), act::reply(&message())]).await;
+    let (_gateway, mut client) = over(&[backend.address], "retry: { retries: 1, per_try_timeout: 50ms }").await;
+    let request = framed(&SayRequest { text: "q".repeat(1000), ..SayRequest::default() });
+
+    let mut call = client.begin(SAY, &[], false).await;
+    call.send(request.slice(..500), false);
+    backend.tally.until(|counts| counts.started == 1).await;
+    // Its first attempt takes too long.
+    let meanwhile = soon(client.call(SAY, &[], request.clone())).await;
+    assert_eq!((meanwhile.code(), backend.calls().len()), (0, 3));
+    call.send(request.slice(500..), true);
+    let answer = soon(call.answer()).await.expect("a reply");
+
+    assert_eq!((answer.code(), backend.calls().len()), (0, 3), "{answer:?}");
+}
+
+#[tokio::test]
 async fn only_methods_that_may_be_called_twice_are_hedged() {
     const PLAIN: &str = "/portico.test.v1.Echo/Plain";
     for (path, policy, calls) in [
