@@ -1,12 +1,12 @@
 //! One HTTP/2 connection to an endpoint, and a call's place on it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,8 +26,10 @@ use crate::telemetry::metrics::UpstreamStream;
 /// An open connection.
 #[derive(Debug)]
 pub struct Connection {
-    sender: SendRequest<Bytes>,
+    sender: RefCell<SendRequest<Bytes>>,
     active: Cell<usize>,
+    /// Streams that the peer allows at once, as of the last frames from it.
+    allowed: Cell<usize>,
     closed: Cell<bool>,
     /// The receive window that all its streams share.
     window: usize,
@@ -44,14 +46,20 @@ impl Connection {
         self.active.get()
     }
 
-    /// Streams that the peer allows at once; it may change its mind at any time.
-    pub(super) fn allowed_streams(&self) -> usize {
-        self.sender.current_max_send_streams()
+    /// Looks at what the peer said since the last time: more streams are allowed, or none any more.
+    pub(super) fn look(&self, cx: &mut Context<'_>) -> News {
+        let mut sender = self.sender.borrow_mut();
+        // It fails after a GOAWAY, which h2 tells in no other way while there are streams.
+        if matches!(sender.poll_ready(cx), Poll::Ready(Err(_))) && !self.closed.replace(true) {
+            return News::Leaving;
+        }
+        let allowed = sender.current_max_send_streams();
+        if allowed > self.allowed.replace(allowed) { News::Room } else { News::None }
     }
 
     /// Whether the peer allows one more stream.
     pub(super) fn has_room(&self) -> bool {
-        !self.closed.get() && !self.pulse.is_doubted() && self.active.get() < self.allowed_streams()
+        !self.closed.get() && !self.pulse.is_doubted() && self.active.get() < self.allowed.get()
     }
 
     /// Whether a call is better off on another connection: slow readers take much of the window, or it is about to end.
@@ -83,6 +91,16 @@ impl Connection {
     pub(super) fn close(&self) {
         self.closed.set(true);
     }
+}
+
+/// What a peer said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    None,
+    /// It allows more streams.
+    Room,
+    /// It takes no more streams; the connection is closed for new calls.
+    Leaving,
 }
 
 /// A call's place on a connection; it is free again when this is dropped.
@@ -166,7 +184,7 @@ impl Lease {
     /// # Errors
     /// The connection takes no more streams; it is left to those that it has. Nothing was sent.
     pub fn send(&self, head: Request<()>, end: bool) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-        self.connection.sender.clone().send_request(head, end).inspect_err(|_| self.retire())
+        self.connection.sender.borrow().clone().send_request(head, end).inspect_err(|_| self.retire())
     }
 
     /// Says how many bytes of the reply wait for the client, for which the window stays closed. Returns whether the call
@@ -289,7 +307,8 @@ pub(super) async fn open(
         });
         settled.await?;
         let connection = Rc::new(Connection {
-            sender,
+            allowed: Cell::new(sender.current_max_send_streams()),
+            sender: RefCell::new(sender),
             active: Cell::new(0),
             closed: Cell::new(false),
             window: settings.connection_window as usize,

@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::balance::Member;
-use super::connection::{self, Connection, End, Lease};
+use super::connection::{self, Connection, End, Lease, News};
 use super::fleet::Known;
 use super::outlier::{self, Tally};
 use super::quota::{Permit, Share};
@@ -325,18 +325,24 @@ impl Endpoint {
     }
 }
 
-/// Drives a connection to its end, and tells the calls that wait whenever its peer allows more streams.
+/// Drives a connection to its end. Tells the calls that wait whenever its peer allows more streams, and has another
+/// connection made when the peer wants no more calls on this one.
 async fn drive(driver: impl Future<Output = End>, endpoint: &Weak<Endpoint>, connection: &Weak<Connection>) -> End {
     let mut driver = pin!(driver);
-    let mut allowed = usize::MAX;
     poll_fn(|cx| {
         let polled = driver.as_mut().poll(cx);
-        let before = allowed;
-        allowed = connection.upgrade().map_or(0, |connection| connection.allowed_streams());
-        if allowed > before
-            && let Some(endpoint) = endpoint.upgrade()
-        {
-            endpoint.changed.notify_waiters();
+        let (Some(endpoint), Some(connection)) = (endpoint.upgrade(), connection.upgrade()) else { return polled };
+        match connection.look(cx) {
+            News::None => {}
+            News::Room => endpoint.changed.notify_waiters(),
+            News::Leaving => {
+                endpoint.forget_closed();
+                // Without calls another one can wait for the next: a server may take leave of every connection.
+                if connection.active() > 0 {
+                    endpoint.dial_if_due().ok();
+                }
+                endpoint.changed.notify_waiters();
+            }
         }
         polled
     })

@@ -436,6 +436,21 @@ async fn a_zone_that_cannot_be_reached_leaves_its_calls_to_the_others() {
 }
 
 #[tokio::test]
+async fn a_goaway_is_noticed_without_a_call_that_fails_on_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (_gateway, client) = over(&[listener.local_addr().unwrap()], "").await;
+    let _running = client.clone().begin(SAY, &[], false).await;
+    let mut upstream = accept(&listener).await;
+    upstream.send(&max_concurrent_streams(100)).await;
+    upstream.until(|frame| frame.kind == frames::HEADERS).await.expect("the call comes");
+
+    // Last stream 1, error NO_ERROR.
+    upstream.send(&frames::frame(frames::GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0])).await;
+
+    accept(&listener).await;
+}
+
+#[tokio::test]
 async fn old_connections_make_way_for_new_ones_without_a_call_lost() {
     let backend = backend::start().await;
     let (_gateway, mut client) = over(&[backend.address], ", connections: { max_age: 1s, max_per_endpoint: 1 }").await;
