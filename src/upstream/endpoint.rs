@@ -373,12 +373,20 @@ async fn age(max_age: Option<Duration>, endpoint: &Weak<Endpoint>, connection: &
     let Some(max_age) = max_age else { return std::future::pending().await };
     // Less up to a tenth, so that connections that were made together do not end together.
     sleep(max_age.mul_f64(1.0 - fastrand::f64() / 10.0)).await;
-    if let (Some(endpoint), Some(connection)) = (endpoint.upgrade(), connection.upgrade()) {
+    if let Some(connection) = connection.upgrade() {
         connection.age();
-        // A call that came now would wait for the new one, if there were none.
-        endpoint.dial_if_due().ok();
     }
-    sleep(HANDOVER).await;
+    loop {
+        // A call that came now would wait for the new one, if there were none.
+        if let Some(endpoint) = endpoint.upgrade() {
+            endpoint.dial_if_due().ok();
+        }
+        sleep(HANDOVER).await;
+        // An old one is better than none.
+        if endpoint.upgrade().is_none_or(|endpoint| endpoint.lasting() > 0) {
+            break;
+        }
+    }
     if let Some(connection) = connection.upgrade() {
         connection.close();
     }

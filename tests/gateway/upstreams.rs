@@ -451,6 +451,20 @@ async fn a_goaway_is_noticed_without_a_call_that_fails_on_it() {
 }
 
 #[tokio::test]
+async fn an_old_connection_stays_until_another_takes_its_place() {
+    let settings = Settings { manners: vec![Manner::Polite, Manner::Close], ..Settings::default() };
+    let backend = scripted::start_with(settings, vec![act::reply(&message())]).await;
+    let (_gateway, mut client) = over(&[backend.address], ", connections: { max_age: 1s }").await;
+
+    soon(async {
+        while backend.tally.counts().connections < 10 {
+            assert_eq!(say(&mut client).await.code(), 0);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn old_connections_make_way_for_new_ones_without_a_call_lost() {
     let backend = backend::start().await;
     let (_gateway, mut client) = over(&[backend.address], ", connections: { max_age: 1s, max_per_endpoint: 1 }").await;
