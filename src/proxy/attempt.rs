@@ -171,7 +171,7 @@ impl Attempt {
         opened: Unanswered,
         answer: Result<Response<h2::RecvStream>, h2::Error>,
     ) -> Option<Outcome> {
-        let (pump, lease) = opened.answered();
+        let (pump, lease) = opened.answered(answer.as_ref().is_ok_and(forward::is_fine));
         let failed = |error: Error, fault, pump| Some(Outcome { reply: Err(error), fault: Some(fault), pump });
         let answer = match answer {
             Ok(answer) => answer,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use h2::Reason as H2Reason;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, response};
 use tokio::time::{Instant, sleep};
 
 use super::attempt::{Attempt, Outcome};
@@ -290,6 +290,16 @@ pub(crate) fn broken(upstream: &str, error: &h2::Error, timer: &Timer) -> Error 
         Some(_) => Error::upstream_code(Code::Internal, text),
     }
 }
+
+/// Whether the head of a reply, as far as it says, is none of a server that failed.
+pub(super) fn is_fine(reply: &Response<h2::RecvStream>) -> bool {
+    let number = reply.headers().get(grpc::STATUS).and_then(status::parse_status);
+    reply.status() == StatusCode::OK && !FAILURES.iter().any(|code| Some(code.number()) == number)
+}
+
+/// Codes by which servers fail, not callers.
+const FAILURES: [Code; 6] =
+    [Code::Unknown, Code::DeadlineExceeded, Code::ResourceExhausted, Code::Internal, Code::Unavailable, Code::DataLoss];
 
 /// Refuses a reply that is not gRPC.
 pub(super) fn check(upstream: &str, head: &response::Parts) -> Result<(), Error> {

@@ -67,10 +67,10 @@ impl Unanswered {
         open.pump.detach()
     }
 
-    /// What goes on living when the stream was answered, or its server ended it.
-    pub(super) fn answered(mut self) -> (Pump, Lease) {
+    /// What goes on living when the stream was answered, or its server ended it. `fine`: not by a failure of the server.
+    pub(super) fn answered(mut self, fine: bool) -> (Pump, Lease) {
         let Open { pump, lease, .. } = self.open.take().expect("taken here only");
-        lease.answered(self.since.elapsed());
+        lease.answered(self.since.elapsed(), fine);
         (pump, lease)
     }
 

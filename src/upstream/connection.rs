@@ -150,13 +150,16 @@ impl Lease {
         &self.endpoint
     }
 
-    /// The call was answered, or its server ended it, after so long.
-    pub fn answered(&self, took: Duration) {
+    /// The call was answered, or its server ended it, after so long. `fine`: not by a failure of the server.
+    pub fn answered(&self, took: Duration, fine: bool) {
         let now = Instant::now();
         self.answered.set(true);
         self.connection.pulse.heard();
         self.endpoint.metrics().answered(took);
-        self.endpoint.member().observe(took, now);
+        match fine {
+            true => self.endpoint.member().observe(took, now),
+            false => self.endpoint.member().failed(took, now),
+        }
     }
 
     /// Something of the reply came.

@@ -16,7 +16,7 @@ pub(super) struct Latency {
 }
 
 impl Latency {
-    /// An answer came, or a failure, after so long.
+    /// An answer came after so long.
     pub(super) fn observe(&self, took: Duration, now: Instant) {
         let took = took.as_secs_f64();
         let average = match self.average.get() {
@@ -27,6 +27,13 @@ impl Latency {
             _ => took,
         };
         self.average.set(Some((average, now)));
+    }
+
+    /// A failure came after so long. Who fails fast is not to get the calls of those that work: what is known of it stays,
+    /// and of whom nothing is known is taken for slow.
+    pub(super) fn fail(&self, took: Duration, now: Instant) {
+        let known = self.average.get().map_or(PENALTY.as_secs_f64(), |(average, _)| average);
+        self.average.set(Some((known.max(took.as_secs_f64()), now)));
     }
 
     /// Seconds that a call is expected to take; `None` when nothing is known yet.
@@ -41,5 +48,7 @@ fn decay(after: Duration) -> f64 {
     (-after.as_secs_f64() / DECAY.as_secs_f64()).exp()
 }
 
+/// For an endpoint whose first answer is a failure.
+const PENALTY: Duration = Duration::from_millis(100);
 /// In which a value falls to about a third.
 const DECAY: Duration = Duration::from_secs(10);

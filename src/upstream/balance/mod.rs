@@ -66,9 +66,14 @@ impl Member {
         self.active.set(self.active.get().saturating_sub(1));
     }
 
-    /// It answered, or failed to, after so long.
+    /// It answered after so long.
     pub fn observe(&self, took: Duration, now: Instant) {
         self.latency.observe(took, now);
+    }
+
+    /// It failed a call after so long, which never says that it is fast.
+    pub fn failed(&self, took: Duration, now: Instant) {
+        self.latency.fail(took, now);
     }
 
     /// It had not answered after so long, which says that it is slow, and never that it is fast.

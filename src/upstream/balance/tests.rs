@@ -42,6 +42,17 @@ impl Fleet {
     /// Sends `calls`, one each `every`, each of which takes what `service` says of its endpoint. Returns how long each
     /// call took, sorted, and how many each endpoint had.
     fn run(&self, calls: u32, every: Duration, service: impl Fn(usize) -> Duration) -> (Vec<Duration>, Vec<u32>) {
+        self.run_with(calls, every, service, |_| false)
+    }
+
+    /// The same where some endpoints answer each call by a failure.
+    fn run_with(
+        &self,
+        calls: u32,
+        every: Duration,
+        service: impl Fn(usize) -> Duration,
+        fails: impl Fn(usize) -> bool,
+    ) -> (Vec<Duration>, Vec<u32>) {
         let mut under_way = BinaryHeap::new();
         let (mut times, mut counts) = (Vec::new(), vec![0; self.members.len()]);
         for call in 0..calls {
@@ -53,7 +64,10 @@ impl Fleet {
                 under_way.pop();
                 let member: &Member = &self.members[index];
                 member.end();
-                member.observe(end - began, end);
+                match fails(index) {
+                    true => member.failed(end - began, end),
+                    false => member.observe(end - began, end),
+                }
             }
             let index = self.pick(None, &[], now).unwrap();
             self.members[index].begin();
@@ -232,4 +246,16 @@ fn the_other_zones_are_asked_when_all_endpoints_of_the_own_one_were_tried() {
     assert!(pick(&[0, 1]) >= 2);
     assert_eq!((pick(&[0, 1, 2]), pick(&[0, 1, 3])), (3, 2));
     assert!([0, 1].contains(&pick(&[0, 1, 2, 3])));
+}
+
+#[test]
+fn an_endpoint_that_fails_fast_gets_no_more_calls_than_the_others() {
+    fastrand::seed(11);
+    let fleet = Fleet::of(Algorithm::PeakEwma, &[1; 5]);
+    let failing = |index: usize| index == 0;
+
+    let (_, counts) = fleet.run_with(20_000, MS, |index| if failing(index) { MS / 10 } else { usual() }, failing);
+
+    assert!(counts[0] <= 20_000 / 4, "{counts:?}");
+    assert!(counts[0] > 0, "it is asked now and then: {counts:?}");
 }
