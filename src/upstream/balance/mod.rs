@@ -187,7 +187,12 @@ impl Balancer {
                 }
             }
         };
-        found.or_else(|| usable.indices.iter().map(|index| *index as usize).find(fresh))
+        found.or_else(|| {
+            // Where few of a table's endpoints can be used, their keys are not all to go to the first of them.
+            let start = usable.indices.len() * usize::from(key.unwrap_or(0).to_be_bytes()[0]) / 256;
+            let (before, after) = usable.indices.split_at(start);
+            after.iter().chain(before).map(|index| *index as usize).find(fresh)
+        })
     }
 
     /// One by chance, by weight.

@@ -259,3 +259,20 @@ fn an_endpoint_that_fails_fast_gets_no_more_calls_than_the_others() {
     assert!(counts[0] <= 20_000 / 4, "{counts:?}");
     assert!(counts[0] > 0, "it is asked now and then: {counts:?}");
 }
+
+#[test]
+fn keys_of_endpoints_that_cannot_be_used_spread_over_those_that_can() {
+    let fleet = Fleet::of(Algorithm::Maglev, &[1; 1000]);
+    let settings = Balancing { algorithm: Algorithm::Maglev, panic_threshold: 0, ..Balancing::default() };
+    let fleet = Fleet { balancer: Fleet::new(&settings, &[1; 1000]).balancer, ..fleet };
+    for member in &fleet.members[..997] {
+        member.standing.set(Fault::Unhealthy, true, fleet.start);
+    }
+
+    let mut counts = [0; 3];
+    for key in 0..3000_u64 {
+        counts[fleet.pick(Some(hash(&key.to_be_bytes())), &[], fleet.start).unwrap() - 997] += 1;
+    }
+
+    assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
+}
