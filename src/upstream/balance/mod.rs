@@ -124,6 +124,8 @@ struct Usable {
     far: Vec<u32>,
     /// Sums of weights up to each; empty when all weigh the same.
     sums: Vec<u64>,
+    /// The largest weight, at least one.
+    heaviest: u64,
     /// By index: whether it is among them.
     flags: Vec<bool>,
 }
@@ -199,7 +201,7 @@ impl Balancer {
     fn draw<M: AsRef<Member>>(&self, usable: &Usable, members: &[M], now: Instant) -> usize {
         let mut index = usable.draw();
         for _ in 0..SLOW_DRAWS {
-            if fastrand::f64() < self.warmth(members[index].as_ref(), now) {
+            if self.is_warm(members[index].as_ref(), now) {
                 break;
             }
             index = usable.draw();
@@ -211,8 +213,6 @@ impl Balancer {
     /// scheduler of [gRFC A58](https://github.com/grpc/proposal/blob/master/A58-client-side-weighted-round-robin-lb-policy.md).
     fn in_turn<M: AsRef<Member>>(&self, usable: &Usable, members: &[M], now: Instant) -> usize {
         let count = usable.indices.len() as u64;
-        let heaviest = usable.indices.iter().map(|index| members[*index as usize].as_ref().weight.get()).max();
-        let heaviest = u64::from(heaviest.unwrap_or(1));
         for _ in 0..count * TURNS {
             let turn = self.next.get();
             self.next.set(turn.wrapping_add(1));
@@ -221,23 +221,20 @@ impl Balancer {
             let member = members[index].as_ref();
             // Lighter ones begin at different rounds, so that they do not come together.
             let reached = u64::from(member.weight.get()) * round.wrapping_add(place);
-            let due = usable.sums.is_empty() || reached % heaviest < u64::from(member.weight.get());
-            if due && fastrand::f64() < self.warmth(member, now) {
+            let due = usable.sums.is_empty() || reached % usable.heaviest < u64::from(member.weight.get());
+            if due && self.is_warm(member, now) {
                 return index;
             }
         }
         usable.draw()
     }
 
-    /// Which part of its share an endpoint gets that has not been usable for long.
-    fn warmth(&self, member: &Member, now: Instant) -> f64 {
-        match self.settings.slow_start {
-            None => 1.0,
-            Some(window) => {
-                let passed = member.standing.usable_for(now).as_secs_f64() / window.as_secs_f64();
-                passed.clamp(COLD, 1.0)
-            }
-        }
+    /// Whether an endpoint takes the call; one that has not been usable for long takes only a part of its share.
+    fn is_warm(&self, member: &Member, now: Instant) -> bool {
+        self.settings.slow_start.is_none_or(|window| {
+            let passed = member.standing.usable_for(now).as_secs_f64() / window.as_secs_f64();
+            fastrand::f64() < passed.max(COLD)
+        })
     }
 }
 
@@ -261,6 +258,7 @@ impl Usable {
         let far = (0..).zip(members).filter(|(_, member)| stays && usable(member) && !near(member));
         self.far = far.map(|(index, _)| index).collect();
         let weights = self.indices.iter().map(|index| members[*index as usize].as_ref().weight.get());
+        self.heaviest = weights.clone().max().unwrap_or(1).into();
         self.sums = weights
             .scan(0, |sum, weight| {
                 *sum += u64::from(weight);
