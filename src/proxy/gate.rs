@@ -141,7 +141,9 @@ impl Gate {
         for (pending, decision) in pending.into_iter().zip(&verdict.decisions) {
             let Pending { tier, quota, metrics, .. } = pending;
             let limit = self.limit(pending);
-            metrics.count(decision.allowed, limit.config.shadow);
+            if !(verdict.refused && decision.allowed) {
+                metrics.count(decision.allowed, limit.config.shadow);
+            }
             metrics.overflowed.add(verdict.overflowed.into());
             refusal.note(limit, tier.as_deref(), decision);
             if tell && !limit.config.shadow {

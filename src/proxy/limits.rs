@@ -170,7 +170,7 @@ pub(super) fn charge(call: &mut Call, dues: &Dues<'_>, now: u64) -> Result<Verdi
     let verdict = call.worker().shared.limits.charge(&dues.charges, now);
     let mut refusal = Refusal::default();
     for ((limit, tier), decision) in dues.limits.iter().zip(&verdict.decisions) {
-        note(call, limit, tier.as_deref(), decision, &mut refusal);
+        note(call, limit, tier.as_deref(), decision, verdict.refused, &mut refusal);
     }
     if verdict.overflowed {
         dues.limits.iter().for_each(|(limit, _)| call.limit_metrics(limit).overflowed.add(1));
@@ -178,9 +178,19 @@ pub(super) fn charge(call: &mut Call, dues: &Dues<'_>, now: u64) -> Result<Verdi
     if verdict.refused { Err(refusal.error()) } else { Ok(verdict) }
 }
 
-/// Notes what a limit says: for metrics, for the client, and for the refusal if there is one.
-pub(super) fn note(call: &mut Call, limit: &Limit, tier: Option<&str>, decision: &Decision, refusal: &mut Refusal) {
-    call.limit_metrics(limit).count(decision.allowed, limit.config.shadow);
+/// Notes what a limit says: for metrics, for the client, and for the refusal if there is one. What lets in a call that
+/// another limit has `refused` was not charged, and does not count.
+pub(super) fn note(
+    call: &mut Call,
+    limit: &Limit,
+    tier: Option<&str>,
+    decision: &Decision,
+    refused: bool,
+    refusal: &mut Refusal,
+) {
+    if !(refused && decision.allowed) {
+        call.limit_metrics(limit).count(decision.allowed, limit.config.shadow);
+    }
     refusal.note(limit, tier, decision);
     if !limit.config.shadow
         && let Some((quota, _)) = limit.rate(tier)

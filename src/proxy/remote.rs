@@ -121,7 +121,7 @@ async fn by_redis<'l>(call: &mut Call, dues: Dues<'l>, timer: &Timer, taken: &mu
     let mut refusal = Refusal::default();
     for ((limit, tier), decision) in dues.limits.iter().zip(&verdict.decisions) {
         if let Some(decision) = decision {
-            note(call, limit, tier.as_deref(), decision, &mut refusal);
+            note(call, limit, tier.as_deref(), decision, verdict.refused, &mut refusal);
         }
     }
     if verdict.refused {

@@ -278,6 +278,12 @@ async fn limits_of_a_call_are_charged_together_and_shadows_refuse_nobody() {
     assert!(gateway.metric(shadowed).await >= 4.0);
     assert_eq!(gateway.metric("portico_rate_limit_decisions_total{limit=\"tried\",outcome=\"refused\"}").await, 0.0);
     assert!(gateway.metric("portico_rate_limit_keys").await >= 6.0);
+    for (limit, refused) in [("wide", 2.0), ("narrow", 3.0)] {
+        for (outcome, expected) in [("allowed", 5.0), ("refused", refused)] {
+            let series = format!("portico_rate_limit_decisions_total{{limit=\"{limit}\",outcome=\"{outcome}\"}}");
+            assert_eq!(gateway.metric(&series).await, expected, "{series}");
+        }
+    }
 }
 
 #[tokio::test]
