@@ -348,11 +348,26 @@ async fn build(config: &Arc<Config>, held: &[Held]) -> Result<Snapshot, String> 
 /// Asks an upstream for its schema for as long as it is configured so.
 async fn seek(keeper: Weak<Keeper>, upstream: config::Upstream, fleet: Arc<Fleet>, is_new: bool) {
     let mut pause = FIRST_PAUSE;
+    // What was told the last time, unless asking has failed since: what is the same needs no second look.
+    let mut last = None;
     if !is_new {
         sleep(pause).await;
     }
     loop {
-        let answer = load::by_reflection(&upstream).await;
+        let answer = match load::ask(&upstream).await {
+            Ok(told) if last.as_ref() == Some(&told) => {
+                until_stale(&upstream, &fleet).await;
+                continue;
+            }
+            Ok(told) => {
+                last = Some(told.clone());
+                load::link(told).await
+            }
+            Err(why) => {
+                last = None;
+                Err(why)
+            }
+        };
         let Some(keeper) = keeper.upgrade() else { return };
         match answer {
             Ok(schema) => {

@@ -13,7 +13,7 @@ use crate::schema::{Schema, source};
 use crate::transcode::Plans;
 use crate::upstream::Security;
 use crate::upstream::discovery;
-use crate::upstream::reflection::{self, Target};
+use crate::upstream::reflection::{self, Fetched, Target};
 
 /// All of one upstream's descriptors, from connect to the last file.
 const REFLECTION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,11 +43,33 @@ pub fn from_files(config: &Config) -> Result<Vec<SchemaState>, Vec<String>> {
     if errors.is_empty() { Ok(schemas) } else { Err(errors) }
 }
 
-/// Asks an upstream's reflection once, each endpoint in turn.
+/// An upstream's schema by its reflection, which is asked once, each endpoint in turn.
 ///
 /// # Errors
 /// What the last endpoint said.
 pub async fn by_reflection(upstream: &config::Upstream) -> Result<Schema, String> {
+    link(ask(upstream).await?).await
+}
+
+/// The schema that was told.
+///
+/// # Errors
+/// In words: it could not be linked.
+pub(super) async fn link(fetched: Fetched) -> Result<Schema, String> {
+    let link = move || {
+        let mut schema = Schema::from_files(fetched.files);
+        schema.keep_services(&fetched.services);
+        schema.add_problems(fetched.problems);
+        schema
+    };
+    tokio::task::spawn_blocking(link).await.map_err(|error| error.to_string())
+}
+
+/// Asks an upstream's reflection once, each endpoint in turn.
+///
+/// # Errors
+/// What the last endpoint said.
+pub(super) async fn ask(upstream: &config::Upstream) -> Result<Fetched, String> {
     let mut failure = String::from("it has no endpoints");
     let found = discovery::find(&upstream.endpoints).await?;
     for Endpoint { address, .. } in &found.endpoints {
@@ -59,15 +81,7 @@ pub async fn by_reflection(upstream: &config::Upstream) -> Result<Schema, String
             timeout: REFLECTION_TIMEOUT,
         };
         match reflection::fetch(&target).await {
-            Ok(fetched) => {
-                let linked = tokio::task::spawn_blocking(move || {
-                    let mut schema = Schema::from_files(fetched.files);
-                    schema.keep_services(&fetched.services);
-                    schema.add_problems(fetched.problems);
-                    schema
-                });
-                return linked.await.map_err(|error| error.to_string());
-            }
+            Ok(fetched) => return Ok(fetched),
             Err(error) => failure = format!("reflection at {address}: {}", chain(&error)),
         }
     }

@@ -61,7 +61,7 @@ pub struct Target {
 }
 
 /// What an upstream told.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fetched {
     /// Encoded `FileDescriptorProto`s with everything they import, as far as the server or the vendored files have it.
     pub files: Vec<Bytes>,
