@@ -4,6 +4,7 @@
 //! configuration keeps it out of use as a whole: the old one stays, with the reason in the log, in the metrics and in the
 //! answer to whoever asked.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -91,7 +92,8 @@ struct Reloads {
 
 impl Reloads {
     async fn run(mut self, mut asked: mpsc::Receiver<Asked>) {
-        let mut watch = Watch::over(&self.config.files).await;
+        let mut files = self.files().await;
+        let mut watch = Watch::over(&files).await;
         loop {
             let again = Instant::now() + AGAIN;
             let answer = tokio::select! {
@@ -106,11 +108,12 @@ impl Reloads {
                 () = sleep_until(again), if self.failed.is_some() && self.config.watch => None,
             };
             // Before the files are read, so that what changes meanwhile is read again.
-            let files = self.config.files.clone();
             watch = Watch::over(&files).await;
             let outcome = self.reload().await;
-            if self.config.files != files {
-                watch = Watch::over(&self.config.files).await;
+            let now = self.files().await;
+            if now != files {
+                files = now;
+                watch = Watch::over(&files).await;
             }
             let asked_for = answer.is_some();
             self.tell(&outcome, asked_for);
@@ -119,6 +122,13 @@ impl Reloads {
                 answer.send(outcome).ok();
             }
         }
+    }
+
+    /// Everything that the configuration in use was made of.
+    async fn files(&self) -> Vec<PathBuf> {
+        let (keeper, mut files) = (Arc::clone(&self.using.keeper), self.config.files.clone());
+        files.extend(spawn_blocking(move || keeper.imports()).await.unwrap_or_default());
+        files
     }
 
     async fn reload(&mut self) -> Outcome {

@@ -148,13 +148,7 @@ pub fn compile(files: &[PathBuf], include: &[PathBuf]) -> Result<Schema, SourceE
 }
 
 pub(super) fn compile_with(files: &[PathBuf], include: &[PathBuf], search: Search<'_>) -> Result<Schema, SourceError> {
-    let own_folders: Vec<PathBuf>;
-    let include = if include.is_empty() {
-        own_folders = files.iter().map(|file| folder_of(file)).collect();
-        &own_folders
-    } else {
-        include
-    };
+    let include = &folders(files, include);
     let resolver = Resolver::new(include);
     let editions = Arc::clone(&resolver.editions);
     let compiled = match compile_by_protox(files, resolver) {
@@ -185,6 +179,11 @@ fn without_vendored(mut compiled: Vec<Bytes>, files: &[PathBuf], include: &[Path
         set::vendored(name).is_none() || is_own()
     });
     compiled
+}
+
+/// Where imports are looked for: in `include`, or else beside the files.
+pub(crate) fn folders(files: &[PathBuf], include: &[PathBuf]) -> Vec<PathBuf> {
+    if include.is_empty() { files.iter().map(|file| folder_of(file)).collect() } else { include.to_vec() }
 }
 
 fn folder_of(file: &Path) -> PathBuf {

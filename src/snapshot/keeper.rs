@@ -7,6 +7,7 @@
 //! **Invariant**: what [`Keeper::reload`] and arrivals publish is built from the same configuration and schemas that the
 //! keeper holds.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -104,6 +105,11 @@ impl Keeper {
         }
         keeper.tell_readiness(&keeper.source.load());
         keeper
+    }
+
+    /// The files that a schema in use was made of beside those which the configuration names. Blocks.
+    pub fn imports(&self) -> Vec<PathBuf> {
+        load::imports(&self.source.load())
     }
 
     /// What is known of the schemas, in the order of the configuration's upstreams.

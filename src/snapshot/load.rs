@@ -3,13 +3,14 @@
 //! A file that is wrong is a mistake of the operator's. An upstream that does not answer is none, and must not keep the
 //! others from being served: [`super::keeper`] asks it again.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Notice, NoticeKind, SchemaState, Snapshot};
 use crate::config::endpoints::Endpoint;
 use crate::config::{self, Config, SchemaSource};
-use crate::schema::{Schema, source};
+use crate::schema::{File, Schema, source};
 use crate::transcode::Plans;
 use crate::upstream::Security;
 use crate::upstream::discovery;
@@ -41,6 +42,22 @@ pub fn from_files(config: &Config) -> Result<Vec<SchemaState>, Vec<String>> {
         }
     }
     if errors.is_empty() { Ok(schemas) } else { Err(errors) }
+}
+
+/// The files that were imported by those which the configuration names, where they are the operator's.
+pub fn imports(snapshot: &Snapshot) -> Vec<PathBuf> {
+    let mut imports = Vec::new();
+    for upstream in &snapshot.upstreams {
+        let (SchemaSource::Proto { files, include }, Some(schema)) =
+            (&upstream.config.schema, upstream.schema.schema())
+        else {
+            continue;
+        };
+        let folders = source::folders(files, include);
+        let found = |file: &File| folders.iter().map(|folder| folder.join(&*file.name)).find(|path| path.is_file());
+        imports.extend(schema.files().iter().filter_map(found));
+    }
+    imports
 }
 
 /// An upstream's schema by its reflection, which is asked once, each endpoint in turn.

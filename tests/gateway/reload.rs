@@ -525,6 +525,25 @@ policies:
 }
 
 #[tokio::test]
+async fn a_proto_file_that_is_only_imported_is_read_again_when_it_changes() {
+    let files = tempfile::tempdir().expect("a folder");
+    let (service, messages) = PROTO.split_once("\nmessage").expect("two parts");
+    let (service, package) = service.split_once("service").expect("two parts");
+    let echo = format!("{service}import \"messages.proto\"; service{package}");
+    let messages = format!("{service}message{messages}");
+    std::fs::write(files.path().join("echo.proto"), echo).expect("a file");
+    std::fs::write(files.path().join("messages.proto"), &messages).expect("a file");
+    let text = BASE.replace("[\"BACKEND\"]", "[\"BACKEND\"], schema: { proto: [echo.proto] }");
+    let changing = Changing::with(&text, backend::start().await, files).await;
+
+    std::fs::write(changing.path("messages.proto"), messages.replace("string text", "string words")).expect("a file");
+
+    changing.until(async |changing| changing.metric("portico_config_reloads_total{result=\"ok\"}").await >= 1.0).await;
+    let json = changing.operator("/upstreams").await.json();
+    assert_eq!(json["upstreams"][0]["schema"]["last_change"]["breaking"], 2, "{json}");
+}
+
+#[tokio::test]
 async fn the_schema_of_a_file_stays_until_reflection_answers() {
     let silent = scripted::start(vec![act::hold()]).await;
     let files = tempfile::tempdir().expect("a folder");
