@@ -1,12 +1,13 @@
 //! One worker's view of an upstream: its endpoints, and which of them a call goes to.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use tokio::time::Instant;
 
 use http::HeaderMap;
 use smallvec::SmallVec;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::balance::{Balancer, Member};
 use super::connection::Lease;
@@ -17,6 +18,7 @@ use crate::config;
 use crate::config::balancing::HashOn;
 use crate::encoding::Encoding;
 use crate::grpc::ACCEPT_ENCODING;
+use crate::runtime;
 use crate::telemetry::metrics::WorkerMetrics;
 
 /// The endpoints of an upstream, as one worker reaches them.
@@ -28,6 +30,9 @@ pub struct Cluster {
     current: RefCell<Rc<Current>>,
     /// Encodings of messages that it said to take, once it said so.
     encodings: Cell<Option<Encodings>>,
+    /// Whether lists are followed, which is from the first call on: before it there is nothing to let go of.
+    followed: Cell<bool>,
+    own: Weak<Self>,
 }
 
 /// The endpoints as of one list of the fleet.
@@ -66,12 +71,14 @@ impl Cluster {
     pub fn new(fleet: Arc<Fleet>, workers: usize, metrics: &WorkerMetrics) -> Rc<Self> {
         let shares = Shares::new(&fleet, workers, metrics);
         let current = Current::of(&shares, metrics, None);
-        Rc::new(Self {
+        Rc::new_cyclic(|own| Self {
             fleet,
             shares,
             metrics: metrics.clone(),
             current: RefCell::new(Rc::new(current)),
             encodings: Cell::new(None),
+            followed: Cell::new(false),
+            own: Weak::clone(own),
         })
     }
 
@@ -119,6 +126,9 @@ impl Cluster {
     /// There is no endpoint that can be used, none could be reached, or they have as much to do as they may; the error is
     /// that of the last one tried.
     pub async fn acquire(&self, pick: &mut Pick) -> Result<Lease, Unreachable> {
+        if !self.followed.replace(true) {
+            runtime::spawn("endpoints", follow(Weak::clone(&self.own), self.fleet.subscribe()));
+        }
         let permit = self.shares.request()?;
         Ok(self.place(pick).await?.with(permit))
     }
@@ -162,6 +172,14 @@ impl Cluster {
             *current = Rc::new(Current::of(&self.shares, &self.metrics, Some(&current)));
         }
         Rc::clone(&current)
+    }
+}
+
+/// Lets go of endpoints that are gone, although no call comes.
+async fn follow(cluster: Weak<Cluster>, mut lists: watch::Receiver<()>) {
+    while lists.changed().await.is_ok() {
+        let Some(cluster) = cluster.upgrade() else { return };
+        cluster.current();
     }
 }
 

@@ -451,6 +451,30 @@ async fn a_goaway_is_noticed_without_a_call_that_fails_on_it() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_left_loses_its_connection_although_nobody_calls() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |address: SocketAddr| std::fs::write(file.path(), format!("endpoints: [\"{address}\"]")).unwrap();
+    write(listener.local_addr().unwrap());
+    let set = concat!(env!("OUT_DIR"), "/test/echo.binpb");
+    let gateway = TestGateway::start(&format!(
+        "workers: 1\nupstreams: [ {{ name: echo, endpoints_file: \"{}\", schema: {{ descriptor_set: \"{set}\" }} }} ]\n",
+        file.path().display()
+    ))
+    .await;
+    let call = Raw::connect(gateway.address).await.begin(SAY, &[], false).await;
+    let mut upstream = accept(&listener).await;
+    upstream.send(&max_concurrent_streams(1)).await;
+    upstream.until(|frame| frame.kind == frames::HEADERS).await.expect("the call comes");
+    drop(call);
+    upstream.until(|frame| frame.kind == frames::RST_STREAM).await.expect("the call is given up");
+
+    write(nowhere().await);
+
+    while upstream.frame().await.is_some() {}
+}
+
+#[tokio::test]
 async fn an_old_connection_stays_until_another_takes_its_place() {
     let settings = Settings { manners: vec![Manner::Polite, Manner::Close], ..Settings::default() };
     let backend = scripted::start_with(settings, vec![act::reply(&message())]).await;
