@@ -149,15 +149,20 @@ impl Cluster {
                 busy.push(index);
                 continue;
             }
-            match waited(endpoint).await {
+            match waited(endpoint, false).await {
                 Ok(lease) => return Ok(pick.taken(endpoint, lease)),
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    if error.bound().is_none() && endpoint.is_open() {
+                        busy.push(index);
+                    }
+                    failure = Some(error);
+                }
             }
         }
         // What was tried for this call before comes last.
         for index in busy.into_iter().chain(passed.drain(..tried)) {
             let endpoint = &current.endpoints[index];
-            match waited(endpoint).await {
+            match waited(endpoint, true).await {
                 Ok(lease) => return Ok(pick.taken(endpoint, lease)),
                 Err(error) => failure = Some(error),
             }
@@ -184,7 +189,7 @@ async fn follow(cluster: Weak<Cluster>, mut lists: watch::Receiver<()>) {
 }
 
 /// A place on that endpoint; calls that wait for one count as calls that it has, or they would all go there.
-async fn waited(endpoint: &Rc<Endpoint>) -> Result<Lease, Unreachable> {
+async fn waited(endpoint: &Rc<Endpoint>, patient: bool) -> Result<Lease, Unreachable> {
     struct Waiting<'e>(&'e Member);
     impl Drop for Waiting<'_> {
         fn drop(&mut self) {
@@ -193,7 +198,7 @@ async fn waited(endpoint: &Rc<Endpoint>) -> Result<Lease, Unreachable> {
     }
     endpoint.member().begin();
     let _waiting = Waiting(endpoint.member());
-    endpoint.acquire().await
+    endpoint.acquire(patient).await
 }
 
 impl Current {

@@ -164,14 +164,15 @@ impl Endpoint {
         &self.metrics
     }
 
-    /// A place for one more call: on an open connection that has room, else on a new one, else the next that is free.
+    /// A place for one more call: on an open connection that has room, else on a new one, else the next that is free; for
+    /// that it waits, when no other can be made, only if it is `patient`.
     ///
     /// # Errors
-    /// There is no connection and none can be made.
+    /// There is no connection, or none with room for who is impatient, and none can be made.
     ///
     /// # Cancel safety
     /// Dropping the future gives up the place; an attempt to connect goes on for others.
-    pub async fn acquire(self: &Rc<Self>) -> Result<Lease, Unreachable> {
+    pub async fn acquire(self: &Rc<Self>, patient: bool) -> Result<Lease, Unreachable> {
         let permit = self.requests.take().ok_or_else(|| self.full(Bound::Requests, self.known.requests.limit()))?;
         let mut waiting = None;
         loop {
@@ -185,6 +186,9 @@ impl Endpoint {
                 return Ok(Lease::new(connection, Rc::clone(self), permit));
             }
             let due = self.dial_if_due()?;
+            if let Some(cause) = self.failed().filter(|_| !patient) {
+                return Err(cause);
+            }
             if waiting.is_none() {
                 waiting = Some(self.wait()?);
             }
@@ -194,6 +198,19 @@ impl Endpoint {
                 None => changed.await,
             }
         }
+    }
+
+    /// Why no further connection came about the last time, until it is tried again.
+    fn failed(&self) -> Option<Unreachable> {
+        match &*self.dial.borrow() {
+            Dial::Paused { cause, .. } => Some(cause.clone()),
+            Dial::Idle | Dial::Dialing => None,
+        }
+    }
+
+    /// Whether there is a connection to it.
+    pub(super) fn is_open(&self) -> bool {
+        self.lasting() > 0
     }
 
     /// A call waits here, until what this returns is dropped.

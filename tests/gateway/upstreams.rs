@@ -407,6 +407,27 @@ async fn calls_do_not_wait_at_a_full_endpoint_while_another_has_room() {
 }
 
 #[tokio::test]
+async fn a_full_endpoint_that_takes_no_further_connection_is_passed_over() {
+    let manners = vec![Manner::Polite, Manner::Close];
+    let settings = Settings { manners, max_concurrent_streams: Some(1), ..Settings::default() };
+    let full = scripted::start_with(settings, vec![act::hold()]).await;
+    let wide = backend::start().await;
+    let (_gateway, mut client) = over(&[full.address, wide.address], IN_TURN).await;
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        let mut call = client.clone().begin(SAY, &[], false).await;
+        call.send(stalled(), true);
+        running.push(call);
+    }
+    full.tally.until(|counts| counts.started == 1).await;
+    wide.tally.until(|counts| counts.started == 1).await;
+
+    for _ in 0..6 {
+        assert_eq!(say(&mut client).await.code(), 0);
+    }
+}
+
+#[tokio::test]
 async fn one_dead_endpoint_of_two_fails_no_call() {
     let backend = backend::start().await;
     let (_gateway, mut client) = over(&[nowhere().await, backend.address], "").await;
