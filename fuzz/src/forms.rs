@@ -1,5 +1,6 @@
 //! Forms of parts.
 
+use bytes::Bytes;
 use portico::multipart::{Event, Head, MultipartError, Reader, boundary};
 
 /// The parts are the same, however the body is cut, and so is what is wrong.
@@ -27,7 +28,7 @@ fn parts<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> Result<Vec<(Head, Ve
     let mut parts: Vec<(Head, Vec<u8>)> = Vec::new();
     let mut is_open = false;
     for piece in pieces {
-        reader.push(piece);
+        reader.push(Bytes::copy_from_slice(piece));
         while let Some(event) = reader.take()? {
             match event {
                 Event::Part(head) => {

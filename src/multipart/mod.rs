@@ -29,10 +29,8 @@ pub struct Reader {
     /// The end of the line before, two hyphens, and the boundary.
     delimiter: Box<[u8]>,
     /// Read, and not yet handed out.
-    buffer: BytesMut,
+    buffer: Bytes,
     state: State,
-    /// Whether the empty line before the first part was there.
-    has_begun: bool,
     /// Parts that have begun.
     parts: u64,
 }
@@ -103,17 +101,22 @@ pub enum MultipartError {
 impl Reader {
     /// At the start of a body.
     pub fn new(boundary: &str) -> Self {
-        // The first delimiter has no line before it.
-        let buffer = BytesMut::from("\r\n");
         let delimiter = [b"\r\n--", boundary.as_bytes()].concat().into();
-        Self { delimiter, buffer, state: State::Before, has_begun: false, parts: 0 }
+        Self { delimiter, buffer: Bytes::new(), state: State::Before, parts: 0 }
     }
 
     /// Adds the next piece. Those before it must be used up: [`Self::take`] has said `None`.
-    pub fn push(&mut self, piece: &[u8]) {
-        if self.state != State::Over {
-            self.buffer.extend_from_slice(piece);
+    pub fn push(&mut self, piece: Bytes) {
+        if self.state == State::Over {
+            return;
         }
+        if self.buffer.is_empty() {
+            self.buffer = piece;
+            return;
+        }
+        let mut joined = BytesMut::from(std::mem::take(&mut self.buffer));
+        joined.extend_from_slice(&piece);
+        self.buffer = joined.freeze();
     }
 
     /// What comes next; `None` when another piece is needed for it.
@@ -123,12 +126,9 @@ impl Reader {
     pub fn take(&mut self) -> Result<Option<Event>, MultipartError> {
         loop {
             match self.state {
-                State::Before => match self.up_to_delimiter() {
-                    UpTo::Delimiter => self.state = State::Behind,
-                    // An empty line may stand there. Nothing that is sent today has more, which would be skipped without end.
-                    UpTo::Data(text) if text == b"\r\n"[..] && !self.has_begun => self.has_begun = true,
-                    UpTo::Data(_) => return Err(MultipartError::NoStart),
-                    UpTo::Nothing => return Ok(None),
+                State::Before => match self.before()? {
+                    Some(state) => self.state = state,
+                    None => return Ok(None),
                 },
                 State::Content => match self.up_to_delimiter() {
                     UpTo::Delimiter => {
@@ -150,7 +150,7 @@ impl Reader {
                     None => return Ok(None),
                 },
                 State::Over => {
-                    self.buffer = BytesMut::new();
+                    self.buffer = Bytes::new();
                     return Ok(None);
                 }
             }
@@ -169,6 +169,19 @@ impl Reader {
         }
     }
 
+    /// Takes the first delimiter, which has no line before it but an empty one. Nothing that is sent today has more, which would
+    /// be skipped without end.
+    fn before(&mut self) -> Result<Option<State>, MultipartError> {
+        let (end_of_line, first) = self.delimiter.split_at(2);
+        let rest = self.buffer.strip_prefix(end_of_line).unwrap_or(&self.buffer);
+        if rest.starts_with(first) {
+            self.buffer.advance(self.buffer.len() - rest.len() + first.len());
+            return Ok(Some(State::Behind));
+        }
+        let may_begin = first.starts_with(rest) || end_of_line.starts_with(rest);
+        if may_begin { Ok(None) } else { Err(MultipartError::NoStart) }
+    }
+
     /// Takes the delimiter if it comes next, else what stands before it.
     fn up_to_delimiter(&mut self) -> UpTo {
         let length = match memmem::find(&self.buffer, &self.delimiter) {
@@ -179,7 +192,7 @@ impl Reader {
             Some(at) => at,
             None => self.buffer.len() - self.begun(),
         };
-        if length == 0 { UpTo::Nothing } else { UpTo::Data(self.buffer.split_to(length).freeze()) }
+        if length == 0 { UpTo::Nothing } else { UpTo::Data(self.buffer.split_to(length)) }
     }
 
     /// Bytes at the end of the buffer with which a delimiter may have begun.

@@ -46,21 +46,21 @@ pub(super) fn boundary(media: &str) -> Result<Option<String>, Error> {
 ///
 /// # Errors
 /// It is no form, or has more than [`MAX_PARTS`].
-pub(super) fn parts(boundary: &str, content: &[u8]) -> Result<Vec<Part>, Error> {
+pub(super) fn parts(boundary: &str, content: Bytes) -> Result<Vec<Part>, Error> {
     let mut reader = Reader::new(boundary);
     reader.push(content);
-    let mut parts = Vec::new();
-    let mut data = BytesMut::new();
+    let mut parts: Vec<Part> = Vec::new();
     while let Some(event) = reader.take().map_err(|error| malformed(&error))? {
         match event {
             Event::Part(_) if parts.len() == MAX_PARTS => return Err(too_many()),
             Event::Part(head) => parts.push(part(head)),
-            Event::Data(piece) => data.extend_from_slice(&piece),
-            Event::End => {
+            // All of it, as all of the body is here.
+            Event::Data(data) => {
                 if let Some(part) = parts.last_mut() {
-                    part.data = data.split().freeze();
+                    part.data = data;
                 }
             }
+            Event::End => {}
         }
     }
     reader.finish().map_err(|error| malformed(&error))?;
@@ -158,7 +158,7 @@ impl PartFrames {
                 None if self.is_over => return Poll::Ready(None),
                 None => match ready!(self.content.poll_piece(cx)).transpose()? {
                     Some(piece) => {
-                        self.reader.push(&piece);
+                        self.reader.push(piece);
                         None
                     }
                     None => {

@@ -45,7 +45,7 @@ pub(crate) async fn adapt_in(
     let media = media_type(&parts.headers);
     let form = if content.is_empty() { Kind::Plain } else { kind(plan, media, &content)? };
     let (text, form_parts) = match &form {
-        Kind::Parts(boundary) => (&[][..], multipart::parts(boundary, &content)?),
+        Kind::Parts(boundary) => (&[][..], multipart::parts(boundary, content.clone())?),
         Kind::Plain | Kind::Form => (&*content, Vec::new()),
     };
     let input = Input {
