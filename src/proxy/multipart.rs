@@ -88,7 +88,8 @@ pub(crate) fn adapt_in(
         reader: Reader::new(&boundary),
         current: None,
         piece: Bytes::new(),
-        message: Vec::new(),
+        parts: Vec::new(),
+        places: Vec::new(),
         size: 0,
         // Half of a small limit is left for what else is in the message.
         most: PIECE.min(limit / 2).max(1),
@@ -112,7 +113,9 @@ pub(crate) struct PartFrames {
     /// Of its content, if that is cut: not yet sent on.
     piece: Bytes,
     /// Parts that wait for others to go with.
-    message: Vec<(Part, Place)>,
+    parts: Vec<Part>,
+    /// Where they go, each place once.
+    places: Vec<Place>,
     /// Their bytes, and those of the current part.
     size: usize,
     /// Bytes of a piece.
@@ -164,7 +167,7 @@ impl PartFrames {
                     None => {
                         self.reader.finish().map_err(|error| malformed(&error))?;
                         self.is_over = true;
-                        let is_due = !self.message.is_empty() || !self.has_begun;
+                        let is_due = !self.parts.is_empty() || !self.has_begun;
                         is_due.then(|| self.flush(None, false)).transpose()?
                     }
                 },
@@ -184,8 +187,8 @@ impl PartFrames {
     fn begin(&mut self, head: Head) -> Result<Option<Bytes>, Error> {
         let part = part(head);
         let place = self.plan.request.place(&part, self.json).map_err(|error| invalid(&error))?;
-        let has_room = self.message.iter().all(|(_, other)| self.plan.request.go_together(other, &place));
-        if has_room && self.message.len() == MAX_PARTS {
+        let has_room = self.places.iter().all(|other| self.plan.request.go_together(other, &place));
+        if has_room && self.parts.len() == MAX_PARTS {
             return Err(too_many());
         }
         let frame = if has_room { None } else { Some(self.flush(None, false)?) };
@@ -215,7 +218,10 @@ impl PartFrames {
         let Some(Current { mut part, place, data, is_cut }) = self.current.take() else { return };
         if !is_cut {
             part.data = data.freeze();
-            self.message.push((part, place));
+            self.parts.push(part);
+            if !self.places.contains(&place) {
+                self.places.push(place);
+            }
         }
     }
 
@@ -235,7 +241,9 @@ impl PartFrames {
 
     /// The frame of the message so far, with this part as its last, which may be nothing but more of a file.
     fn flush(&mut self, last: Option<Part>, goes_on: bool) -> Result<Bytes, Error> {
-        let parts: Vec<Part> = self.message.drain(..).map(|(part, _)| part).chain(last).collect();
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.extend(last);
+        self.places.clear();
         self.has_begun = true;
         let input = if goes_on { Input::default() } else { self.bound.input() };
         self.size = 0;

@@ -46,7 +46,7 @@ impl Part {
 }
 
 /// Where a part goes in a message.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Indices of fields, as in a [`Target`]; none if the part is ignored.
     fields: SmallVec<[u32; 4]>,
