@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::pb::google::api::HttpRule;
 use crate::pb::google::api::http_rule::Pattern;
 use crate::schema::template::{Template, TemplateError, Variable};
-use crate::schema::{Cardinality, Field, Kind, Message, MessageId, Method, Schema};
+use crate::schema::{Field, Kind, Message, MessageId, Method, Schema};
 
 /// One way to call a method by HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -310,12 +310,12 @@ fn check_variable(schema: &Schema, input: MessageId, variable: &Variable) -> Res
     let mut field = find(schema.message(input), names.next().unwrap_or_default(), path, Role::Variable)?;
     for name in names {
         let ancestor = || BindingProblem::Ancestor { field: path.into(), ancestor: field.name.clone() };
-        let (Kind::Message(id) | Kind::Group(id), false) = (field.kind, repeats(field)) else {
+        let (Kind::Message(id) | Kind::Group(id), false) = (field.kind, field.cardinality.is_repeated()) else {
             return Err(ancestor());
         };
         field = find(schema.message(id), name, path, Role::Variable)?;
     }
-    if repeats(field) {
+    if field.cardinality.is_repeated() {
         return Err(BindingProblem::Repeated { field: path.into() });
     }
     if let Kind::Message(id) | Kind::Group(id) = field.kind
@@ -340,13 +340,6 @@ fn find<'s>(message: &'s Message, name: &str, path: &str, role: Role) -> Result<
         message: Arc::clone(&message.name),
         missing: name.into(),
     })
-}
-
-fn repeats(field: &Field) -> bool {
-    match field.cardinality {
-        Cardinality::Implicit | Cardinality::Explicit | Cardinality::Required => false,
-        Cardinality::Repeated | Cardinality::Packed | Cardinality::Map => true,
-    }
 }
 
 /// Well-known types that are one string, number or boolean in JSON.

@@ -131,6 +131,16 @@ pub enum Cardinality {
     Map,
 }
 
+impl Cardinality {
+    /// Whether there may be more than one value.
+    pub(crate) fn is_repeated(self) -> bool {
+        match self {
+            Self::Implicit | Self::Explicit | Self::Required => false,
+            Self::Repeated | Self::Packed | Self::Map => true,
+        }
+    }
+}
+
 /// What one value of a field is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the scalar types of the protobuf language")]
@@ -158,6 +168,24 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The number that says in a tag how one value is laid out.
+    pub(crate) fn wire_type(self) -> u8 {
+        match self {
+            Self::Double | Self::Fixed64 | Self::Sfixed64 => 1,
+            Self::String | Self::Bytes | Self::Message(_) => 2,
+            Self::Group(_) => 3,
+            Self::Float | Self::Fixed32 | Self::Sfixed32 => 5,
+            Self::Int32
+            | Self::Int64
+            | Self::Uint32
+            | Self::Uint64
+            | Self::Sint32
+            | Self::Sint64
+            | Self::Bool
+            | Self::Enum(_) => 0,
+        }
+    }
+
     /// The message that one value is, if it is one.
     pub(crate) fn message(self) -> Option<MessageId> {
         match self {
@@ -270,6 +298,17 @@ impl Schema {
             Symbol::Message(id) => Some(id),
             Symbol::Enum(_) | Symbol::Service(_) => None,
         }
+    }
+
+    /// The field of a message with a JSON name, else with a name of the `.proto` file; and its index, where extensions come
+    /// behind the fields that are declared in the message.
+    pub(crate) fn field_named(&self, message: MessageId, name: &str) -> Option<(u32, &Field)> {
+        let extensions = self.extensions_of(message).iter().map(|extension| &extension.field);
+        let fields = || (0u32..).zip(self.message(message).fields.iter().chain(extensions.clone()));
+        let by_json_name = fields().find(|(_, field)| &*field.json_name == name);
+        // An extension has its name in brackets only.
+        let by_name = || fields().find(|(_, field)| &*field.name == name && !field.json_name.starts_with('['));
+        by_json_name.or_else(by_name)
     }
 
     /// Services that compiled, in the order of their files.

@@ -6,7 +6,7 @@
 //! cut to their width, and a field in a wire type that is not its own is an unknown one.
 
 use super::wire::{Reader, Value};
-use super::{Cardinality, Kind, MessageId, Schema};
+use super::{Kind, MessageId, Schema};
 
 /// A path to one field.
 #[derive(Debug, Clone)]
@@ -50,16 +50,16 @@ impl Probe {
         let mut message = message;
         while let Some(name) = names.next() {
             let declared = schema.message(message);
-            let field = declared.fields.iter().find(|field| *field.name == *name || *field.json_name == *name);
-            let field = field.ok_or_else(|| format!("{} has no field {name}", declared.name))?;
-            if matches!(field.cardinality, Cardinality::Repeated | Cardinality::Packed | Cardinality::Map) {
+            let field = schema.field_named(message, name);
+            let (_, field) = field.ok_or_else(|| format!("{} has no field {name}", declared.name))?;
+            if field.cardinality.is_repeated() {
                 return Err(format!("{}.{name} has many values, and a key has one", declared.name));
             }
             let rivals = declared
                 .fields
                 .iter()
                 .filter(|other| field.oneof.is_some() && other.oneof == field.oneof && other.number != field.number);
-            let rivals = rivals.map(|other| (other.number, wire_type(other.kind))).collect();
+            let rivals = rivals.map(|other| (other.number, other.kind.wire_type())).collect();
             steps.push(Step { number: field.number, rivals });
             match (field.kind, names.peek()) {
                 (Kind::Message(inner), Some(_)) => message = inner,
@@ -154,23 +154,5 @@ impl Leaf {
             Self::Bool => i128::from(bits != 0),
         };
         Some(if number == 0 { Vec::new() } else { number.to_string().into_bytes() })
-    }
-}
-
-/// How a single value of a kind is written.
-fn wire_type(kind: Kind) -> u8 {
-    match kind {
-        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => 1,
-        Kind::String | Kind::Bytes | Kind::Message(_) => 2,
-        Kind::Group(_) => 3,
-        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => 5,
-        Kind::Int32
-        | Kind::Int64
-        | Kind::Uint32
-        | Kind::Uint64
-        | Kind::Sint32
-        | Kind::Sint64
-        | Kind::Bool
-        | Kind::Enum(_) => 0,
     }
 }

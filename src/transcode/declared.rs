@@ -4,20 +4,14 @@
 //! of their messages to those that are called. **Invariant**: an index of a field is the same as in its message's plan.
 
 use super::plan::WellKnown;
-use crate::schema::{Cardinality, Field, Kind, MessageId, Schema};
+use crate::schema::{Field, Kind, MessageId, Schema};
 
 /// Index of the field with a JSON name, else with a name of the `.proto` file, and the field.
 ///
 /// # Errors
 /// The message has no such field.
 pub(super) fn field<'s>(schema: &'s Schema, id: MessageId, name: &str) -> Result<(u32, &'s Field), String> {
-    let message = schema.message(id);
-    let extensions = schema.extensions_of(id).iter().map(|extension| &extension.field);
-    let fields = || (0u32..).zip(message.fields.iter().chain(extensions.clone()));
-    let by_json_name = fields().find(|(_, field)| &*field.json_name == name);
-    // An extension has its name in brackets only.
-    let by_name = || fields().find(|(_, field)| &*field.name == name && !field.json_name.starts_with('['));
-    by_json_name.or_else(by_name).ok_or_else(|| format!("{} has no field `{name}`", message.name))
+    schema.field_named(id, name).ok_or_else(|| format!("{} has no field `{name}`", schema.message(id).name))
 }
 
 /// Indices of the fields of a path such as `book.name`, of which the last is no message and none is repeated. Never empty.
@@ -30,7 +24,7 @@ pub(super) fn scalar(schema: &Schema, root: MessageId, path: &str) -> Result<Box
     for name in path.split('.') {
         let Some(id) = message else { return Err(format!("`{path}`: a value has no field `{name}`")) };
         let (index, field) = field(schema, id, name)?;
-        if is_repeated(field) {
+        if field.cardinality.is_repeated() {
             return Err(format!("`{path}`: `{name}` is repeated"));
         }
         message = field.kind.message().filter(|id| well_known(schema, *id).is_none());
@@ -49,12 +43,5 @@ pub(super) fn well_known(schema: &Schema, id: MessageId) -> Option<WellKnown> {
 
 /// Whether a field is one message, and no group, of a type with a form of its own.
 pub(super) fn is_single(schema: &Schema, field: &Field, form: WellKnown) -> bool {
-    matches!(field.kind, Kind::Message(id) if !is_repeated(field) && well_known(schema, id) == Some(form))
-}
-
-fn is_repeated(field: &Field) -> bool {
-    match field.cardinality {
-        Cardinality::Implicit | Cardinality::Explicit | Cardinality::Required => false,
-        Cardinality::Repeated | Cardinality::Packed | Cardinality::Map => true,
-    }
+    matches!(field.kind, Kind::Message(id) if !field.cardinality.is_repeated() && well_known(schema, id) == Some(form))
 }

@@ -23,19 +23,12 @@ pub(super) enum WireType {
 impl WireType {
     /// Of one value of the kind.
     pub(super) fn of(kind: Kind) -> Self {
-        match kind {
-            Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => Self::Fixed64,
-            Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => Self::Fixed32,
-            Kind::String | Kind::Bytes | Kind::Message(_) => Self::Delimited,
-            Kind::Group(_) => Self::StartGroup,
-            Kind::Int32
-            | Kind::Int64
-            | Kind::Uint32
-            | Kind::Uint64
-            | Kind::Sint32
-            | Kind::Sint64
-            | Kind::Bool
-            | Kind::Enum(_) => Self::Varint,
+        match kind.wire_type() {
+            1 => Self::Fixed64,
+            2 => Self::Delimited,
+            3 => Self::StartGroup,
+            5 => Self::Fixed32,
+            _ => Self::Varint,
         }
     }
 

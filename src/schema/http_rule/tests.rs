@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::pb::google::api::CustomHttpPattern;
+use crate::schema::Cardinality;
 use crate::schema::{Enum, EnumId};
 
 const BOOK: MessageId = MessageId(1);
