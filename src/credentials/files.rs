@@ -4,20 +4,20 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
+
+use super::current::Current;
 
 /// The contents of a file.
 pub(crate) struct File<T> {
     path: PathBuf,
     read: Reader<T>,
-    contents: ArcSwap<T>,
-    /// Counts contents.
-    generation: AtomicU64,
+    contents: Current<T>,
+    /// When it was opened.
+    stamp: Stamp,
 }
 
 type Reader<T> = Box<dyn Fn(&Path) -> Result<T, String> + Send + Sync>;
@@ -31,34 +31,35 @@ impl<T> fmt::Debug for File<T> {
 /// What tells that a file is another.
 type Stamp = Option<(SystemTime, u64)>;
 
-impl<T: Default + Send + Sync + 'static> File<T> {
+impl<T: Default + PartialEq + Send + Sync + 'static> File<T> {
     /// Reads the file. One that is wrong by now is as good as empty until it is right: it was right when the configuration
     /// was checked.
     pub(crate) fn open(path: &Path, read: impl Fn(&Path) -> Result<T, String> + Send + Sync + 'static) -> Arc<Self> {
+        // Before it is read, so that what changes meanwhile is read again.
+        let stamp = stamp(path);
         let contents = read(path).unwrap_or_else(|problem| {
             tracing::error!(%problem, "file of credentials is wrong, nobody is let in by it");
             T::default()
         });
-        let (contents, generation) = (ArcSwap::from_pointee(contents), AtomicU64::new(0));
-        Arc::new(Self { path: path.to_owned(), read: Box::new(read), contents, generation })
+        Arc::new(Self { path: path.to_owned(), read: Box::new(read), contents: Current::new(contents), stamp })
     }
 
     /// What the file said when it was last right.
     pub(crate) fn contents(&self) -> Arc<T> {
-        self.contents.load_full()
+        self.contents.get()
     }
 
-    /// Counts up with each change; whoever sees a number finds at least those contents.
+    /// See [`Current::generation`].
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.contents.generation()
     }
 
     fn refresh(&self) {
         match (self.read)(&self.path) {
             Ok(contents) => {
-                self.contents.store(Arc::new(contents));
-                self.generation.fetch_add(1, Ordering::Release);
-                tracing::info!(file = %self.path.display(), "credentials read again");
+                if self.contents.replace(contents) {
+                    tracing::info!(file = %self.path.display(), "credentials read again");
+                }
             }
             Err(problem) => tracing::warn!(%problem, "file of credentials is wrong, the old one stays"),
         }
@@ -66,26 +67,21 @@ impl<T: Default + Send + Sync + 'static> File<T> {
 }
 
 /// Watches a file for as long as somebody else has it.
-pub(crate) fn follow<T: Default + Send + Sync + 'static>(file: &Arc<File<T>>, control: &Handle) {
-    let path = file.path.clone();
+pub(crate) fn follow<T: Default + PartialEq + Send + Sync + 'static>(file: &Arc<File<T>>, control: &Handle) {
+    let mut seen = file.stamp;
     let file = Arc::downgrade(file);
     control.spawn(async move {
-        // What changed since the file was opened is read once more than needed.
-        let mut seen: Stamp = None;
-        let mut first = true;
         loop {
             sleep(INTERVAL).await;
             let Some(file) = file.upgrade() else { return };
-            let path = path.clone();
             let looked = tokio::task::spawn_blocking(move || {
-                let found = stamp(&path);
-                if found != seen || first {
+                let found = stamp(&file.path);
+                if found != seen {
                     file.refresh();
                 }
                 found
             });
             seen = looked.await.unwrap_or(seen);
-            first = false;
         }
     });
 }

@@ -6,17 +6,16 @@
 //! **Invariant**: only those of the configuration in use are fetched and spoken of; calls that began under another one, and
 //! workers that had no call since, still have the old ones.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use http::HeaderMap;
 use http::header::{AGE, CACHE_CONTROL};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::current::Current;
 use super::schedule::{Pace, Schedule};
 use crate::config::authentication::Jwks;
 use crate::fetch::{self, Question};
@@ -30,9 +29,7 @@ pub(super) struct Remote {
     name: Arc<str>,
     jwks: Jwks,
     algorithms: Algorithms,
-    keys: ArcSwap<KeySet>,
-    /// Counts key sets.
-    generation: AtomicU64,
+    keys: Current<KeySet>,
     schedule: Mutex<Schedule>,
     wake: Notify,
     /// Whether the configuration in use has it.
@@ -55,8 +52,7 @@ impl Remote {
             name: Arc::clone(name),
             jwks: jwks.clone(),
             algorithms,
-            keys: ArcSwap::default(),
-            generation: AtomicU64::new(0),
+            keys: Current::default(),
             schedule: Mutex::new(Schedule::new(pace, Instant::now())),
             wake: Notify::new(),
             kept: Mutex::new(false),
@@ -66,12 +62,12 @@ impl Remote {
 
     /// The keys that were fetched last; none before the first time.
     pub(super) fn keys(&self) -> Arc<KeySet> {
-        self.keys.load_full()
+        self.keys.get()
     }
 
-    /// Counts up with each change; whoever sees a number finds at least those keys.
+    /// See [`Current::generation`].
     pub(super) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.keys.generation()
     }
 
     /// Asks for newer keys, and waits for them if they are fetched at this moment; for a second at most.
@@ -129,16 +125,13 @@ impl Remote {
         });
         match read {
             Ok(read) => {
-                let before = self.keys();
-                let keys = read.keys.sharing(&before);
+                let keys = read.keys.sharing(&self.keys());
                 let count = keys.len();
-                if keys != *before {
+                if self.keys.replace(keys) {
                     for skipped in &read.skipped {
                         tracing::info!(provider = %self.name, "{skipped}");
                     }
                     tracing::info!(provider = %self.name, keys = count, "keys fetched");
-                    self.keys.store(Arc::new(keys));
-                    self.generation.fetch_add(1, Ordering::Release);
                 }
                 self.tell(|| {
                     audience.metrics.fetched(true, count);

@@ -5,6 +5,7 @@
 //! copies of its own. Files, networks and passwords are only touched on the control runtime.
 
 pub mod authenticator;
+mod current;
 mod files;
 mod keys;
 mod passwords;
