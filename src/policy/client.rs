@@ -13,17 +13,22 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Read from its end, the list is only believed as far as those who wrote it are: whatever a client puts in front changes
 /// nothing. An entry that is no address ends the reading at the one behind it.
 pub fn ip(headers: &HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(&ip));
     let mut client = peer.to_canonical();
     let values = headers.get_all(&FORWARDED_FOR).iter().rev();
     for entry in values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b',')) {
-        if !is_trusted(client) {
+        if !is_trusted(client, trusted) {
             break;
         }
         let Some(ip) = address(entry) else { break };
         client = ip.to_canonical();
     }
     client
+}
+
+/// Whether an address is one of these networks'. An IPv4 address mapped into IPv6 is the IPv4 address that it is.
+pub fn is_trusted(ip: IpAddr, networks: &[IpNet]) -> bool {
+    let ip = ip.to_canonical();
+    networks.iter().any(|network| network.contains(&ip))
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.

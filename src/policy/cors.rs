@@ -14,8 +14,9 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
     HOST, ORIGIN, RETRY_AFTER, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
+use super::headers::remove_if;
 use super::rate_limit::fields;
 use crate::config::cors::{Cors, Names, Origins, default_port};
 
@@ -121,12 +122,7 @@ fn is_own(origin: &str, host: &str, tls: bool) -> bool {
 
 /// Takes back what the upstream says to browsers: where a policy holds, only the gateway does.
 fn withdraw(headers: &mut HeaderMap) {
-    // Allocates only for upstreams that send such names.
-    let names: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
+    remove_if(headers, |name| name.as_str().starts_with("access-control-"));
 }
 
 fn allow(cors: &Cors, origin: &HeaderValue, headers: &mut HeaderMap) {
@@ -170,6 +166,8 @@ fn vary_by_origin(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use http::HeaderName;
 
     use super::*;
 

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
+use super::client::is_trusted;
 use crate::config::Reply;
 use crate::grpc;
 use crate::grpc::metadata::{self, is_binary, is_hop_by_hop, is_http_only, is_of_edge, is_public, is_reserved};
@@ -199,11 +200,6 @@ pub fn ip_value(ip: IpAddr) -> HeaderValue {
     HeaderValue::try_from(ip.to_canonical().to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-fn is_trusted(ip: IpAddr, networks: &[IpNet]) -> bool {
-    let ip = ip.to_canonical();
-    networks.iter().any(|network| network.contains(&ip))
-}
-
 /// Removes from a gRPC reply what speaks of one connection, in place. Metadata passes untouched.
 pub fn native_reply(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
@@ -265,20 +261,20 @@ pub fn steered_status(metadata: &HeaderMap, settings: &Reply) -> StatusCode {
 /// leaves as they are.
 fn remove_edge(headers: &mut HeaderMap) {
     let kept = [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST];
-    // Allocates only for clients that send such names.
-    let names: Vec<HeaderName> =
-        headers.keys().filter(|name| is_of_edge(name) && !kept.contains(name)).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
+    remove_if(headers, |name| is_of_edge(name) && !kept.contains(&name));
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in connection_named(headers) {
         headers.remove(&name);
     }
-    // Walking the keys once takes a quarter of what looking for each name takes, which is parsed and hashed for that.
-    let found: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    remove_if(headers, is_hop_by_hop);
+}
+
+/// Removes the headers of which that holds. Walking the names once takes a quarter of what looking for each takes, which is
+/// parsed and hashed for that; allocates only where there are many.
+pub(super) fn remove_if(headers: &mut HeaderMap, is_it: impl Fn(&HeaderName) -> bool) {
+    let found: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_it(name)).cloned().collect();
     for name in found {
         headers.remove(name);
     }

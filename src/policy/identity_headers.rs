@@ -11,6 +11,7 @@ use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
+use super::headers::remove_if;
 use super::identity::Identities;
 use crate::config::authorization::Forwarded;
 use crate::grpc::metadata;
@@ -19,11 +20,7 @@ use crate::grpc::status::encode_binary;
 /// Takes out whatever could be read as one of `names`, and the power of `connection` to take such a header out later.
 pub fn strip(headers: &mut HeaderMap, names: &[HeaderName]) {
     let means_one = |text: &str| names.iter().any(|name| is_alias(text, name.as_str()));
-    // Allocates only for callers that send such names.
-    let found: Vec<HeaderName> = headers.keys().filter(|name| means_one(name.as_str())).cloned().collect();
-    for name in found {
-        headers.remove(name);
-    }
+    remove_if(headers, |name| means_one(name.as_str()));
     let listed = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     if listed.flat_map(|value| value.split(',')).any(|token| means_one(token.trim())) {
         // The rest of what it lists speaks of a connection that ends here.
