@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::config::authentication::Server;
-use crate::config::tls::HTTP_1_1;
 
 /// What is asked.
 #[derive(Debug)]
@@ -58,10 +57,8 @@ async fn talk(server: &Server, question: Question) -> Result<Answer, String> {
         TcpStream::connect(&*address).await.map_err(|error| format!("cannot connect to {address}: {error}"))?;
     stream.set_nodelay(true).ok();
     let Some(tls) = &server.tls else { return over(stream, server, question).await };
-    let mut config = (*tls.client()).clone();
-    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
     let name = tls.name_at(url.host())?;
-    let stream = TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream).await;
+    let stream = TlsConnector::from(tls.client()).connect(name, stream).await;
     over(stream.map_err(|error| format!("TLS handshake with {address} failed: {error}"))?, server, question).await
 }
 

@@ -12,7 +12,7 @@ use super::contents::no_file;
 use super::endpoints::{Endpoint, Endpoints};
 use super::problem::{Errors, Place, Problem};
 use super::rate_limit::RateLimiting;
-use super::tls::{ClientFiles, ClientTls};
+use super::tls::{ClientFiles, ClientTls, H2};
 use super::{
     AccessLog, Config, Connections, DEFAULT_ADMIN, DEFAULT_DRAIN_TIMEOUT, DEFAULT_LISTEN, Listener, LogFormat,
     MethodSettings, SchemaChanges, SchemaSource, Serve, Telemetry, Upstream, pattern,
@@ -54,7 +54,7 @@ impl Config {
                     problem("--upstream", format!("{text:?} is given twice"));
                 }
                 Ok((endpoint, false)) => resolved.push(Upstream::at(endpoint, schema.clone())),
-                Ok((endpoint, true)) => match ClientTls::read(ClientFiles { ca, ..ClientFiles::default() }) {
+                Ok((endpoint, true)) => match ClientTls::read(ClientFiles { ca, ..ClientFiles::default() }, H2) {
                     Ok((tls, _)) => {
                         resolved.push(Upstream { tls: Some(tls), ..Upstream::at(endpoint, schema.clone()) })
                     }

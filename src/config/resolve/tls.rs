@@ -7,7 +7,7 @@ use super::{choose, existing_file, require, value};
 use crate::config::file::{Tls as RawTls, UpstreamTls as RawUpstreamTls};
 use crate::config::problem::Place;
 use crate::config::read::{Located, Report};
-use crate::config::tls::{BadClientFile, BadFile, ClientAuth, ClientFiles, ClientTls, Files, MinVersion, Tls};
+use crate::config::tls::{BadClientFile, BadFile, ClientAuth, ClientFiles, ClientTls, Files, H2, MinVersion, Tls};
 use crate::config::validity::Validity;
 
 /// Reads the files, once all that are named are there.
@@ -91,7 +91,7 @@ pub(super) fn upstream(raw: Located<RawUpstreamTls>, base: &Path, report: &mut R
         identity: certificate_file.as_deref().zip(key_file.as_deref()),
         server_name: server_name.as_ref().map(|name| &*name.value),
     };
-    match ClientTls::read(files) {
+    match ClientTls::read(files, H2) {
         Ok((tls, own)) => {
             if let (Some(own), Some(file), Some(certificate)) = (own, &certificate_file, &certificate) {
                 warn_of_dates(&own, file, &certificate.at, report);

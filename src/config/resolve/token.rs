@@ -19,7 +19,7 @@ use crate::config::file::authentication::{
 };
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report};
-use crate::config::tls::{ClientFiles, ClientTls};
+use crate::config::tls::{ClientFiles, ClientTls, HTTP_1_1};
 use crate::config::units::Span;
 use crate::config::url::Url;
 use crate::jose::algorithm::Family;
@@ -196,7 +196,7 @@ fn server(
         return None;
     }
     let tls = if url.is_secure() {
-        match ClientTls::read(ClientFiles { ca: ca.as_deref(), identity: None, server_name: None }) {
+        match ClientTls::read(ClientFiles { ca: ca.as_deref(), ..ClientFiles::default() }, HTTP_1_1) {
             Ok((tls, _)) => Some(tls),
             Err(bad) => {
                 report.problem(&place, bad.message());

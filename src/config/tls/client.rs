@@ -12,9 +12,9 @@ use rustls::crypto::aws_lc_rs as provider;
 use rustls::{ClientConfig, InconsistentKeys, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-use super::{Expiry, H2, pem, update};
+use super::{Expiry, pem, update};
 
-/// How the gateway speaks TLS to an upstream: 1.2 and 1.3, and nothing but HTTP/2. Clones share everything.
+/// How the gateway speaks TLS to an upstream: 1.2 and 1.3, and one version of HTTP. Clones share everything.
 #[derive(Clone)]
 pub struct ClientTls(Arc<Client>);
 
@@ -51,12 +51,16 @@ pub enum BadClientFile {
 }
 
 impl ClientTls {
-    /// Reads the files. Also returns the gateway's own certificate, in DER, if there is one.
+    /// Reads the files, to speak that protocol ([`H2`](super::H2) or [`HTTP_1_1`](super::HTTP_1_1)). Also returns the gateway's
+    /// own certificate, in DER, if there is one.
     ///
     /// # Errors
     /// A file cannot be read, holds nothing of what it should, or does not fit the others; or the system has no
     /// authorities and none are given.
-    pub fn read(files: ClientFiles<'_>) -> Result<(Self, Option<CertificateDer<'static>>), BadClientFile> {
+    pub fn read(
+        files: ClientFiles<'_>,
+        protocol: &[u8],
+    ) -> Result<(Self, Option<CertificateDer<'static>>), BadClientFile> {
         let mut digest = digest::Context::new(&digest::SHA256);
         let roots = match files.ca {
             Some(file) => pem::roots(file),
@@ -88,7 +92,7 @@ impl ClientTls {
                 (config.map_err(|error| unfit(&error, certificate, key))?, own)
             }
         };
-        config.alpn_protocols = vec![H2.to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         let digest = super::finish(digest);
         let expiry = files.identity.zip(own.as_ref()).and_then(|((file, _), own)| Expiry::of(file, own));
         let client = Client { config: Arc::new(config), server_name: server_name.transpose()?, expiry, digest };
