@@ -13,6 +13,7 @@ pub mod breaker;
 pub mod claim;
 mod contents;
 pub mod cors;
+pub(crate) mod der;
 pub mod descriptors;
 pub mod endpoints;
 mod environment;

@@ -5,6 +5,8 @@
 use rustls_pki_types::CertificateDer;
 use serde_json::{Map, Value};
 
+use crate::config::der::element;
+
 /// What a certificate says of its owner, as claims: `sub` (the SPIFFE ID, else the first URI, DNS name, or the subject),
 /// `uris`, `dns_names`, `subject`, and `spiffe_id` if there is one.
 ///
@@ -61,21 +63,6 @@ fn subject(mut name: &[u8]) -> Option<String> {
     }
     parts.reverse();
     (!parts.is_empty()).then(|| parts.join(","))
-}
-
-/// Tag, contents, and what follows.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, first], rest) = bytes.split_first_chunk::<2>()?;
-    let (length, rest) = match first {
-        0..0x80 => (usize::from(first), rest),
-        0x81 | 0x82 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first - 0x80))?;
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-        }
-        0x80 | 0x83.. => return None,
-    };
-    let (contents, rest) = rest.split_at_checked(length)?;
-    Some((tag, contents, rest))
 }
 
 fn text(form: u8, value: &[u8]) -> Option<String> {
