@@ -36,6 +36,12 @@ pub fn find<'r>(places: &Places, headers: &'r HeaderMap, uri: &'r Uri) -> Shown<
     shown
 }
 
+/// Whether a credential stands in a cookie, and in no place that comes before it.
+pub fn is_in_cookie(places: &Places, headers: &HeaderMap) -> bool {
+    let has = |name: &str| cookies(headers, name).next().is_some();
+    places.cookie.as_deref().is_some_and(has) && in_header(&places.header, headers) == Shown::Nothing
+}
+
 /// The credentials of `authorization` behind a scheme, which is written in any case
 /// ([RFC 9110 §11.4](https://www.rfc-editor.org/rfc/rfc9110#section-11.4)). Another scheme shows nothing; two headers are wrong,
 /// whatever their schemes.

@@ -11,12 +11,12 @@
 use std::sync::Arc;
 
 use http::header::ORIGIN;
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::{HeaderMap, HeaderName, Method};
 
 use super::cors::{self, Own};
-use super::credential::{self, Shown};
+use super::credential;
 use super::identity::{Identities, Identity};
-use crate::config::authentication::{Kind, Places, Provider};
+use crate::config::authentication::{Kind, Provider};
 use crate::config::cors::Cors;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -41,36 +41,23 @@ pub fn permits(policy: Option<&Cors>, headers: &HeaderMap, own: &Own<'_>) -> boo
 
 /// Whether everything that was proven of the caller was proven by what its browser adds by itself: a cookie, a password that
 /// it remembers, a certificate. One credential that a page had to know is enough for the page to be the caller's.
-pub fn is_added_by_browsers(
-    identities: &Identities,
-    providers: &[Arc<Provider>],
-    headers: &HeaderMap,
-    uri: &Uri,
-) -> bool {
+pub fn is_added_by_browsers(identities: &Identities, providers: &[Arc<Provider>], headers: &HeaderMap) -> bool {
     let is_added = |identity: &Identity| {
         let provider = providers.iter().find(|provider| *provider.name == *identity.source());
         match provider.map(|provider| &provider.kind) {
             Some(Kind::Basic(_) | Kind::Certificate) => true,
-            Some(kind) => kind.places().is_some_and(|places| is_in_cookie(places, headers, uri)),
+            Some(kind) => kind.places().is_some_and(|places| credential::is_in_cookie(places, headers)),
             None => false,
         }
     };
     !identities.is_empty() && identities.iter().all(is_added)
 }
 
-/// Whether a credential stands in a cookie, and in no place that comes before it.
-fn is_in_cookie(places: &Places, headers: &HeaderMap, uri: &Uri) -> bool {
-    // What is in a query comes after the cookie.
-    let before = Places { cookie: None, query: None, ..places.clone() };
-    let until = Places { query: None, ..places.clone() };
-    places.cookie.is_some()
-        && credential::find(&before, headers, uri) == Shown::Nothing
-        && credential::find(&until, headers, uri) != Shown::Nothing
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use http::Uri;
 
     use super::*;
     use crate::config::cors::{Names, Origins};
