@@ -134,7 +134,7 @@ async fn by_authorizer(call: &mut Call, parts: &mut request::Parts, index: usize
     let metrics = prepared.authorizer(index);
     let asked = question(authorizer, &facts(call, parts), &circumstances(call));
     let begun = tokio::time::Instant::now();
-    let answer = ask::authorizer::ask(call, authorizer, prepared.breaker(index), &asked, timer).await?;
+    let answer = ask::authorizer::ask(call, authorizer, &asked, timer).await?;
     metrics.took(begun.elapsed());
     match answer {
         Ok(Verdict::Allowed(changes)) => {

@@ -15,7 +15,6 @@ use crate::credentials::{Authenticator, Credentials};
 use crate::policy::admission::{Capacity, Delay, LoadView};
 use crate::policy::rate_limit::{LocalStore, Plan};
 use crate::snapshot::{Snapshot, Source};
-use crate::store::breaker::Breaker;
 use crate::store::ledger::Ledger;
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::decisions::{DecisionMetrics, RULES};
@@ -67,7 +66,7 @@ pub(crate) struct Prepared {
     authenticators: Vec<(Rc<Authenticator>, Arc<ProviderMetrics>)>,
     rules: Arc<DecisionMetrics>,
     /// In the order of the configuration's authorizers.
-    authorizers: Vec<(Arc<DecisionMetrics>, RefCell<Breaker>)>,
+    authorizers: Vec<Arc<DecisionMetrics>>,
     /// Where limits are counted beside this process.
     pub(crate) stores: Stores,
     methods: Vec<OnceCell<PreparedMethod>>,
@@ -208,10 +207,7 @@ impl Worker {
         let stores = Stores::prepare(&snapshot.config, before.map(|before| &before.stores), &self.metrics);
         self.shared.limits.set_memory(snapshot.config.rate_limiting.memory);
         let authorizers = &snapshot.config.authorizers;
-        let authorizers = authorizers
-            .iter()
-            .map(|authorizer| (self.metrics.decisions(&authorizer.name), RefCell::default()))
-            .collect();
+        let authorizers = authorizers.iter().map(|authorizer| self.metrics.decisions(&authorizer.name)).collect();
         let rules = self.metrics.decisions(RULES);
         self.shared.capacity.overload.watch(snapshot.config.shedding);
         let methods = std::iter::repeat_with(OnceCell::new).take(snapshot.methods.len()).collect();
@@ -257,12 +253,7 @@ impl Prepared {
 
     /// What the authorizer with that index in the configuration decided.
     pub(crate) fn authorizer(&self, index: usize) -> &DecisionMetrics {
-        &self.authorizers[index].0
-    }
-
-    /// Whether it is worth asking.
-    pub(crate) fn breaker(&self, index: usize) -> &RefCell<Breaker> {
-        &self.authorizers[index].1
+        &self.authorizers[index]
     }
 
     /// What it remembers of callers lives on with it.

@@ -279,18 +279,3 @@ async fn limits_by_a_header_that_an_authorizer_sets_go_by_what_it_said() {
 
     assert_eq!(statuses, [403, 200, 429]);
 }
-
-#[tokio::test]
-async fn an_authorizer_that_never_answers_is_not_asked_for_each_call() {
-    for (settings, expected) in [("timeout: 30ms", 503), ("timeout: 30ms, on_failure: allow", 200)] {
-        let (site, authorizer) = site(|_| None, settings, "").await;
-        let mut client = site.gateway.client(Version::Http2).await;
-
-        for _ in 0..30 {
-            let reply = client.send(request(Method::GET, "/test/v1/say/hi", &[], "")).await;
-            assert_eq!(reply.status.as_u16(), expected);
-        }
-
-        assert!(authorizer.asked().len() < 30, "{} questions", authorizer.asked().len());
-    }
-}
