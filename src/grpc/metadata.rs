@@ -26,12 +26,17 @@ pub fn is_binary(name: &HeaderName) -> bool {
 }
 
 /// Whether only a gateway may say it, or the gateway has done what it asks for: who the caller is, by what way it came,
-/// and how long it waits.
+/// and how long it waits. In each spelling that a service may take for the name, some read `_` and `.` as `-`.
 pub fn is_of_edge(name: &HeaderName) -> bool {
     let text = name.as_str();
     matches!(text, "forwarded" | "x-server-timeout" | "request-timeout")
-        || text.starts_with("x-forwarded-")
-        || text.starts_with("x-envoy-")
+        || begins(text, "x-forwarded-")
+        || begins(text, "x-envoy-")
+}
+
+fn begins(text: &str, prefix: &str) -> bool {
+    let read = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    text.len() >= prefix.len() && text.bytes().zip(prefix.bytes()).all(|(byte, wanted)| read(byte) == wanted)
 }
 
 /// Whether a REST request's header describes the HTTP request itself, so that it means nothing to a gRPC service:

@@ -61,6 +61,8 @@ async fn headers_become_metadata_raw_and_prefixed() {
             ("range", "bytes=0-1", "range", &[]),
             ("x-envoy-original-path", "/", "x-envoy-original-path", &[]),
             ("forwarded", "for=1.2.3.4", "forwarded", &[]),
+            ("x_forwarded_client_cert", "URI=a", "x_forwarded_client_cert", &[]),
+            ("grpc-metadata-x_forwarded_for", "1.2.3.4", "x_forwarded_for", &[]),
             ("grpc-encoding", "gzip", "grpc-encoding", &[]),
             ("grpc-status", "0", "grpc-status", &[]),
             ("grpc-metadata-grpc-status", "0", "grpc-status", &[]),

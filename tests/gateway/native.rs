@@ -318,6 +318,9 @@ async fn what_belongs_to_the_edge_does_not_reach_services() {
         ("x-forwarded-port", "1"),
         ("x-envoy-original-path", "/"),
         ("x-envoy-internal", "true"),
+        ("x_forwarded_client_cert", "URI=spiffe://example.org/x"),
+        ("x_forwarded-for", "6.6.6.6"),
+        ("x-forwarded.proto", "https"),
         ("x-server-timeout", "7"),
         ("request-timeout", "7"),
     ];
