@@ -148,12 +148,15 @@ impl<J: Send + 'static> Workers<J> {
         Ok(workers)
     }
 
-    /// Gives a job to the least loaded worker, waiting while its queue is full. A job for stopped workers is dropped.
+    /// Gives a job to the least loaded worker that still runs, waiting while its queue is full. A job for stopped workers is
+    /// dropped.
     ///
     /// # Cancel safety
     /// The job is either handed over or dropped.
     pub async fn hand(&self, job: J) {
-        let worker = self.load.least();
+        // One that panicked has nothing to do and would get every job.
+        let runs = |worker: usize| self.queues.get(worker).is_some_and(|queue| !queue.is_closed());
+        let worker = self.load.least(runs);
         let ticket = self.load.take(worker);
         if let Some(queue) = self.queues.get(worker)
             && queue.send((job, ticket)).await.is_err()
@@ -256,8 +259,10 @@ impl Load {
         Self { live: (0..workers).map(|_| Padded::default()).collect(), emptied: Notify::new() }
     }
 
-    fn least(&self) -> usize {
-        let by_load = self.live.iter().enumerate().min_by_key(|(_, live)| live.0.load(Ordering::Relaxed));
+    /// The worker with the fewest jobs, of those that run.
+    fn least(&self, runs: impl Fn(usize) -> bool) -> usize {
+        let running = self.live.iter().enumerate().filter(|(worker, _)| runs(*worker));
+        let by_load = running.min_by_key(|(_, live)| live.0.load(Ordering::Relaxed));
         by_load.map_or(0, |(worker, _)| worker)
     }
 
@@ -279,6 +284,28 @@ mod tests {
     use std::sync::mpsc as blocking;
 
     use super::*;
+
+    #[test]
+    fn gives_no_job_to_a_worker_that_panicked() {
+        let (seen, jobs) = blocking::channel();
+        let workers = Workers::start(2, move |index| {
+            let seen = seen.clone();
+            move |_: (), _ticket| {
+                assert!(index > 0, "the first one panics");
+                seen.send(()).unwrap();
+            }
+        })
+        .unwrap();
+        let control = control().unwrap();
+
+        control.block_on(workers.hand(()));
+        while !workers.queues[0].is_closed() {
+            thread::yield_now();
+        }
+        control.block_on(workers.hand(()));
+
+        jobs.recv().expect("the other one runs it");
+    }
 
     #[test]
     fn gives_each_job_to_the_least_loaded_worker() {
