@@ -77,8 +77,11 @@ pub(super) fn start(loader: Option<Loader>, using: Using, config: &Arc<Config>, 
     using.lifecycle.set_certificates(expiries(config));
     let Some(loader) = loader else { return Reloader { carrier: None } };
     let (queue, asked) = mpsc::channel(QUEUE);
+    let files = files(&using.keeper, config);
+    // Before the gateway listens, so that whoever sees it serve may change them.
+    let watch = Watch::begin(&files);
     let reloads = Reloads { loader: Arc::new(loader), using, config: Arc::clone(config), failed: None };
-    Reloader { carrier: Some((queue, control.spawn(reloads.run(asked)))) }
+    Reloader { carrier: Some((queue, control.spawn(reloads.run(asked, files, watch)))) }
 }
 
 struct Reloads {
@@ -91,9 +94,7 @@ struct Reloads {
 }
 
 impl Reloads {
-    async fn run(mut self, mut asked: mpsc::Receiver<Asked>) {
-        let mut files = self.files().await;
-        let mut watch = Watch::over(&files).await;
+    async fn run(mut self, mut asked: mpsc::Receiver<Asked>, mut files: Vec<PathBuf>, mut watch: Watch) {
         loop {
             let again = Instant::now() + AGAIN;
             let answer = tokio::select! {
@@ -124,11 +125,9 @@ impl Reloads {
         }
     }
 
-    /// Everything that the configuration in use was made of.
     async fn files(&self) -> Vec<PathBuf> {
-        let (keeper, mut files) = (Arc::clone(&self.using.keeper), self.config.files.clone());
-        files.extend(spawn_blocking(move || keeper.imports()).await.unwrap_or_default());
-        files
+        let (keeper, config) = (Arc::clone(&self.using.keeper), Arc::clone(&self.config));
+        spawn_blocking(move || files(&keeper, &config)).await.unwrap_or_default()
     }
 
     async fn reload(&mut self) -> Outcome {
@@ -189,6 +188,13 @@ impl Reloads {
             }
         }
     }
+}
+
+/// Everything that the configuration in use was made of.
+fn files(keeper: &Keeper, config: &Config) -> Vec<PathBuf> {
+    let mut files = config.files.clone();
+    files.extend(keeper.imports());
+    files
 }
 
 fn expiries(config: &Config) -> Vec<(Arc<str>, i64)> {

@@ -23,9 +23,14 @@ pub(super) struct Watch {
 type Look = Option<(u64, Option<SystemTime>, u64)>;
 
 impl Watch {
+    /// As they are now, for whoever may wait for a folder that hangs.
+    pub(super) fn begin(files: &[PathBuf]) -> Self {
+        Self { files: files.to_vec(), seen: look(files) }
+    }
+
     /// As they are now.
     pub(super) async fn over(files: &[PathBuf]) -> Self {
-        Self { files: files.to_vec(), seen: look(files.to_vec()).await }
+        Self { files: files.to_vec(), seen: look_aside(files.to_vec()).await }
     }
 
     /// Returns once they have changed and come to rest.
@@ -39,7 +44,7 @@ impl Watch {
         let mut before = self.seen.clone();
         loop {
             ticks.tick().await;
-            let now = look(self.files.clone()).await;
+            let now = look_aside(self.files.clone()).await;
             if now != self.seen && now == before {
                 return;
             }
@@ -49,14 +54,14 @@ impl Watch {
 }
 
 /// A folder that hangs must not hang the control runtime.
-async fn look(files: Vec<PathBuf>) -> Vec<Look> {
-    let look = move || {
-        let look = |file: &PathBuf| {
-            fs::metadata(file).ok().map(|found| (found.len(), found.modified().ok(), identity(&found)))
-        };
-        files.iter().map(look).collect()
-    };
-    spawn_blocking(look).await.unwrap_or_default()
+async fn look_aside(files: Vec<PathBuf>) -> Vec<Look> {
+    spawn_blocking(move || look(&files)).await.unwrap_or_default()
+}
+
+fn look(files: &[PathBuf]) -> Vec<Look> {
+    let look =
+        |file: &PathBuf| fs::metadata(file).ok().map(|found| (found.len(), found.modified().ok(), identity(&found)));
+    files.iter().map(look).collect()
 }
 
 #[cfg(unix)]

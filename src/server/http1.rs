@@ -80,15 +80,12 @@ where
             if !goes_on || ends {
                 reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(reply.map(|reply| {
-                *current.borrow_mut() = reply;
-                Outgoing { reply: current, leftover, last: None, progress }
-            }))
+            let reply = reply.map(|reply| current.replace(reply));
+            Ok::<_, Infallible>(reply.map(|_| Outgoing { reply: current, leftover, last: None, progress }))
         }
     });
     let io = Io { stream, progress: Rc::clone(&progress) };
     let mut connection = builder(limits).serve_connection(io, service);
-
     let mut seat = site.drain.seat();
     let mut alarm = Alarm::new(header_deadline);
     let mut draining = false;
@@ -106,13 +103,8 @@ where
                 Stage::Open | Stage::Ending | Stage::Draining => break,
             }
         }
-        // hyper does not ask for more of a reply while the client takes nothing.
-        if progress.stalled.get().is_some()
-            && let Some(reply) = &mut *current.borrow_mut()
-            && reply.poll_aside(cx).is_ready()
+        if progress.stalled.get().is_some() && current.borrow_mut().as_mut().is_some_and(|reply| ends_aside(reply, cx))
         {
-            // What comes after the part that is dropped says how the call ended; the client is past hearing it.
-            while matches!(reply.poll_part(cx), Poll::Ready(Some(Ok(Part::Data(_))))) {}
             return Poll::Ready(End::Cut);
         }
         match progress.deadline() {
@@ -121,10 +113,9 @@ where
         }
     });
     let end = end.await;
-    let timed_out_in_head = matches!(progress.phase.get(), Phase::Head(_));
-    let stalled = progress.stalled.get().is_some();
+    let (in_head, stalled) = (matches!(progress.phase.get(), Phase::Head(_)), progress.stalled.get().is_some());
     let parts = connection.into_parts();
-    let mut stream = parts.io.stream;
+    let stream = parts.io.stream;
     match end {
         End::Closed(Ok(())) if let Some(opened) = slot.take() => {
             if tunnel::serve(stream, parts.read_buf, opened, seat).await == tunnel::Ended::Stalled {
@@ -135,17 +126,32 @@ where
             if let Err(error) = result {
                 tracing::debug!(%error, peer = %peer.address, "connection ended");
             }
-            if matches!(time::timeout(CLOSE_TIMEOUT, stream.shutdown()).await, Ok(Ok(()))) {
-                refuse::linger(stream).await;
-            }
+            shut(stream).await;
         }
         End::TimedOut if stalled => site.metrics.count(ConnectionEvent::Stalled),
-        End::TimedOut if timed_out_in_head => {
+        End::TimedOut if in_head => {
             site.metrics.count(ConnectionEvent::HeaderTimeout);
             refuse::head_too_slow(stream).await;
         }
         End::TimedOut => site.metrics.count(ConnectionEvent::IdleTimeout),
         End::Cut => {}
+    }
+}
+
+/// Looks after a reply while the client takes nothing of it, when hyper does not: whether it has ended.
+fn ends_aside<R: Reply>(reply: &mut R, cx: &mut Context<'_>) -> bool {
+    if reply.poll_aside(cx).is_pending() {
+        return false;
+    }
+    // What comes after the part that is dropped says how the call ended; the client is past hearing it.
+    while matches!(reply.poll_part(cx), Poll::Ready(Some(Ok(Part::Data(_))))) {}
+    true
+}
+
+/// Closes a connection whose last bytes may still be on their way.
+async fn shut<S: AsyncRead + AsyncWrite + Unpin>(mut stream: Prefixed<S>) {
+    if matches!(time::timeout(CLOSE_TIMEOUT, stream.shutdown()).await, Ok(Ok(()))) {
+        refuse::linger(stream).await;
     }
 }
 

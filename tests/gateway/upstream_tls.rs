@@ -197,5 +197,5 @@ async fn the_command_line_takes_https() {
     assert_eq!((reply.status, seen(&reply, ":authority")), (StatusCode::OK, vec![authority.to_owned()]), "{reply:?}");
     assert_eq!(ended.code, Some(0), "{}", ended.said);
     assert_eq!(wrong.code, Some(1), "{}", wrong.said);
-    assert!(wrong.said.contains("none.pem cannot be read"), "{}", wrong.said);
+    assert!(wrong.said.contains("none.pem does not exist"), "{}", wrong.said);
 }
