@@ -149,7 +149,8 @@ impl Proxy {
         }
         if policy::websocket::is_wanted(&parts.method, parts.version, &parts.headers, &parts.extensions) {
             call.protocol = Protocol::WebSocket;
-            return websocket::answer(call, parts, body, &self.worker).await;
+            // Boxed, so that other calls are no larger for it.
+            return Box::pin(websocket::answer(call, parts, body, &self.worker)).await;
         }
         let uri = parts.uri.clone();
         let resolved = resolve::resolve(snapshot, &mut call, &parts, uri.path());

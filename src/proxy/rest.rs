@@ -131,7 +131,7 @@ pub(super) fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
 
 /// Makes the reply to the client out of the upstream's.
 pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming: Incoming) -> Response<ReplyBody> {
-    match receive(&mut call, plan, incoming).await {
+    match receive_one(&mut call, incoming).await.and_then(|one| transcode(&call, plan, one)) {
         Ok(mut answer) => {
             answer.content = compression::whole(&call, &mut answer.headers, answer.content).await;
             call.response_bytes = answer.content.len() as u64;
@@ -161,8 +161,8 @@ struct Answer {
     trailers: Option<HeaderMap>,
 }
 
-async fn receive(call: &mut Call, plan: &Transcoding, incoming: Incoming) -> Result<Answer, Error> {
-    let One { initial, message, trailers } = receive_one(call, incoming).await?;
+fn transcode(call: &Call, plan: &Transcoding, reply: One) -> Result<Answer, Error> {
+    let One { initial, message, trailers } = reply;
     if message.compressed {
         return Err(exchange::compressed(call.upstream_name()));
     }

@@ -63,18 +63,18 @@ where
     A: Answer,
 {
     let _open = site.metrics.open(Transport::Http1);
-    let limits = peer.listener.limits;
-    let progress = Rc::new(Progress::new(header_deadline, limits));
+    let progress = Rc::new(Progress::new(header_deadline, peer.listener.limits));
     let slot = tunnel::Slot::<A::Body>::default();
     let current = Rc::new(RefCell::new(None::<A::Body>));
     let service = service_fn(|request| {
         progress.phase.set(Phase::Busy);
         let is_last = progress.lengths.borrow_mut().are_ambiguous(&request);
         let (request, mut leftover) = Leftover::of(request);
-        let reply = answer(request, Rc::clone(&peer), Rc::clone(&site), Rc::clone(&slot));
-        let (progress, site, current) = (Rc::clone(&progress), Rc::clone(&site), Rc::clone(&current));
+        let (peer, slot, current) = (Rc::clone(&peer), Rc::clone(&slot), Rc::clone(&current));
+        let (progress, site) = (Rc::clone(&progress), Rc::clone(&site));
         async move {
-            let mut reply = reply.await;
+            // Made where it is awaited: brought along it would be held twice.
+            let mut reply = answer(request, peer, Rc::clone(&site), slot).await;
             let goes_on = poll_fn(|cx| leftover.poll(cx)).await && !is_last;
             let ends = site.drain.stage() > Stage::Open && reply.status() != StatusCode::SWITCHING_PROTOCOLS;
             if !goes_on || ends {
@@ -85,7 +85,7 @@ where
         }
     });
     let io = Io { stream, progress: Rc::clone(&progress) };
-    let mut connection = builder(limits).serve_connection(io, service);
+    let mut connection = builder(peer.listener.limits).serve_connection(io, service);
     let mut seat = site.drain.seat();
     let mut alarm = Alarm::new(header_deadline);
     let mut draining = false;

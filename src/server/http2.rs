@@ -216,18 +216,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
         let is_head = request.method() == Method::HEAD;
         let (site, peer, open) = (Rc::clone(&self.site), Rc::clone(&self.peer), OpenStream::new(&self.streams));
         let farewells = self.farewells.clone();
-        runtime::spawn("request", async move {
-            // Pinned where it is made: passed by value it would be held twice.
-            let reply = pin!(Rc::clone(&site.answer).answer(peer, request));
-            match stream::answer(is_head, reply, respond, &farewells).await {
-                Ended::Replied | Ended::Aborted(_) => {}
-                Ended::Stalled => site.metrics.count(ConnectionEvent::Stalled),
-                Ended::ClientReset => {
-                    site.metrics.count(ConnectionEvent::ClientReset);
-                    open.0.count_reset();
+        // Boxed before it becomes a task, which copies what it is made of several times.
+        runtime::spawn(
+            "request",
+            Box::pin(async move {
+                // Pinned where it is made: passed by value it would be held twice.
+                let reply = pin!(Rc::clone(&site.answer).answer(peer, request));
+                match stream::answer(is_head, reply, respond, &farewells).await {
+                    Ended::Replied | Ended::Aborted(_) => {}
+                    Ended::Stalled => site.metrics.count(ConnectionEvent::Stalled),
+                    Ended::ClientReset => {
+                        site.metrics.count(ConnectionEvent::ClientReset);
+                        open.0.count_reset();
+                    }
                 }
-            }
-        });
+            }),
+        );
     }
 
     /// Whether h2 was told to close the connection just now.
