@@ -2,20 +2,19 @@
 
 use std::collections::HashSet;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex};
 
-use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, SRV};
-use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use tokio::net::UdpSocket;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use crate::authentication::keys;
 use crate::support::backend::pb::SayRequest;
 use crate::support::backend::{self, Backend};
 use crate::support::gateway::TestGateway;
 use crate::support::grpc::{Raw, SAY, framed, soon};
+use crate::support::names::name_server;
 
 /// A gateway with one worker over an upstream that is found as `keys` say.
 async fn found_by(keys: &str) -> (TestGateway, Raw) {
@@ -41,30 +40,6 @@ async fn call_until_reached(client: &mut Raw, backend: &Backend) {
         }
     })
     .await;
-}
-
-/// A name server with these services and addresses, each for one second.
-pub(crate) async fn name_server(records: Arc<Mutex<Vec<(RecordType, RData)>>>) -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port is free");
-    let address = socket.local_addr().expect("it is bound");
-    tokio::spawn(async move {
-        let mut buffer = vec![0; 4096];
-        while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
-            let question = Message::from_vec(&buffer[..length]).expect("a question");
-            let query = question.queries.first().cloned().expect("it asks for something");
-            let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
-            answer.add_query(query.clone());
-            let records = records.lock().expect("nobody panicked").clone();
-            if records.is_empty() {
-                answer.metadata.response_code = ResponseCode::ServFail;
-            }
-            for (_, data) in records.into_iter().filter(|(kind, _)| *kind == query.query_type()) {
-                answer.add_answer(Record::from_rdata(query.name().clone(), 1, data));
-            }
-            socket.send_to(&answer.to_vec().expect("an answer"), client).await.ok();
-        }
-    });
-    address
 }
 
 fn service(backend: &Backend, priority: u16) -> (RecordType, RData) {

@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::discovery::name_server;
 use crate::support::backend::{self, Backend, Options, act, pb, scripted};
 use crate::support::client::{Client, Reply, Version, request};
 use crate::support::grpc::soon;
+use crate::support::names::name_server;
 use crate::support::process::Portico;
 use crate::support::redis::{Server, free_port};
 use crate::support::tls::{Authority, VALID, connect, serial_of};

@@ -1,13 +1,15 @@
 //! The processes of a run: three backends, and the gateway in front of them.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use crate::backend::{self, Health, Options};
 use crate::say;
@@ -27,8 +29,17 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     admin: SocketAddr,
     child: Child,
-    folder: tempfile::TempDir,
+    folder: TempDir,
     backends: Vec<SocketAddr>,
+}
+
+/// What a scene has of its own in the configuration: keys in flow style.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shape {
+    /// Of the listener, after its address and a comma.
+    pub(crate) listener: String,
+    /// Of the upstream: where its endpoints are found, and how they are reached.
+    pub(crate) upstream: String,
 }
 
 /// The role of a backend: serves until it is told to stop, and says when it listens and when its first call comes.
@@ -100,15 +111,24 @@ impl Backend {
 }
 
 impl Gateway {
-    /// Starts one in front of these backends. Calls of `Say` may be sent again, those of `Plain` may not.
+    /// Starts one in front of these backends.
     pub(crate) async fn start(backends: &[Backend]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let descriptors = folder.path().join("echo.binpb");
-        std::fs::write(&descriptors, backend::pb::ECHO_SET).expect("a file");
         let backends: Vec<_> = backends.iter().map(|backend| backend.address).collect();
-        write(&folder, &backends, "3");
+        let shape = Shape { upstream: endpoints(&backends), ..Shape::default() };
+        Self { backends, ..Self::shaped(tempfile::tempdir().expect("a folder"), &shape).await }
+    }
+
+    /// Starts one of that shape, with the files that are in the folder.
+    pub(crate) async fn shaped(folder: TempDir, shape: &Shape) -> Self {
+        std::fs::write(folder.path().join("echo.binpb"), backend::pb::ECHO_SET).expect("a file");
+        write(folder.path(), shape, "3");
         let (child, address, admin) = launch(&folder).await;
-        Self { address, admin, child, folder, backends }
+        Self { address, admin, child, folder, backends: Vec::new() }
+    }
+
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Changes the configuration, `round` by round: a backend less or all of them, a policy; and has it read again.
@@ -116,7 +136,13 @@ impl Gateway {
         let skipped = if round.is_multiple_of(2) { self.backends.len() } else { round / 2 % self.backends.len() };
         let left = self.backends.iter().enumerate().filter(|(index, _)| *index != skipped);
         let left: Vec<_> = left.map(|(_, backend)| *backend).collect();
-        write(&self.folder, &left, if round.is_multiple_of(3) { "2" } else { "3" });
+        let shape = Shape { upstream: endpoints(&left), ..Shape::default() };
+        write(self.folder(), &shape, if round.is_multiple_of(3) { "2" } else { "3" });
+        self.read_again().await;
+    }
+
+    /// Has it read its files again.
+    pub(crate) async fn read_again(&self) {
         let answer = self.ask("POST /reload").await;
         assert!(answer.contains("\"reloaded\":true"), "{answer}");
     }
@@ -128,6 +154,17 @@ impl Gateway {
         let mut old = std::mem::replace(&mut self.child, child);
         let status = timeout(PATIENCE * 3, old.wait()).await.expect("it ends in time").expect("it can be waited for");
         assert!(status.success(), "{status}");
+    }
+
+    /// Waits until it knows where a backend is.
+    pub(crate) async fn found(&self) {
+        let looking = async {
+            let mut ticks = interval(Duration::from_millis(50));
+            while self.metric("portico_upstream_endpoints{").await < 1.0 {
+                ticks.tick().await;
+            }
+        };
+        timeout(PATIENCE, looking).await.expect("it finds one in time");
     }
 
     /// The values of all series whose name and labels begin so, added up.
@@ -147,22 +184,26 @@ impl Gateway {
     }
 }
 
-/// Calls of `Say` may be sent again, those of `Plain` may not.
-fn write(folder: &tempfile::TempDir, backends: &[SocketAddr], retries: &str) {
+/// The keys of an upstream with these endpoints.
+pub(crate) fn endpoints(backends: &[SocketAddr]) -> String {
     let endpoints: Vec<_> = backends.iter().map(|backend| format!("\"{backend}\"")).collect();
+    format!("endpoints: [{}]", endpoints.join(", "))
+}
+
+/// Calls of `Say` may be sent again, those of `Plain` may not.
+fn write(folder: &Path, Shape { listener, upstream }: &Shape, retries: &str) {
     let config = format!(
-        "listeners: [ {{ address: \"127.0.0.1:0\" }} ]\nadmin: {{ address: \"127.0.0.1:0\" }}\nworkers: 2\n\
+        "listeners: [ {{ address: \"127.0.0.1:0\"{listener} }} ]\nadmin: {{ address: \"127.0.0.1:0\" }}\nworkers: 2\n\
          telemetry: {{ access_log: {{ path: off }} }}\nreload: {{ watch: false }}\n\
-         upstreams: [ {{ name: echo, endpoints: [{}], schema: {{ descriptor_set: echo.binpb }}, \
+         upstreams: [ {{ name: echo, {upstream}, schema: {{ descriptor_set: echo.binpb }}, \
          health_check: {{ interval: 500ms, timeout: 300ms }} }} ]\n\
-         policies: [ {{ match: portico.test.v1.Echo/Say, retry: {{ retries: {retries} }} }} ]\n",
-        endpoints.join(", ")
+         policies: [ {{ match: portico.test.v1.Echo/Say, retry: {{ retries: {retries} }} }} ]\n"
     );
-    std::fs::write(folder.path().join("portico.yaml"), config).expect("a file");
+    std::fs::write(folder.join("portico.yaml"), config).expect("a file");
 }
 
 /// Starts a process, which takes over if there is one to take over from. Returns its addresses.
-async fn launch(folder: &tempfile::TempDir) -> (Child, SocketAddr, SocketAddr) {
+async fn launch(folder: &TempDir) -> (Child, SocketAddr, SocketAddr) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_portico"))
         .arg("run")
         .arg("--config")

@@ -2,23 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{Method, Request, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-use tonic::transport::Channel;
+use tokio_rustls::client::TlsStream;
+use tonic::codegen::Service;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::backend;
 use crate::backend::pb::echo_client::EchoClient;
 use crate::backend::pb::{Behaviour, SayRequest};
+use crate::tls::{self, Authority};
 
 /// How a call is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +72,14 @@ pub(crate) struct Report {
     pub(crate) lasted: Duration,
 }
 
+/// Where the calls go.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) gateway: SocketAddr,
+    /// Whose certificates are trusted, where it is in TLS.
+    pub(crate) authority: Option<Arc<Authority>>,
+}
+
 /// Load that runs.
 pub(crate) struct Load {
     tasks: JoinSet<Report>,
@@ -76,15 +90,18 @@ pub(crate) struct Load {
 /// Calls that one connection has under way at most, so that a stalled call does not hold up the others.
 const AT_ONCE: u32 = 4;
 
+/// Calls for which a connection in TLS is used, on the average: certificates are shown to new ones.
+const CALLS_IN_TLS: usize = 10;
+
 impl Load {
     /// Begins so many calls a second.
-    pub(crate) fn start(gateway: SocketAddr, rate: u32) -> Self {
+    pub(crate) fn start(entry: &Entry, rate: u32) -> Self {
         let (over, begun) = (Arc::new(AtomicBool::new(false)), Instant::now());
         let mut tasks = JoinSet::new();
         let lanes = u32::try_from(MIX.len()).expect("few") * AT_ONCE;
         for kind in MIX {
             for _ in 0..AT_ONCE {
-                tasks.spawn(lane(gateway, kind, Duration::from_secs(1) * lanes / rate, Arc::clone(&over), begun));
+                tasks.spawn(lane(entry.clone(), kind, Duration::from_secs(1) * lanes / rate, Arc::clone(&over), begun));
             }
         }
         Self { tasks, over, begun }
@@ -113,9 +130,9 @@ impl Report {
 }
 
 /// One call after the other over one connection, each at its time.
-async fn lane(gateway: SocketAddr, kind: Kind, every: Duration, over: Arc<AtomicBool>, begun: Instant) -> Report {
+async fn lane(entry: Entry, kind: Kind, every: Duration, over: Arc<AtomicBool>, begun: Instant) -> Report {
     let mut report = Report::default();
-    let mut client = Client::connect(gateway, kind).await;
+    let mut client = Client::connect(&entry, kind).await;
     let mut ticks = interval(every);
     // Late calls are made up for, so that the rate holds.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -125,9 +142,9 @@ async fn lane(gateway: SocketAddr, kind: Kind, every: Duration, over: Arc<Atomic
         let ended = timeout(Duration::from_secs(10), client.call(kind)).await;
         if let Err(why) = ended.unwrap_or_else(|_| Err("no answer within ten seconds".to_owned())) {
             report.losses.push(Loss { kind, at: begun.elapsed(), why });
-            client = Client::connect(gateway, kind).await;
-        } else if client.is_over() {
-            client = Client::connect(gateway, kind).await;
+            client = Client::connect(&entry, kind).await;
+        } else if client.is_over() || (entry.authority.is_some() && fastrand::usize(..CALLS_IN_TLS) == 0) {
+            client = Client::connect(&entry, kind).await;
         }
     }
     report
@@ -141,12 +158,30 @@ enum Client {
 }
 
 impl Client {
-    async fn connect(gateway: SocketAddr, kind: Kind) -> Self {
-        if matches!(kind, Kind::Grpc | Kind::GrpcOnce | Kind::GrpcStream) {
-            return Self::Grpc(Box::new(backend::client(gateway).await));
+    async fn connect(entry: &Entry, kind: Kind) -> Self {
+        let gateway = entry.gateway;
+        let grpc = matches!(kind, Kind::Grpc | Kind::GrpcOnce | Kind::GrpcStream);
+        match &entry.authority {
+            None if grpc => Self::Grpc(Box::new(backend::client(gateway).await)),
+            None => {
+                let stream = TcpStream::connect(gateway).await.expect("the gateway listens");
+                stream.set_nodelay(true).expect("a socket");
+                Self::rest(stream, gateway).await
+            }
+            Some(authority) if grpc => {
+                let endpoint = Endpoint::from_shared(format!("http://{gateway}")).expect("an address makes a URI");
+                let handshake = Handshake { gateway, authority: Arc::clone(authority) };
+                let channel = endpoint.connect_with_connector(handshake).await.expect("a handshake");
+                Self::Grpc(Box::new(EchoClient::new(channel)))
+            }
+            Some(authority) => {
+                let stream = tls::connect(gateway, authority.client(&["http/1.1"], None)).await;
+                Self::rest(stream.expect("a handshake"), gateway).await
+            }
         }
-        let stream = TcpStream::connect(gateway).await.expect("the gateway listens");
-        stream.set_nodelay(true).expect("a socket");
+    }
+
+    async fn rest<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, gateway: SocketAddr) -> Self {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
         tokio::spawn(connection);
         Self::Rest(sender, gateway, false)
@@ -200,5 +235,26 @@ impl Client {
                 whole.then_some(()).ok_or_else(|| format!("{status}: {text}"))
             }
         }
+    }
+}
+
+/// Connects gRPC in TLS.
+struct Handshake {
+    gateway: SocketAddr,
+    authority: Arc<Authority>,
+}
+
+impl Service<Uri> for Handshake {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let connecting = tls::connect(self.gateway, self.authority.client(&["h2"], None));
+        Box::pin(async { connecting.await.map(TokioIo::new) })
     }
 }

@@ -6,8 +6,13 @@
 #[path = "../gateway/support/backend/mod.rs"]
 mod backend;
 mod fleet;
+mod front;
 mod load;
+#[path = "../gateway/support/names.rs"]
+mod names;
 mod scenes;
+#[path = "../gateway/support/tls.rs"]
+mod tls;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,12 +1,19 @@
 //! What happens under load, and what may be lost by it.
 
-use std::net::SocketAddr;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hickory_resolver::proto::rr::rdata::A;
+use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::time::{Instant, interval_at};
 
-use crate::fleet::{Backend, Gateway};
-use crate::load::{Kind, Load, Report};
+use crate::fleet::{Backend, Gateway, Shape, endpoints};
+use crate::front::Front;
+use crate::load::{Entry, Kind, Load, Report};
+use crate::names::name_server;
+use crate::tls::{self, Authority, VALID};
 use crate::{Plan, say};
 
 /// Every scene, one after the other. Returns what went wrong.
@@ -16,23 +23,35 @@ pub(crate) async fn all(plan: Plan) -> Vec<String> {
     faults.extend(rolling(plan).await);
     faults.extend(reloads(plan).await);
     faults.extend(takeovers(plan).await);
+    faults.extend(certificates(plan).await);
+    faults.extend(names(plan).await);
     faults
 }
 
 async fn setup() -> (Vec<Backend>, Gateway) {
-    let mut backends = Vec::new();
-    for _ in 0..3 {
-        backends.push(Backend::start(SocketAddr::from(([127, 0, 0, 1], 0))).await);
-    }
+    let backends = backends().await;
     let gateway = Gateway::start(&backends).await;
     (backends, gateway)
+}
+
+async fn backends() -> Vec<Backend> {
+    let mut backends = Vec::new();
+    for _ in 0..3 {
+        backends.push(Backend::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await);
+    }
+    backends
+}
+
+/// Calls in clear text.
+fn load(gateway: &Gateway, plan: Plan) -> Load {
+    Load::start(&Entry { gateway: gateway.address, authority: None }, plan.rate)
 }
 
 /// One backend of three is killed and comes back. Only calls that may not be sent again are lost, within a second of the
 /// kill; within two seconds of its return the backend has calls.
 async fn killed(plan: Plan) -> Vec<String> {
     let (mut backends, gateway) = setup().await;
-    let load = Load::start(gateway.address, plan.rate);
+    let load = load(&gateway, plan);
 
     pass(plan.part).await;
     let killed = load.begun.elapsed();
@@ -63,7 +82,7 @@ async fn killed(plan: Plan) -> Vec<String> {
 /// Each backend is stopped in peace and started again, one after the other. No call is lost.
 async fn rolling(plan: Plan) -> Vec<String> {
     let (backends, gateway) = setup().await;
-    let load = Load::start(gateway.address, plan.rate);
+    let load = load(&gateway, plan);
 
     let mut running = Vec::new();
     for backend in backends {
@@ -77,16 +96,14 @@ async fn rolling(plan: Plan) -> Vec<String> {
     pass(plan.part / 3).await;
     let report = load.stop().await;
 
-    let mut faults = judge("rolling restart of three backends", plan, &report);
-    faults.extend(report.losses.iter().map(|loss| format!("lost {:?} at {:?}: {}", loss.kind, loss.at, loss.why)));
-    faults
+    judge_lossless("rolling restart of three backends", plan, &report)
 }
 
 /// The configuration is read again a hundred times, with other endpoints and policies each time. No call is lost.
 async fn reloads(plan: Plan) -> Vec<String> {
     const TIMES: u32 = 100;
     let (_backends, gateway) = setup().await;
-    let load = Load::start(gateway.address, plan.rate);
+    let load = load(&gateway, plan);
 
     let mut ticks = interval_at(Instant::now() + plan.part / 3, plan.part * 2 / TIMES);
     for round in 0..TIMES {
@@ -96,19 +113,18 @@ async fn reloads(plan: Plan) -> Vec<String> {
     pass(plan.part / 3).await;
     let report = load.stop().await;
 
-    let mut faults = judge("a hundred reloads", plan, &report);
+    let mut faults = judge_lossless("a hundred reloads", plan, &report);
     let counted = gateway.metric("portico_config_reloads_total{result=\"ok\"}").await;
     if counted < f64::from(TIMES) {
         faults.push(format!("{counted} reloads are counted"));
     }
-    faults.extend(report.losses.iter().map(|loss| format!("lost {:?} at {:?}: {}", loss.kind, loss.at, loss.why)));
     faults
 }
 
 /// The gateway itself is replaced by another process, three times in a row. No call is lost.
 async fn takeovers(plan: Plan) -> Vec<String> {
     let (_backends, mut gateway) = setup().await;
-    let load = Load::start(gateway.address, plan.rate);
+    let load = load(&gateway, plan);
 
     for _ in 0..3 {
         pass(plan.part / 2).await;
@@ -117,9 +133,100 @@ async fn takeovers(plan: Plan) -> Vec<String> {
     pass(plan.part / 2).await;
     let report = load.stop().await;
 
-    let mut faults = judge("three take-overs", plan, &report);
-    faults.extend(report.losses.iter().map(|loss| format!("lost {:?} at {:?}: {}", loss.kind, loss.at, loss.why)));
+    judge_lossless("three take-overs", plan, &report)
+}
+
+/// The listener's certificate is replaced three times, and each time the authority of the backends: first both are trusted,
+/// then the backends show a certificate of the new one, then it alone is trusted. Connections are made all the time. No call
+/// is lost.
+async fn certificates(plan: Plan) -> Vec<String> {
+    let (public, mut internal) = (Arc::new(Authority::new()), Authority::new());
+    let folder = tempfile::tempdir().expect("a folder");
+    public.issue_for("localhost", VALID, 1).write(folder.path());
+    fs::write(folder.path().join("ca.pem"), &internal.certificate).expect("a file");
+    let (backends, front) = (backends().await, Front::new(&internal));
+    let mut addresses = Vec::new();
+    for backend in &backends {
+        addresses.push(front.before(backend.address).await);
+    }
+    let shape = Shape {
+        listener: ", tls: { certificate: server.pem, key: server.key }".to_owned(),
+        upstream: format!("{}, tls: {{ ca: ca.pem, server_name: localhost }}", endpoints(&addresses)),
+    };
+    let gateway = Gateway::shaped(folder, &shape).await;
+    let load = Load::start(&Entry { gateway: gateway.address, authority: Some(Arc::clone(&public)) }, plan.rate);
+
+    let mut faults = Vec::new();
+    for serial in 2..=4 {
+        pass(plan.part / 4).await;
+        public.issue_for("localhost", VALID, serial).write(gateway.folder());
+        gateway.read_again().await;
+        let shown = shown(&gateway, &public).await;
+        if shown != serial {
+            faults.push(format!("the certificate shown is {shown}, not {serial}"));
+        }
+        let next = Authority::new();
+        let trust = async |authorities: String| {
+            pass(plan.part / 4).await;
+            fs::write(gateway.folder().join("ca.pem"), authorities).expect("a file");
+            gateway.read_again().await;
+        };
+        trust(format!("{}{}", internal.certificate, next.certificate)).await;
+        pass(plan.part / 4).await;
+        front.show(&next);
+        trust(next.certificate.clone()).await;
+        internal = next;
+    }
+    pass(plan.part / 2).await;
+    let report = load.stop().await;
+
+    if front.connections() == 0 {
+        faults.push("no connection was made with the last certificate of the backends".to_owned());
+    }
+    faults.extend(judge_lossless("three rotations of all certificates", plan, &report));
     faults
+}
+
+/// The serial number of the certificate that a new connection is shown.
+async fn shown(gateway: &Gateway, authority: &Authority) -> u8 {
+    let stream = tls::connect(gateway.address, authority.client(&["h2"], None)).await.expect("a handshake");
+    tls::serial_of(stream.get_ref().1.peer_certificates().expect("a certificate").first().expect("one"))
+}
+
+/// The name of the backends means others of them each second; those that it means no more go on serving. No call is lost,
+/// and each has some.
+async fn names(plan: Plan) -> Vec<String> {
+    const ANSWERS: [&[u8]; 6] = [&[1], &[1, 2], &[2, 3], &[3], &[3, 1], &[1, 2, 3]];
+    let host = |last: u8| Ipv4Addr::new(127, 0, 0, last);
+    let answer = |round: usize| -> Vec<_> {
+        let hosts = ANSWERS[round % ANSWERS.len()].iter();
+        hosts.map(|last| (RecordType::A, RData::A(A(host(*last))))).collect()
+    };
+    let mut backends = vec![Backend::start(SocketAddr::from((host(1), 0))).await];
+    let port = backends[0].address.port();
+    for last in [2, 3] {
+        backends.push(Backend::start(SocketAddr::from((host(last), port))).await);
+    }
+    let records = Arc::new(Mutex::new(answer(0)));
+    let server = name_server(Arc::clone(&records)).await;
+    let upstream = format!("dns: \"backends.test:{port}\", resolvers: [\"{server}\"]");
+    let shape = Shape { upstream, ..Shape::default() };
+    let gateway = Gateway::shaped(tempfile::tempdir().expect("a folder"), &shape).await;
+    gateway.found().await;
+    let load = load(&gateway, plan);
+
+    let rounds = ANSWERS.len().max(usize::try_from(plan.part.as_secs() * 2).expect("few"));
+    for round in 1..=rounds {
+        pass(Duration::from_secs(1)).await;
+        *records.lock().expect("nobody panicked") = answer(round);
+    }
+    pass(plan.part / 3).await;
+    let report = load.stop().await;
+
+    for backend in &mut backends {
+        backend.called().await;
+    }
+    judge_lossless("a name that changes each second", plan, &report)
 }
 
 /// Tells what became of the load, and whether it was as much as it was meant to be.
@@ -141,6 +248,13 @@ fn judge(scene: &str, plan: Plan, report: &Report) -> Vec<String> {
     } else {
         Vec::new()
     }
+}
+
+/// The same where no call may be lost.
+fn judge_lossless(scene: &str, plan: Plan, report: &Report) -> Vec<String> {
+    let mut faults = judge(scene, plan, report);
+    faults.extend(report.losses.iter().map(|loss| format!("lost {:?} at {:?}: {}", loss.kind, loss.at, loss.why)));
+    faults
 }
 
 /// Lets time pass.

@@ -144,6 +144,7 @@ pub(crate) async fn connect_as(
     config: ClientConfig,
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
@@ -163,6 +164,24 @@ impl Authority {
         protocols: &[&str],
         clients: bool,
     ) -> SocketAddr {
+        let acceptor = self.acceptor(identity, protocols, clients);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound listener");
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(mut client) = acceptor.accept(socket).await else { return };
+                    let Ok(mut server) = TcpStream::connect(backend).await else { return };
+                    copy_bidirectional(&mut client, &mut server).await.ok();
+                });
+            }
+        });
+        address
+    }
+
+    /// The server's side of handshakes with that certificate.
+    pub(crate) fn acceptor(&self, identity: &Identity, protocols: &[&str], clients: bool) -> TlsAcceptor {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(rustls::DEFAULT_VERSIONS)
@@ -179,20 +198,7 @@ impl Authority {
         let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("PEM");
         let mut config = builder.with_single_cert(chain, key).expect("they belong together");
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("a bound listener");
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    let Ok(mut client) = acceptor.accept(socket).await else { return };
-                    let Ok(mut server) = TcpStream::connect(backend).await else { return };
-                    copy_bidirectional(&mut client, &mut server).await.ok();
-                });
-            }
-        });
-        address
+        TlsAcceptor::from(Arc::new(config))
     }
 }
 
