@@ -1,6 +1,7 @@
 //! Steady load: REST and gRPC, unary and streams, so many calls a second, and what became of each.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_rustls::client::TlsStream;
 use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint};
@@ -99,10 +100,11 @@ impl Load {
         let (over, begun) = (Arc::new(AtomicBool::new(false)), Instant::now());
         let mut tasks = JoinSet::new();
         let lanes = u32::try_from(MIX.len()).expect("few") * AT_ONCE;
-        for kind in MIX {
-            for _ in 0..AT_ONCE {
-                tasks.spawn(lane(entry.clone(), kind, Duration::from_secs(1) * lanes / rate, Arc::clone(&over), begun));
-            }
+        let every = Duration::from_secs(1) * lanes / rate;
+        for (number, kind) in (0..).zip(MIX.into_iter().flat_map(|kind| [kind; AT_ONCE as usize])) {
+            // One after the other, as calls of many clients are.
+            let first = begun + every * number / lanes;
+            tasks.spawn(lane(entry.clone(), kind, interval_at(first, every), Arc::clone(&over), begun));
         }
         Self { tasks, over, begun }
     }
@@ -130,10 +132,9 @@ impl Report {
 }
 
 /// One call after the other over one connection, each at its time.
-async fn lane(entry: Entry, kind: Kind, every: Duration, over: Arc<AtomicBool>, begun: Instant) -> Report {
+async fn lane(entry: Entry, kind: Kind, mut ticks: Interval, over: Arc<AtomicBool>, begun: Instant) -> Report {
     let mut report = Report::default();
     let mut client = Client::connect(&entry, kind).await;
-    let mut ticks = interval(every);
     // Late calls are made up for, so that the rate holds.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     while !over.load(Ordering::Relaxed) {
@@ -193,26 +194,15 @@ impl Client {
     }
 
     async fn call(&mut self, kind: Kind) -> Result<(), String> {
-        let behaviour = Behaviour { count: 5, ..Behaviour::default() };
-        let said = |status: tonic::Status| format!("{:?}: {}", status.code(), status.message());
         match self {
-            Self::Grpc(client) => match kind {
-                Kind::GrpcStream => {
-                    let request = SayRequest { text: "a".into(), behaviour: Some(behaviour) };
-                    let mut replies = client.repeat(request).await.map_err(said)?.into_inner();
-                    let mut count = 0;
-                    while replies.message().await.map_err(said)?.is_some() {
-                        count += 1;
-                    }
-                    (count == 5).then_some(()).ok_or_else(|| format!("{count} messages"))
-                }
-                Kind::GrpcOnce => {
-                    client.plain(SayRequest { text: "a".into(), behaviour: None }).await.map(drop).map_err(said)
-                }
-                Kind::Grpc | Kind::Rest | Kind::RestStream => {
-                    client.say(SayRequest { text: "a".into(), behaviour: None }).await.map(drop).map_err(said)
-                }
-            },
+            Self::Grpc(client) => {
+                let called = match grpc(client, kind).await {
+                    // What other clients of gRPC do by themselves.
+                    Err(status) if was_never_sent(&status) => grpc(client, kind).await,
+                    called => called,
+                };
+                called.map_err(|status| format!("{:?}: {}", status.code(), status.message()))
+            }
             Self::Rest(sender, gateway, over) => {
                 let (path, lines) = match kind {
                     Kind::RestStream => ("/test/v1/repeat/a?behaviour.count=5", 5),
@@ -236,6 +226,37 @@ impl Client {
             }
         }
     }
+}
+
+async fn grpc(client: &mut EchoClient<Channel>, kind: Kind) -> Result<(), tonic::Status> {
+    let request = |behaviour| SayRequest { text: "a".into(), behaviour };
+    match kind {
+        Kind::GrpcStream => {
+            let behaviour = Behaviour { count: 5, ..Behaviour::default() };
+            let mut replies = client.repeat(request(Some(behaviour))).await?.into_inner();
+            let mut count = 0;
+            while replies.message().await?.is_some() {
+                count += 1;
+            }
+            (count == 5).then_some(()).ok_or_else(|| tonic::Status::data_loss(format!("{count} messages")))
+        }
+        Kind::GrpcOnce => client.plain(request(None)).await.map(drop),
+        Kind::Grpc | Kind::Rest | Kind::RestStream => client.say(request(None)).await.map(drop),
+    }
+}
+
+/// Whether the client gave a call up because the gateway had said GOAWAY, before it was sent or before it was looked at
+/// (RFC 9113 §6.8).
+fn was_never_sent(status: &tonic::Status) -> bool {
+    let mut sources = std::iter::successors(status.source(), |error| error.source());
+    sources.any(|error| {
+        let closed = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+        let told = error.downcast_ref::<h2::Error>();
+        closed
+            || told.is_some_and(|told| {
+                told.is_go_away() && told.is_remote() && told.reason() == Some(h2::Reason::NO_ERROR)
+            })
+    })
 }
 
 /// Connects gRPC in TLS.
