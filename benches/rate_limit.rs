@@ -52,24 +52,33 @@ fn best(mut round: impl FnMut() -> f64) -> f64 {
 }
 
 /// Two workers with callers of their own beside one, each round right behind the other.
+/// Two workers with callers of their own, beside one alone. Two that share nothing show what the machine itself makes of two at
+/// once: where its two cores are threads of one, that is far from nothing.
 fn workers(rate: Gcra) {
     let store = Arc::new(LocalStore::new(64 << 20));
-    let mut ratios: Vec<f64> = (0..ROUNDS)
-        .map(|_| {
-            let alone = run(&store, rate, 1, 0);
-            let both: Vec<_> = [0, 1 << 20]
-                .into_iter()
-                .map(|first| {
-                    let store = Arc::clone(&store);
-                    thread::spawn(move || run(&store, rate, 1, first))
-                })
-                .collect();
-            let both = both.into_iter().filter_map(|worker| worker.join().ok()).fold(0.0, f64::max);
-            both / alone
-        })
-        .collect();
-    ratios.sort_by(f64::total_cmp);
-    println!("two workers beside one            {:>7.2} times the cost (median of {ROUNDS})", ratios[ROUNDS / 2]);
+    let others = || [Arc::clone(&store), Arc::new(LocalStore::new(64 << 20))];
+    let both = |stores: [Arc<LocalStore>; 2]| {
+        let begun = stores
+            .into_iter()
+            .zip([0, 1 << 20])
+            .map(|(store, first)| thread::spawn(move || run(&store, rate, 1, first)));
+        let begun: Vec<_> = begun.collect();
+        begun.into_iter().filter_map(|worker| worker.join().ok()).fold(0.0, f64::max)
+    };
+    let median = |mut ratios: Vec<f64>| {
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    };
+    let (mut shared, mut apart) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let alone = run(&store, rate, 1, 0);
+        shared.push(both([Arc::clone(&store), Arc::clone(&store)]) / alone);
+        apart.push(both(others()) / alone);
+    }
+    let (shared, apart) = (median(shared), median(apart));
+    println!(
+        "two workers beside one            {shared:>7.2} times the cost, {apart:.2} with a store each (medians of {ROUNDS})"
+    );
 }
 
 /// A million callers that all owe something, and the calls of one of them meanwhile.

@@ -248,15 +248,16 @@ async fn grpc(client: &mut EchoClient<Channel>, kind: Kind) -> Result<(), tonic:
 /// Whether the client gave a call up because the gateway had said GOAWAY, before it was sent or before it was looked at
 /// (RFC 9113 §6.8).
 fn was_never_sent(status: &tonic::Status) -> bool {
-    let mut sources = std::iter::successors(status.source(), |error| error.source());
-    sources.any(|error| {
+    let mut cause = status.source();
+    while let Some(error) = cause {
         let closed = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
-        let told = error.downcast_ref::<h2::Error>();
-        closed
-            || told.is_some_and(|told| {
-                told.is_go_away() && told.is_remote() && told.reason() == Some(h2::Reason::NO_ERROR)
-            })
-    })
+        let told = error.downcast_ref::<h2::Error>().filter(|told| told.is_go_away() && told.is_remote());
+        if closed || told.is_some_and(|told| told.reason() == Some(h2::Reason::NO_ERROR)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Connects gRPC in TLS.
