@@ -39,15 +39,16 @@ function visit(port, query) {
       server.closeAllConnections();
       page?.removeAllListeners("exit");
       page?.once("exit", () => {
-        rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+        rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
         then();
       });
-      page?.kill("SIGKILL");
+      // Its children too: they would write into the profile while it is removed.
+      if (page?.pid) process.kill(-page.pid, "SIGKILL");
     }
     server.listen(port, "127.0.0.1", () => {
       const url = `http://127.0.0.1:${port}/?gateway=${encodeURIComponent(gateway)}${query}`;
       const quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"];
-      page = spawn(browser, [...quiet, `--user-data-dir=${profile}`, url], { stdio: ["ignore", "ignore", "ignore"] });
+      page = spawn(browser, [...quiet, `--user-data-dir=${profile}`, url], { stdio: "ignore", detached: true });
       page.on("error", fail);
       page.once("exit", (code) => fail(new Error(`the browser ended with ${code} before the page was done`)));
     });
