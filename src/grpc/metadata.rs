@@ -25,18 +25,24 @@ pub fn is_binary(name: &HeaderName) -> bool {
     name.as_str().ends_with("-bin")
 }
 
+/// Whether a service may take one name for the other: whatever stands between the words, in any case.
+pub fn is_alike(left: &str, right: &str) -> bool {
+    left.len() == right.len() && begins_alike(left, right)
+}
+
+/// Whether a service may take the beginning of a name for that one.
+fn begins_alike(name: &str, beginning: &str) -> bool {
+    let read = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() >= beginning.len() && name.bytes().zip(beginning.bytes()).all(|(left, right)| read(left) == read(right))
+}
+
 /// Whether only a gateway may say it, or the gateway has done what it asks for: who the caller is, by what way it came,
-/// and how long it waits. In each spelling that a service may take for the name, some read `_` and `.` as `-`.
+/// and how long it waits. In each spelling that a service may take for the name.
 pub fn is_of_edge(name: &HeaderName) -> bool {
     let text = name.as_str();
     matches!(text, "forwarded" | "x-server-timeout" | "request-timeout")
-        || begins(text, "x-forwarded-")
-        || begins(text, "x-envoy-")
-}
-
-fn begins(text: &str, prefix: &str) -> bool {
-    let read = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
-    text.len() >= prefix.len() && text.bytes().zip(prefix.bytes()).all(|(byte, wanted)| read(byte) == wanted)
+        || begins_alike(text, "x-forwarded-")
+        || begins_alike(text, "x-envoy-")
 }
 
 /// Whether a REST request's header describes the HTTP request itself, so that it means nothing to a gRPC service:

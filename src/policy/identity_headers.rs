@@ -33,17 +33,12 @@ pub fn strip(headers: &mut HeaderMap, names: &[HeaderName]) {
 fn is_alias(text: &str, name: &str) -> bool {
     let mut text = text;
     while let Some((prefix, rest)) = text.split_at_checked(metadata::PREFIX.len()) {
-        if !same(prefix, metadata::PREFIX) {
+        if !metadata::is_alike(prefix, metadata::PREFIX) {
             break;
         }
         text = rest;
     }
-    same(text, name)
-}
-
-fn same(left: &str, right: &str) -> bool {
-    let one = |byte: u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
-    left.len() == right.len() && left.bytes().zip(right.bytes()).all(|(left, right)| one(left) == one(right))
+    metadata::is_alike(text, name)
 }
 
 /// Sets the headers of a policy from what was proven. A claim that is not there, or is null, sets none.

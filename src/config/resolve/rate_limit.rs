@@ -16,6 +16,7 @@ use crate::config::rate_limit::{
 use crate::config::read::{Clearable, List, Located, Report};
 use crate::config::units::Size;
 use crate::config::{Change, Policy};
+use crate::grpc::metadata::is_alike;
 
 /// What holds for all limits.
 pub(super) fn limiting(raw: RawLimiting, stores: &Stores, report: &mut Report<'_>) -> RateLimiting {
@@ -55,8 +56,8 @@ impl<'s> Limits<'s> {
     pub(super) fn check(&self, policies: &[Policy], report: &mut Report<'_>) {
         let told = || policies.iter().filter_map(|policy| policy.settings.identity.as_ref());
         for (name, at) in &self.headers {
-            let plain = |name: &HeaderName| name.as_str().replace('_', "-");
-            let claim = told().flat_map(|told| &told.headers).find(|(known, _)| plain(known) == plain(name));
+            let claim =
+                told().flat_map(|told| &told.headers).find(|(known, _)| is_alike(known.as_str(), name.as_str()));
             if let Some((_, claim)) = claim
                 && !self.is_set(name)
             {
