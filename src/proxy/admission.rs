@@ -10,6 +10,7 @@ use crate::config::admission::Shedding;
 use crate::error::{Error, Reason};
 use crate::policy::admission::Refused;
 use crate::runtime;
+use crate::snapshot::Method;
 
 /// Gives a call a place among those of its method, where there is a bound.
 ///
@@ -21,7 +22,7 @@ pub(super) fn admit(call: &mut Call) -> Result<(), Error> {
         && let Some(load) = call.load()
     {
         // How long a stream takes says nothing of its service.
-        let unary = call.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
+        let unary = call.method().is_some_and(Method::is_unary);
         let permit = load.admit(admission, unary);
         call.permit = Some(permit.map_err(|refused| overloaded(call, refused))?);
     }

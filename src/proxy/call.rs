@@ -371,7 +371,7 @@ impl Call {
             Protocol::Connect => super::deadline::of_connect(&parts.headers)?,
             Protocol::Grpc | Protocol::GrpcWeb | Protocol::Rest | Protocol::WebSocket => None,
         };
-        let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
+        let unary = self.method().is_some_and(Method::is_unary);
         let settings = self.settings();
         let method = if unary { settings.unary_timeout } else { settings.stream_timeout };
         let client = client.into_iter().chain(connect).min();
@@ -389,7 +389,7 @@ impl Call {
 
     /// How long the call may stand still; unary calls have a deadline instead.
     pub(crate) fn idle(&self) -> Option<Duration> {
-        let unary = self.method().is_some_and(|method| !method.client_streaming && !method.server_streaming);
+        let unary = self.method().is_some_and(Method::is_unary);
         (!unary).then(|| self.settings().stream_idle)
     }
 

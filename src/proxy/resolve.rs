@@ -111,7 +111,7 @@ fn connect<'p>(
     if let Some(version) = parts.headers.get(CONNECT_VERSION).filter(|version| *version != "1") {
         return Err(Error::new(Reason::InvalidHeader, format!("header {CONNECT_VERSION} is {version:?}, expected 1")));
     }
-    let streams = method.client_streaming || method.server_streaming;
+    let streams = !method.is_unary();
     let framed = call.dialect.framing == Framing::ConnectStream;
     if call.dialect.codec == Codec::Unknown || streams != framed {
         let family = if streams { "application/connect+" } else { "application/" };

@@ -95,6 +95,13 @@ pub struct Method {
     pub direct: Transcoding,
 }
 
+impl Method {
+    /// Whether neither side sends a stream.
+    pub fn is_unary(&self) -> bool {
+        !self.client_streaming && !self.server_streaming
+    }
+}
+
 /// How JSON becomes a method's request, and its reply becomes JSON.
 #[derive(Debug)]
 pub struct Transcoding {

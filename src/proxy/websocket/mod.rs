@@ -130,10 +130,7 @@ struct Found<'p> {
 
 /// The method that a path means, by its name or by a template, whatever that one's HTTP method.
 fn find<'p>(snapshot: &Snapshot, call: &mut Call, path: &'p str) -> Result<Found<'p>, Error> {
-    let streams = |method: usize| {
-        let method = &snapshot.methods[method];
-        method.client_streaming || method.server_streaming
-    };
+    let streams = |method: usize| !snapshot.methods[method].is_unary();
     let not_a_stream = |method: usize| {
         let name = &snapshot.methods[method].name;
         Error::new(Reason::NotAStream, format!("{name} has no stream; call it with an ordinary request"))
