@@ -226,16 +226,9 @@ impl Gated {
     /// The frame of a call that has one, made here and not read yet from the gate.
     pub(super) fn frame(&self) -> Option<Bytes> {
         match &self.source {
-            Source::Frame(frame) => Some(frame.clone()),
             // It was taken out of the source for the limits on the first message.
             Source::End => Some(Bytes::copy_from_slice(&self.held)),
-            Source::Stream(_)
-            | Source::Recoded(_)
-            | Source::Values(_)
-            | Source::Socket(_)
-            | Source::Upload(_)
-            | Source::Parts(_)
-            | Source::Gated(_) => None,
+            source => source.frame(),
         }
     }
 

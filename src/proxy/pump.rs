@@ -398,6 +398,21 @@ impl Pump {
 }
 
 impl Source {
+    /// The only frame of a call that has one, made here, as long as it was not taken.
+    pub(super) fn frame(&self) -> Option<Bytes> {
+        match self {
+            Self::Frame(frame) => Some(frame.clone()),
+            Self::Gated(gated) => gated.frame(),
+            Self::Stream(_)
+            | Self::Recoded(_)
+            | Self::Values(_)
+            | Self::Socket(_)
+            | Self::Upload(_)
+            | Self::Parts(_)
+            | Self::End => None,
+        }
+    }
+
     /// The next bytes of the request's frames, `None` at its end.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Taken> {
         match self {

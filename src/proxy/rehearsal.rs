@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
 
 use super::call::{Call, Target};
-use super::pump::Source;
 use super::resolve::{self, Route};
 use super::{Adapted, Peer, Proxy, cors, local};
 use crate::body::RequestBody;
@@ -119,16 +118,6 @@ fn sent(call: &Call, adapted: Adapted) -> Sent {
         path: outgoing.path.to_string(),
         headers: outgoing.headers,
         deadline: timer.deadline().map(|deadline| deadline - call.started),
-        message: match outgoing.body {
-            Source::Frame(frame) => Some(frame.slice(PREFIX..)),
-            Source::Gated(gated) => gated.frame().map(|frame| frame.slice(PREFIX..)),
-            Source::Stream(_)
-            | Source::Recoded(_)
-            | Source::Values(_)
-            | Source::Upload(_)
-            | Source::Parts(_)
-            | Source::Socket(_)
-            | Source::End => None,
-        },
+        message: outgoing.body.frame().map(|frame| frame.slice(PREFIX..)),
     }
 }
