@@ -77,11 +77,10 @@ pub(super) fn start(loader: Option<Loader>, using: Using, config: &Arc<Config>, 
     using.lifecycle.set_certificates(expiries(config));
     let Some(loader) = loader else { return Reloader { carrier: None } };
     let (queue, asked) = mpsc::channel(QUEUE);
-    let files = files(&using.keeper, config);
     // Before the gateway listens, so that whoever sees it serve may change them.
-    let watch = Watch::begin(&files);
+    let watch = Watch::begin(files(&using.keeper, config));
     let reloads = Reloads { loader: Arc::new(loader), using, config: Arc::clone(config), failed: None };
-    Reloader { carrier: Some((queue, control.spawn(reloads.run(asked, files, watch)))) }
+    Reloader { carrier: Some((queue, control.spawn(reloads.run(asked, watch)))) }
 }
 
 struct Reloads {
@@ -94,7 +93,7 @@ struct Reloads {
 }
 
 impl Reloads {
-    async fn run(mut self, mut asked: mpsc::Receiver<Asked>, mut files: Vec<PathBuf>, mut watch: Watch) {
+    async fn run(mut self, mut asked: mpsc::Receiver<Asked>, mut watch: Watch) {
         loop {
             let again = Instant::now() + AGAIN;
             let answer = tokio::select! {
@@ -109,12 +108,11 @@ impl Reloads {
                 () = sleep_until(again), if self.failed.is_some() && self.config.watch => None,
             };
             // Before the files are read, so that what changes meanwhile is read again.
-            watch = Watch::over(&files).await;
+            watch = Watch::over(watch.files().to_vec()).await;
             let outcome = self.reload().await;
-            let now = self.files().await;
-            if now != files {
-                files = now;
-                watch = Watch::over(&files).await;
+            let files = self.files().await;
+            if files != watch.files() {
+                watch = Watch::over(files).await;
             }
             let asked_for = answer.is_some();
             self.tell(&outcome, asked_for);

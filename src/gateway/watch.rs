@@ -24,13 +24,18 @@ type Look = Option<(u64, Option<SystemTime>, u64)>;
 
 impl Watch {
     /// As they are now, for whoever may wait for a folder that hangs.
-    pub(super) fn begin(files: &[PathBuf]) -> Self {
-        Self { files: files.to_vec(), seen: look(files) }
+    pub(super) fn begin(files: Vec<PathBuf>) -> Self {
+        Self { seen: look(&files), files }
     }
 
     /// As they are now.
-    pub(super) async fn over(files: &[PathBuf]) -> Self {
-        Self { files: files.to_vec(), seen: look_aside(files.to_vec()).await }
+    pub(super) async fn over(files: Vec<PathBuf>) -> Self {
+        Self { seen: look_aside(files.clone()).await, files }
+    }
+
+    /// Which they are.
+    pub(super) fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// Returns once they have changed and come to rest.
@@ -84,13 +89,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("a");
         fs::write(&file, "one").expect("a file");
-        let watch = Watch::over(std::slice::from_ref(&file)).await;
+        let watch = Watch::over(vec![file.clone()]).await;
         assert!(tokio::time::timeout(INTERVAL * 4, watch.changed()).await.is_err());
 
         fs::write(&file, "three").expect("a file");
         watch.changed().await;
 
-        let watch = Watch::over(std::slice::from_ref(&file)).await;
+        let watch = Watch::over(vec![file.clone()]).await;
         fs::remove_file(&file).expect("it was there");
         watch.changed().await;
     }
