@@ -14,7 +14,7 @@ use crate::support::backend::scripted::{self, Scripted, Settings};
 use crate::support::backend::{self, Options};
 use crate::support::frames;
 use crate::support::gateway::{TestGateway, over_endpoints};
-use crate::support::grpc::{Answer, REPEAT, Raw, SAY, framed, rest, soon};
+use crate::support::grpc::{Answer, REPEAT, Raw, RawCall, SAY, framed, rest, soon};
 
 fn message() -> SayReply {
     SayReply { text: "hi".into(), ..SayReply::default() }
@@ -386,17 +386,22 @@ async fn endpoints_are_taken_in_turn() {
     }
 }
 
+/// Two calls that stay under way for as long as they are kept.
+async fn two_stalled(client: &Raw) -> [RawCall; 2] {
+    let begin = async || {
+        let mut call = client.clone().begin(SAY, &[], false).await;
+        call.send(stalled(), true);
+        call
+    };
+    [begin().await, begin().await]
+}
+
 #[tokio::test]
 async fn calls_do_not_wait_at_a_full_endpoint_while_another_has_room() {
     let narrow = backend::start_with(Options { max_concurrent_streams: Some(1), ..Options::default() }).await;
     let wide = backend::start().await;
     let (_gateway, mut client) = over(&[narrow.address, wide.address], ", connections: { max_per_endpoint: 1 }").await;
-    let mut running = Vec::new();
-    for _ in 0..2 {
-        let mut call = client.clone().begin(SAY, &[], false).await;
-        call.send(stalled(), true);
-        running.push(call);
-    }
+    let _running = two_stalled(&client).await;
     narrow.tally.until(|counts| counts.started == 1).await;
 
     for _ in 0..6 {
@@ -413,12 +418,7 @@ async fn a_full_endpoint_that_takes_no_further_connection_is_passed_over() {
     let full = scripted::start_with(settings, vec![act::hold()]).await;
     let wide = backend::start().await;
     let (_gateway, mut client) = over(&[full.address, wide.address], IN_TURN).await;
-    let mut running = Vec::new();
-    for _ in 0..2 {
-        let mut call = client.clone().begin(SAY, &[], false).await;
-        call.send(stalled(), true);
-        running.push(call);
-    }
+    let _running = two_stalled(&client).await;
     full.tally.until(|counts| counts.started == 1).await;
     wide.tally.until(|counts| counts.started == 1).await;
 
