@@ -47,8 +47,6 @@ pub struct Endpoint {
     connections: RefCell<Vec<Rc<Connection>>>,
     dial: RefCell<Dial>,
     failures: Cell<u32>,
-    /// A connection to it ended since the last one was made.
-    lost: Cell<bool>,
     /// A connection came, went or failed to come, its peer allows more streams, or a stream ended while calls were
     /// waiting.
     changed: Notify,
@@ -117,7 +115,6 @@ impl Endpoint {
             connections: RefCell::default(),
             dial: RefCell::new(Dial::Idle),
             failures: Cell::new(0),
-            lost: Cell::new(false),
             changed: Notify::new(),
             metrics: metrics.endpoint(&config.name, &address),
             member: Member::new(weight, zone, Arc::clone(&known.standing)),
@@ -295,10 +292,8 @@ impl Endpoint {
         let opened = connection::open(&self.address, &self.security, &self.settings).await;
         *self.dial.borrow_mut() = match opened {
             Ok((connection, pings, driver)) => {
-                if self.failures.replace(0) > 0 || self.lost.take() {
-                    // Whoever comes back may be another version of itself.
-                    self.known.standing.revive();
-                }
+                self.failures.set(0);
+                self.known.standing.reach();
                 let counted = (self.metrics.open(), permit);
                 self.connections.borrow_mut().push(Rc::clone(&connection));
                 // Neither is kept alive from here: h2 closes a connection when nobody can send on it any more.
@@ -315,7 +310,7 @@ impl Endpoint {
                     }
                     drop(counted);
                     if let Some(endpoint) = endpoint.upgrade() {
-                        endpoint.lost.set(true);
+                        endpoint.known.standing.lose();
                         endpoint.changed.notify_waiters();
                         tracing::debug!(upstream = %endpoint.upstream, endpoint = %endpoint.address, end = %end, "upstream connection ended");
                     }
@@ -325,6 +320,7 @@ impl Endpoint {
             Err(error) => {
                 let failures = self.failures.get().saturating_add(1);
                 self.failures.set(failures);
+                self.known.standing.lose();
                 self.metrics.connect_failed();
                 let cause = Unreachable::new(&format!("upstream {} at {}", self.upstream, self.address), &error);
                 if failures == 1 {

@@ -306,7 +306,8 @@ async fn an_upstream_that_comes_back_with_another_schema_is_asked_again() {
     let mut changing = Changing::with(&text, backend, tempfile::tempdir().expect("a folder")).await;
     assert_eq!(changing.get("/test/v1/say/a").await.status, StatusCode::NOT_FOUND);
     assert_eq!(changing.get("/portico.test.v1.Echo/Nothing").await.status, StatusCode::NOT_FOUND);
-    backend::client(changing.listener).await.say(pb::SayRequest::default()).await.expect("an answer");
+    let mut first = backend::client(changing.listener).await;
+    first.say(pb::SayRequest::default()).await.expect("an answer");
 
     options.address = changing.backend.address;
     options.descriptors = pb::ECHO_SET.to_vec();
@@ -316,7 +317,8 @@ async fn an_upstream_that_comes_back_with_another_schema_is_asked_again() {
     changing.backend = backend::start_with(options).await;
     assert_eq!(changing.backend.address, address);
 
-    // Calls make the connection that tells of its return.
+    // Calls make the connection that tells of its return; where there is another worker than the one that lost it, they are
+    // that one's, because the first client's connection is still there.
     changing
         .until(async |changing| {
             backend::client(changing.listener).await.say(pb::SayRequest::default()).await.ok();
@@ -327,6 +329,7 @@ async fn an_upstream_that_comes_back_with_another_schema_is_asked_again() {
     let schema = &json["upstreams"][0]["schema"];
     assert_eq!((&schema["loaded"], &schema["last_change"]["breaking"]), (&true.into(), &0.into()), "{json}");
     assert!(schema["last_change"]["added"].as_u64() > Some(0), "{json}");
+    drop(first);
 }
 
 /// The descriptors of the echo service without its first method.

@@ -4,7 +4,7 @@
 //! call, so that what is read is one counter per upstream: [`Changes`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -40,6 +40,8 @@ impl Changes {
 pub struct Standing {
     changes: Arc<Changes>,
     state: AtomicU8,
+    /// Some worker could not reach it, or lost a connection to it, since any reached it the last time.
+    gone: AtomicBool,
     born: Instant,
     /// When it became usable, in milliseconds after it was born.
     usable_since: AtomicU64,
@@ -58,7 +60,8 @@ pub enum Fault {
 impl Standing {
     /// An endpoint without faults, new at `now`.
     pub fn new(changes: Arc<Changes>, now: Instant) -> Self {
-        Self { changes, state: AtomicU8::new(0), born: now, usable_since: AtomicU64::new(0) }
+        let (state, gone, usable_since) = (AtomicU8::new(0), AtomicBool::new(false), AtomicU64::new(0));
+        Self { changes, state, gone, born: now, usable_since }
     }
 
     /// The same of one that does not have to start slowly: it is there from the beginning, like the others.
@@ -92,9 +95,16 @@ impl Standing {
         news
     }
 
-    /// Notes that it was reached again.
-    pub fn revive(&self) {
-        self.changes.revived.notify_one();
+    /// Notes that it could not be reached, or that a connection to it ended.
+    pub fn lose(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that it was reached. Whoever comes back may be another version of itself, whichever worker lost it.
+    pub fn reach(&self) {
+        if self.gone.swap(false, Ordering::Relaxed) {
+            self.changes.revived.notify_one();
+        }
     }
 
     /// For how long it has been usable without a break.
