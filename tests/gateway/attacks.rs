@@ -229,7 +229,7 @@ async fn readers_that_do_not_read_leave_the_upstream_to_others() {
 
     let mut client = gateway.client(Version::Http1).await;
     let call = client.json(Method::POST, "/portico.test.v1.Echo/Say", r#"{"text": "hello"}"#);
-    let reply = tokio::time::timeout(Duration::from_secs(5), call).await.expect("nobody waits for who does not read");
+    let reply = tokio::time::timeout(Duration::from_secs(20), call).await.expect("nobody waits for who does not read");
 
     assert_eq!(reply.status, StatusCode::OK);
     let cut_off = "portico_requests_total{upstream=\"echo\",method=\"portico.test.v1.Echo/Repeat\",protocol=\"grpc\",code=\"RESOURCE_EXHAUSTED\",origin=\"client\"";
@@ -276,7 +276,7 @@ async fn readers_over_http_1_that_do_not_read_leave_the_upstream_to_others() {
 
     let mut client = gateway.client(Version::Http1).await;
     let call = client.json(Method::POST, "/portico.test.v1.Echo/Say", "{}");
-    let reply = tokio::time::timeout(Duration::from_secs(5), call).await.expect("nobody waits for who does not read");
+    let reply = tokio::time::timeout(Duration::from_secs(20), call).await.expect("nobody waits for who does not read");
 
     assert_eq!(reply.status, StatusCode::OK);
     let cut_off = "portico_requests_total{upstream=\"echo\",method=\"portico.test.v1.Echo/Repeat\",protocol=\"rest\",code=\"RESOURCE_EXHAUSTED\",origin=\"client\"";

@@ -82,7 +82,7 @@ async fn a_password_lets_its_user_in_by_every_protocol_and_is_checked_once() {
             ticks.tick().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), forgotten).await.expect("the file is read again in time");
+    tokio::time::timeout(Duration::from_secs(20), forgotten).await.expect("the file is read again in time");
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ async fn servers_without_the_service_are_healthy_and_those_that_say_nothing_are_
     let settings = Settings { manners: vec![Manner::Silent], ..Settings::default() };
     let silent = scripted::start_with(settings, vec![act::hold()]).await;
     let refusing = { backend::start().await.address };
-    let keys = ", health_check: { interval: 20ms, timeout: 50ms }, load_balancing: { panic_threshold: 0% }";
+    let keys = ", health_check: { interval: 20ms, timeout: 400ms }, load_balancing: { panic_threshold: 0% }";
 
     let gateway = over_endpoints(&[bare.address, silent.address, refusing], keys, "").await;
 

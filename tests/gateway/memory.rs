@@ -58,7 +58,7 @@ async fn setup() -> Setup {
             ticks.tick().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), ready).await.expect("the schema comes in time");
+    tokio::time::timeout(Duration::from_secs(20), ready).await.expect("the schema comes in time");
     Setup { _folder: folder, backend, gateway, address }
 }
 

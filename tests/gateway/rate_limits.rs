@@ -317,7 +317,7 @@ async fn open_calls_are_limited_while_they_are_open() {
             ticks.tick().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(5), opened).await.expect("a place comes free");
+    tokio::time::timeout(std::time::Duration::from_secs(20), opened).await.expect("a place comes free");
 }
 
 #[tokio::test]

@@ -214,6 +214,7 @@ async fn an_upstream_that_fails_every_call_gets_a_fifth_more_and_no_more() {
         let policy = "retry: { retries: 3, on: [unavailable], backoff: { base: 1ms, max: 1ms } }";
         let (gateway, client) = over(&[backend.address], policy).await;
 
+        let begun = Instant::now();
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..8 {
             let mut client = client.clone();
@@ -226,8 +227,10 @@ async fn an_upstream_that_fails_every_call_gets_a_fifth_more_and_no_more() {
         }
         calls.join_all().await;
 
-        let seen = backend.calls().len();
-        assert!((1200..=1440).contains(&seen), "{seen} attempts of 1200 calls");
+        let seen = backend.calls().len() as u64;
+        // On a slow machine: of refused streams every ten seconds have a hundred to themselves.
+        let most = 1440 + 100 * (begun.elapsed().as_secs() / 10);
+        assert!((1200..=most).contains(&seen), "{seen} attempts of 1200 calls");
         assert!(gateway.metric("portico_upstream_refused_total{upstream=\"echo\",limit=\"retry_budget\"}").await > 0.0);
     }
 }

@@ -254,7 +254,7 @@ async fn an_end_of_the_gateway_waits_for_calls_and_not_for_handshakes() {
     let answer = call.answer().await.expect("the call comes to its end");
 
     assert_eq!((answer.code(), answer.messages::<SayReply>().len()), (0, 2));
-    tokio::time::timeout(Duration::from_secs(10), stopping).await.expect("it stops").expect("without a panic");
+    tokio::time::timeout(Duration::from_secs(20), stopping).await.expect("it stops").expect("without a panic");
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ async fn problem(gateway: &TestGateway) -> String {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), told).await.expect("a reason is given in time")
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("a reason is given in time")
 }
 
 async fn say(gateway: &TestGateway) -> Reply {

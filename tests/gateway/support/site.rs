@@ -77,7 +77,7 @@ policies:
                 }
             }
         };
-        let found = tokio::time::timeout(std::time::Duration::from_secs(10), waiting).await;
+        let found = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
         assert!(found.is_ok(), "{words:?} are not in {:?}", std::fs::read_to_string(&path));
         found.unwrap_or_default()
     }

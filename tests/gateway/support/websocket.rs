@@ -115,7 +115,7 @@ impl Socket {
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.flush().await;
                     let mut buffer = vec![0; 16 << 10];
-                    let read = tokio::time::timeout(Duration::from_secs(10), self.io.read(&mut buffer)).await;
+                    let read = tokio::time::timeout(Duration::from_secs(20), self.io.read(&mut buffer)).await;
                     match read.expect("the gateway says something") {
                         Ok(0) | Err(_) => self.wire.is_over = true,
                         Ok(read) => self.wire.input = Bytes::copy_from_slice(&buffer[..read]),

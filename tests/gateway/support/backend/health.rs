@@ -44,7 +44,7 @@ impl Health {
     pub(crate) async fn asked(&self, times: usize) {
         let mut asked = self.0.asked.subscribe();
         let waiting = asked.wait_for(|asked| *asked >= times);
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await;
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
         assert!(waited.is_ok(), "it was not asked {times} times");
     }
 
