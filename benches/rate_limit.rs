@@ -6,7 +6,8 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use portico::config::rate_limit::{Quota, Unit};
@@ -15,6 +16,8 @@ use tokio::time::Instant;
 
 const CHARGES: u32 = 1_000_000;
 const ROUNDS: usize = 9;
+/// Rounds of workers, each short enough that many are not disturbed.
+const PAIRS: usize = 31;
 const CALLERS: u32 = 1_000_000;
 const NAMES: [&str; 3] = ["* client_ip", "* client_ip-2", "* claim:sub"];
 
@@ -22,23 +25,24 @@ fn main() -> Result<(), String> {
     let fast = Gcra::new(Quota::new(1_000_000, Unit::Second, Some(1000))?);
     for limits in [1, 3] {
         let store = LocalStore::new(64 << 20);
-        let nanos = best(|| run(&store, fast, limits, 0));
+        let nanos = best(|| run(&store, fast, limits, 0..1000, CHARGES));
         println!("{limits} limit(s), 1,000 callers        {:>7.0} ns per limit", nanos / limits as f64);
     }
-    workers(fast);
+    for callers in [1000, 10_000, 50_000] {
+        workers(fast, callers);
+    }
     memory(Gcra::new(Quota::new(10, Unit::Hour, None)?));
     Ok(())
 }
 
-/// Nanoseconds per call.
-fn run(store: &LocalStore, rate: Gcra, limits: usize, first: u32) -> f64 {
+/// Nanoseconds per call, of callers who call in turn.
+fn run(store: &LocalStore, rate: Gcra, limits: usize, callers: Range<u32>, calls: u32) -> f64 {
     let start = Instant::now();
-    for number in 0..CHARGES {
-        let charges: Vec<Charge<'_>> =
-            NAMES.iter().take(limits).map(|name| charge(name, first + number % 1000, rate)).collect();
+    for caller in callers.cycle().take(calls as usize) {
+        let charges: Vec<Charge<'_>> = NAMES.iter().take(limits).map(|name| charge(name, caller, rate)).collect();
         black_box(store.charge(&charges, store.clock(Instant::now())));
     }
-    start.elapsed().as_secs_f64() * 1e9 / f64::from(CHARGES)
+    start.elapsed().as_secs_f64() * 1e9 / f64::from(calls)
 }
 
 fn charge(limit: &str, caller: u32, rate: Gcra) -> Charge<'_> {
@@ -51,17 +55,21 @@ fn best(mut round: impl FnMut() -> f64) -> f64 {
     (0..ROUNDS).map(|_| round()).fold(f64::INFINITY, f64::min)
 }
 
-/// Two workers with callers of their own beside one, each round right behind the other.
 /// Two workers with callers of their own, beside one alone. Two that share nothing show what the machine itself makes of two at
 /// once: where its two cores are threads of one, that is far from nothing.
-fn workers(rate: Gcra) {
+fn workers(rate: Gcra, callers: u32) {
     let store = Arc::new(LocalStore::new(64 << 20));
-    let others = || [Arc::clone(&store), Arc::new(LocalStore::new(64 << 20))];
-    let both = |stores: [Arc<LocalStore>; 2]| {
-        let begun = stores
-            .into_iter()
-            .zip([0, 1 << 20])
-            .map(|(store, first)| thread::spawn(move || run(&store, rate, 1, first)));
+    let other = Arc::new(LocalStore::new(64 << 20));
+    let calls = (2 * callers).max(CHARGES / 10);
+    let both = |stores: [&Arc<LocalStore>; 2]| {
+        let start = Arc::new(Barrier::new(2));
+        let begun = stores.into_iter().zip([0, 1 << 20]).map(|(store, first)| {
+            let (store, start) = (Arc::clone(store), Arc::clone(&start));
+            thread::spawn(move || {
+                start.wait();
+                run(&store, rate, 1, first..first + callers, calls)
+            })
+        });
         let begun: Vec<_> = begun.collect();
         begun.into_iter().filter_map(|worker| worker.join().ok()).fold(0.0, f64::max)
     };
@@ -70,14 +78,14 @@ fn workers(rate: Gcra) {
         ratios[ratios.len() / 2]
     };
     let (mut shared, mut apart) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let alone = run(&store, rate, 1, 0);
-        shared.push(both([Arc::clone(&store), Arc::clone(&store)]) / alone);
-        apart.push(both(others()) / alone);
+    for _ in 0..PAIRS {
+        let alone = run(&store, rate, 1, 0..callers, calls);
+        shared.push(both([&store, &store]) / alone);
+        apart.push(both([&store, &other]) / alone);
     }
     let (shared, apart) = (median(shared), median(apart));
     println!(
-        "two workers beside one            {shared:>7.2} times the cost, {apart:.2} with a store each (medians of {ROUNDS})"
+        "two workers beside one, {callers:>6} callers each {shared:>7.2} times the cost, {apart:.2} with a store each (medians of {PAIRS})"
     );
 }
 

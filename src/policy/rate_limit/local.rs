@@ -1,9 +1,10 @@
 //! The process's own store: what every caller has had, for all workers and over reloads.
 //!
-//! Callers are spread over many shards, each behind a lock of its own that is held for some memory reads, so that workers
-//! rarely meet. The limits of a call are charged together or not at all: the locks of all its shards are held, in their
-//! order. Memory has a bound ([`super::table`]); a caller that finds no place in it is counted with the others like it, in
-//! one bucket for each limit.
+//! Callers are spread over many shards, each a table ([`super::table`]) that grows by itself and whose buckets have a lock
+//! each, held for some memory reads: two workers meet, and take cache lines from each other, only where their callers have
+//! a bucket in common. The limits of a call are charged together or not at all: the buckets of all its callers are held
+//! meanwhile. Whoever waits for a bucket holds none behind it, in the order of shards and buckets. Memory has a bound; a
+//! caller that finds no place in it is counted with the others like it, in one bucket for each limit.
 //!
 //! **Invariant**: what a caller owes is never forgotten, and a call that is refused has cost nothing.
 
@@ -18,16 +19,16 @@ use tokio::time::Instant;
 use super::gcra::{Arrival, Decision};
 use super::key::Key;
 use super::open::OpenCalls;
-use super::table::{BUCKET, Table};
+use super::table::{BUCKET, Places, Room, Table, homes};
 use super::{Charge, Verdict};
 use crate::config::rate_limit::RateLimiting;
 
 /// Counts of the whole process.
 #[derive(Debug)]
 pub struct LocalStore {
-    shards: Box<[Shard]>,
-    /// For callers without a place, by limit. Locked after all shards.
-    overflow: Mutex<HashMap<u64, Arrival>>,
+    shards: Box<[Apart<Table>]>,
+    /// For callers without a place, by limit. Locked after all buckets.
+    overflow: Apart<Mutex<HashMap<u64, Arrival>>>,
     /// Calls that are open.
     pub(super) open: OpenCalls,
     hasher: RandomState,
@@ -39,20 +40,38 @@ pub struct LocalStore {
 /// Alone in its cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard(Mutex<Table>);
+struct Apart<T>(T);
 
-/// One for each value of a tag's last byte: enough that two of some dozen workers seldom want the same, and that growing one holds up nobody for long.
+/// One for each value of a tag's last byte: enough that growing one holds up nobody for long.
 const SHARDS: usize = 256;
+/// Places of a caller's first bucket that have to be free for it to be taken whatever the second has: so a bucket is left
+/// before it is full, and most callers are found where they are looked for first.
+const AMPLE: usize = 5;
 /// Limits whose callers without a place are remembered apart; a configuration has fewer, and reloads may add.
 const MAX_OVERFLOW: usize = 10_000;
 
-/// The shards of one call's charges, locked.
+/// A bucket: its shard, and which of its buckets.
+type Address = (usize, usize);
+
+/// The places of one call's callers, in buckets that are locked.
 struct Locked<'s> {
     store: &'s LocalStore,
-    tables: SmallVec<[(usize, MutexGuard<'s, Table>); 4]>,
+    buckets: SmallVec<[(Address, MutexGuard<'s, Places>); 6]>,
+    /// By charge: which of the buckets, and where in it. None is one among those without a place.
+    slots: SmallVec<[Option<(usize, usize)>; 4]>,
     overflow: Option<MutexGuard<'s, HashMap<u64, Arrival>>>,
     now: u64,
     most: usize,
+}
+
+/// Why the places of a call cannot be had at once.
+enum Obstacle {
+    /// Somebody has a bucket that is not next in order.
+    Busy,
+    /// A shard, of a size that is too small for one more.
+    Full(usize, usize),
+    /// A shard has grown meanwhile.
+    Grown,
 }
 
 impl Default for LocalStore {
@@ -65,8 +84,8 @@ impl LocalStore {
     /// A store whose counters take at most that many bytes.
     pub fn new(memory: usize) -> Self {
         let store = Self {
-            shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
-            overflow: Mutex::default(),
+            shards: std::iter::repeat_with(Apart::default).take(SHARDS).collect(),
+            overflow: Apart::default(),
             open: OpenCalls::default(),
             hasher: RandomState::new(),
             most: AtomicUsize::new(0),
@@ -91,26 +110,20 @@ impl LocalStore {
         let tags: SmallVec<[u64; 4]> = charges.iter().map(|charge| charge.key.tag(&self.hasher)).collect();
         let mut locked = self.lock(&tags, now);
         let mut verdict = Verdict::default();
-        let mut paid: SmallVec<[(u64, Arrival, bool); 4]> = SmallVec::new();
-        for (charge, tag) in charges.iter().zip(&tags) {
-            let (tag, overflow) = match locked.shard(*tag) {
-                Some(_) => (*tag, false),
-                None => (self.overflow_tag(charge), true),
-            };
-            let arrival = locked.arrival(tag, overflow);
-            let before = *arrival;
-            let (after, decision) = charge.rate.take(now, before, charge.cost);
+        let mut before: SmallVec<[Arrival; 4]> = SmallVec::new();
+        for (index, charge) in charges.iter().enumerate() {
+            let arrival = locked.arrival(index, charge);
+            before.push(*arrival);
+            let (after, decision) = charge.rate.take(now, *arrival, charge.cost);
             *arrival = after;
-            verdict.overflowed |= overflow;
             verdict.refused |= !decision.allowed && !charge.shadow;
             verdict.decisions.push(decision);
-            paid.push((tag, before, overflow));
         }
+        verdict.overflowed = locked.overflow.is_some();
         if verdict.refused {
-            for ((tag, before, overflow), (charge, decision)) in
-                paid.into_iter().zip(charges.iter().zip(&mut verdict.decisions)).rev()
-            {
-                *locked.arrival(tag, overflow) = before;
+            for (index, (charge, before)) in charges.iter().zip(before).enumerate().rev() {
+                *locked.arrival(index, charge) = before;
+                let decision = &mut verdict.decisions[index];
                 if decision.allowed {
                     *decision = charge.rate.peek(now, before);
                 }
@@ -123,21 +136,19 @@ impl LocalStore {
     pub fn give_back(&self, charges: &[(Charge<'_>, Arrival)], now: u64) {
         let tags: SmallVec<[u64; 4]> = charges.iter().map(|(charge, _)| charge.key.tag(&self.hasher)).collect();
         let mut locked = self.lock(&tags, now);
-        for ((charge, charged), tag) in charges.iter().zip(&tags) {
-            let (tag, overflow) = match locked.shard(*tag) {
-                Some(_) => (*tag, false),
-                None => (self.overflow_tag(charge), true),
-            };
-            let arrival = locked.arrival(tag, overflow);
+        for (index, (charge, charged)) in charges.iter().enumerate() {
+            let arrival = locked.arrival(index, charge);
             *arrival = charge.rate.refund(now, *arrival, *charged, charge.cost);
         }
     }
 
     /// What a caller would be told, without a charge.
     pub fn peek(&self, charge: &Charge<'_>, now: u64) -> Decision {
-        let tag = charge.key.tag(&self.hasher);
-        let mut locked = self.lock(&[tag], now);
-        let arrival = locked.shard(tag).map_or(0, |arrival| *arrival);
+        let mut locked = self.lock(&[charge.key.tag(&self.hasher)], now);
+        let arrival = match locked.slots[0] {
+            Some((bucket, way)) => *locked.buckets[bucket].1.arrival(way),
+            None => 0,
+        };
         charge.rate.peek(now, arrival)
     }
 
@@ -146,52 +157,119 @@ impl LocalStore {
         key.tag(&self.hasher)
     }
 
-    /// Callers that owe something, and bytes of all counters. Walks over all of them, one shard after the other.
+    /// Callers that owe something, and bytes of all counters. Walks over all of them, one bucket after the other.
     pub fn size(&self, now: u64) -> (usize, usize) {
-        let sizes = self.shards.iter().map(|shard| {
-            let table = lock(&shard.0);
-            (table.owing(now), table.bytes())
-        });
-        sizes.fold((0, SHARDS * size_of::<Shard>()), |(keys, bytes), (more, taken)| (keys + more, bytes + taken))
+        let sizes = self.shards.iter().map(|Apart(table)| (table.owing(now), table.bytes()));
+        sizes.fold((0, SHARDS * size_of::<Apart<Table>>()), |(keys, bytes), (more, taken)| (keys + more, bytes + taken))
     }
 
+    /// Places for callers, each its own or that among those without one.
     fn lock(&self, tags: &[u64], now: u64) -> Locked<'_> {
-        let mut indices: SmallVec<[usize; 4]> = tags.iter().map(|tag| shard_of(*tag)).collect();
-        indices.sort_unstable();
-        indices.dedup();
-        let tables = indices.into_iter().filter_map(|index| Some((index, lock(&self.shards.get(index)?.0)))).collect();
-        Locked { store: self, tables, overflow: None, now, most: self.most.load(Ordering::Relaxed) }
+        let most = self.most.load(Ordering::Relaxed);
+        let mut in_order = false;
+        loop {
+            match self.places(tags, now, most, in_order) {
+                Ok(locked) => return locked,
+                Err(Obstacle::Busy) => in_order = true,
+                Err(Obstacle::Full(shard, size)) => self.shards[shard].0.grow(size, most),
+                Err(Obstacle::Grown) => {}
+            }
+        }
     }
 
-    /// By which the callers of a limit that have no place are counted.
-    fn overflow_tag(&self, charge: &Charge<'_>) -> u64 {
-        Key::new(charge.limit).tag(&self.hasher)
+    /// The same in one attempt. Callers' first buckets are waited for; their second ones, which few need, only if all are to
+    /// be locked `in_order`.
+    fn places(&self, tags: &[u64], now: u64, most: usize, in_order: bool) -> Result<Locked<'_>, Obstacle> {
+        let mut sizes: SmallVec<[usize; 4]> = SmallVec::new();
+        let mut wanted: SmallVec<[Address; 6]> = SmallVec::new();
+        for tag in tags {
+            let shard = shard_of(*tag);
+            let size = self.shards[shard].0.size();
+            if size == 0 {
+                return Err(Obstacle::Full(shard, size));
+            }
+            sizes.push(size);
+            let homes = homes(*tag, size).into_iter().take(if in_order { 2 } else { 1 });
+            wanted.extend(homes.map(|home| (shard, home)));
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        let (buckets, slots) = (SmallVec::new(), SmallVec::new());
+        let mut locked = Locked { store: self, buckets, slots, overflow: None, now, most };
+        for address in wanted {
+            let bucket = self.shards[address.0].0.bucket(address.1).ok_or(Obstacle::Grown)?;
+            locked.buckets.push((address, bucket.lock()));
+        }
+        for (tag, size) in tags.iter().zip(sizes) {
+            let slot = locked.slot(*tag, size, tags)?;
+            locked.slots.push(slot);
+        }
+        Ok(locked)
     }
 }
 
-impl Locked<'_> {
-    /// A caller's arrival in its shard, if it has or gets a place there.
-    fn shard(&mut self, tag: u64) -> Option<&mut Arrival> {
-        let index = shard_of(tag);
-        let (_, table) = self.tables.iter_mut().find(|(locked, _)| *locked == index)?;
-        table.arrival(tag, self.now, self.most)
+impl<'s> Locked<'s> {
+    /// Where a caller is or may be, of those in `tags`, whose first buckets are all locked.
+    fn slot(&mut self, tag: u64, size: usize, tags: &[u64]) -> Result<Option<(usize, usize)>, Obstacle> {
+        let shard = shard_of(tag);
+        let Apart(table) = &self.store.shards[shard];
+        // It cannot change from here on.
+        if table.size() != size {
+            return Err(Obstacle::Grown);
+        }
+        let [first, second] = homes(tag, size).map(|home| (shard, home));
+        let one = self.locked(first).ok_or(Obstacle::Grown)?;
+        if let Some(way) = self.buckets[one].1.find(tag) {
+            return Ok(Some((one, way)));
+        }
+        let other = self.lock_second(table, second)?;
+        if let Some(way) = self.buckets[other].1.find(tag) {
+            return Ok(Some((other, way)));
+        }
+        match self.give(tag, [one, other], tags) {
+            None if Table::may_grow(size, self.most) => Err(Obstacle::Full(shard, size)),
+            slot => Ok(slot),
+        }
     }
 
-    /// The arrival of a tag: in its shard, where it has a place, or among those without one.
-    fn arrival(&mut self, tag: u64, overflow: bool) -> &mut Arrival {
-        let index = shard_of(tag);
-        if !overflow
-            && let Some((_, table)) = self.tables.iter_mut().find(|(locked, _)| *locked == index)
-            && let Some(arrival) = table.arrival(tag, self.now, self.most)
-        {
-            return arrival;
+    /// Which of the locked buckets one is.
+    fn locked(&self, address: Address) -> Option<usize> {
+        self.buckets.iter().position(|(locked, _)| *locked == address)
+    }
+
+    /// Locks a caller's second bucket. Not in order, so it is not waited for.
+    fn lock_second(&mut self, table: &'s Table, address: Address) -> Result<usize, Obstacle> {
+        if let Some(locked) = self.locked(address) {
+            return Ok(locked);
+        }
+        let bucket = table.bucket(address.1).ok_or(Obstacle::Grown)?;
+        self.buckets.push((address, bucket.try_lock().ok_or(Obstacle::Busy)?));
+        Ok(self.buckets.len() - 1)
+    }
+
+    /// Gives a place in one of two buckets to a caller that is new; `None` when all are taken by callers that owe something,
+    /// or by others of the same call.
+    fn give(&mut self, tag: u64, buckets: [usize; 2], tags: &[u64]) -> Option<(usize, usize)> {
+        let [first, second] = buckets.map(|bucket| (bucket, self.buckets[bucket].1.room(self.now, tags)));
+        let (bucket, Room { places, way }) = if first.1.places >= AMPLE.min(second.1.places) { first } else { second };
+        if places == 0 {
+            return None;
+        }
+        self.buckets[bucket].1.give(way, tag);
+        Some((bucket, way))
+    }
+
+    /// The arrival of a charge's caller: in its place, or among those without one.
+    fn arrival(&mut self, index: usize, charge: &Charge<'_>) -> &mut Arrival {
+        if let Some((bucket, way)) = self.slots[index] {
+            return self.buckets[bucket].1.arrival(way);
         }
         let (store, now) = (self.store, self.now);
-        let overflow = self.overflow.get_or_insert_with(|| lock(&store.overflow));
+        let overflow = self.overflow.get_or_insert_with(|| lock(&store.overflow.0));
         if overflow.len() >= MAX_OVERFLOW {
             overflow.retain(|_, arrival| *arrival > now);
         }
-        overflow.entry(tag).or_default()
+        overflow.entry(Key::new(charge.limit).tag(&store.hasher)).or_default()
     }
 }
 

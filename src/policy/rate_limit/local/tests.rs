@@ -104,7 +104,7 @@ fn memory_is_bounded_and_a_busy_caller_keeps_its_state() {
     }
 
     let (keys, bytes) = store.size(2 * SECOND);
-    assert!(bytes <= (1 << 20) + SHARDS * size_of::<Shard>(), "{bytes}");
+    assert!(bytes <= (1 << 20) + SHARDS * size_of::<Apart<Table>>(), "{bytes}");
     assert!(keys > 50_000 && overflowed == 100_001 - keys, "{keys} callers, {overflowed} without a place");
     assert!(hot(2 * SECOND).refused);
     // An hour and more later nobody owes anything, and newcomers have places again.
@@ -161,6 +161,48 @@ fn threads_share_what_a_caller_may_have() {
     let passed: usize = threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
 
     assert_eq!(passed, 1000);
+}
+
+#[test]
+fn new_callers_of_one_call_have_a_place_each() {
+    let store = store(1);
+    let once = rate(1, Unit::Hour, 1);
+    let all: Vec<_> = (0..500).map(|caller| charge("a", caller, once)).collect();
+
+    let first = store.charge(&all, SECOND);
+    let again = all.iter().filter(|charge| store.charge(&[(*charge).clone()], SECOND).refused).count();
+
+    assert_eq!((first.refused, first.overflowed), (false, false));
+    assert_eq!((store.size(SECOND).0, again), (500, 500));
+}
+
+#[test]
+fn nobody_is_let_in_twice_while_tables_grow_under_other_threads() {
+    const CALLERS: u64 = 40_000;
+    let store = Arc::new(store(64 << 20));
+    let once = rate(1, Unit::Hour, 1);
+    let before = store.size(SECOND).1;
+    let threads: Vec<_> = (0..4)
+        .map(|thread| {
+            let store = Arc::clone(&store);
+            thread::spawn(move || {
+                let pass = |caller: u64| {
+                    // Two callers a call, so that locks are held while others grow what they need.
+                    let pair = [charge("a", caller, once), charge("b", caller, once)];
+                    !store.charge(&pair, SECOND).refused
+                };
+                // The same callers, in orders that meet.
+                (0..CALLERS).filter(|number| pass(if thread % 2 == 0 { *number } else { CALLERS - 1 - number })).count()
+            })
+        })
+        .collect();
+
+    let passed: usize = threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
+
+    assert_eq!(passed as u64, CALLERS);
+    let (keys, bytes) = store.size(SECOND);
+    assert_eq!(keys as u64, 2 * CALLERS);
+    assert!(bytes > before + (1 << 20), "{bytes}");
 }
 
 #[test]
