@@ -208,6 +208,14 @@ impl KeyPart {
         }
     }
 
+    /// Whether there are calls without it.
+    pub fn may_be_absent(&self) -> bool {
+        match self {
+            Self::Claim(_) | Self::ApiKey | Self::Header(_) | Self::Field(_) => true,
+            Self::ClientIp | Self::Method | Self::Service | Self::Constant(_) => false,
+        }
+    }
+
     /// Whether it is known only once the first message is there.
     pub fn needs_message(&self) -> bool {
         matches!(self, Self::Field(_))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::rate_store::{RawStore, Stores, misfit};
+use super::rate_store::{RawStore, Stores, idle_lease, misfit};
 use super::{bounded, choose, each, require, to_u32, to_usize, value, value_or};
 use crate::config::authorization::Authorizer;
 use crate::config::file::{RateLimit as RawLimit, RateLimiting as RawLimiting, TierSection, Tiers as RawTiers};
@@ -110,6 +110,8 @@ impl<'s> Limits<'s> {
         let late = headers.clone().any(|name| self.is_set(name));
         self.headers.extend(headers.map(|name| (name.clone(), at.clone())));
         let (id, name) = self.name(name, &key, pattern, report);
+        let lease_at = raw.lease.as_ref().map(|lease| lease.at.clone());
+        let missing_at = raw.missing.as_ref().map(|missing| missing.at.clone());
         let store = RawStore { store: raw.store, lease: raw.lease, on_failure: raw.on_failure };
         let store = self.stores.choose(store, report)?;
         let rate = RawRate { burst: raw.burst, cost: raw.cost, count: raw.count, tiers: raw.tiers };
@@ -121,7 +123,17 @@ impl<'s> Limits<'s> {
             report.problem(&at, "`max_open` counts calls before their messages; `field` cannot be a part of its key");
         }
         let missing = raw.missing.and_then(|word| choose(word, &MISSING, report)).unwrap_or_default();
-        Some(RateLimit { id, name, key, late, missing, rule, store, shadow: value_or(raw.shadow, false) })
+        let shadow = value_or(raw.shadow, false);
+        let limit = RateLimit { id, name, key, late, missing, rule, store, shadow };
+        if let Some(at) = missing_at
+            && !limit.key.iter().any(KeyPart::may_be_absent)
+        {
+            report.warn(&at, "has no effect: every call has all parts of this key");
+        }
+        if let (Some(at), Some(reason)) = (lease_at, idle_lease(&limit)) {
+            report.warn(&at, format!("has no effect: {reason}"));
+        }
+        Some(limit)
     }
 
     /// The identifier and the name of a limit. One without a name is called by its key, and found again by its policy.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{bounded, choose, require, value};
 use crate::config::file::RateLimitService;
-use crate::config::rate_limit::{KeyPart, Rate, Rule, Service, Store};
+use crate::config::rate_limit::{KeyPart, Rate, RateLimit, Rule, Service, Store};
 use crate::config::read::{List, Located, Report};
 use crate::config::redis::{OnFailure, Redis};
 use crate::config::spelling::nearest;
@@ -101,6 +101,25 @@ pub(super) fn misfit(store: &Store, rule: &Rule, key: &[KeyPart]) -> Option<Stri
     quotas.into_iter().find(|quota| quota.recovery() > MAX_RECOVERY).map(|quota| {
         format!("a burst of {} at {quota} takes more than 100 days to come back, which Redis cannot count", quota.burst)
     })
+}
+
+/// Why the lease of a limit never saves a question, if it does not.
+pub(super) fn idle_lease(limit: &RateLimit) -> Option<String> {
+    let (Store::Redis { lease, .. }, Rule::Rate(Rate { quota, cost, tiers, .. })) = (&limit.store, &limit.rule) else {
+        return None;
+    };
+    if limit.shadow {
+        return Some("what a limit in shadow mode would say is always asked".to_owned());
+    }
+    let tiers = tiers.iter().flat_map(|tiers| tiers.quotas.iter().map(|(_, quota)| quota));
+    let burst = tiers.chain([quota]).map(|quota| quota.burst).max()?;
+    let most = u64::from(burst) * u64::from(*lease) / 100;
+    let spare = format!("{lease}% of a burst of {burst} is less than");
+    match (most < u64::from(*cost), *cost) {
+        (false, _) => None,
+        (true, 1) => Some(format!("{spare} one call")),
+        (true, cost) => Some(format!("{spare} the cost of a call, {cost}")),
+    }
 }
 
 fn service(raw: Located<RateLimitService>, upstreams: &[Upstream], report: &mut Report<'_>) -> Option<Service> {

@@ -83,7 +83,7 @@ fn said(limit: &str) -> Vec<String> {
          policies: [{{ match: \"*\", rate_limits: [{limit}] }}]\n"
     );
     match load(&text) {
-        Ok(_) => Vec::new(),
+        Ok(loaded) => loaded.warnings.iter().map(ToString::to_string).collect(),
         Err(errors) => errors.problems().iter().map(ToString::to_string).collect(),
     }
 }
@@ -114,6 +114,52 @@ fn names_what_a_store_cannot_do() {
     for (limit, expected) in cases {
         let said = said(limit);
         assert!(said.len() == 1 && said[0].contains(expected), "{limit}: {said:?}");
+    }
+}
+
+#[test]
+fn warns_of_what_has_no_effect() {
+    let tiers = "tiers: { claim: plan, quotas: { gold: 100/s } }";
+    let cases = [
+        ("{ quota: 9/s, store: redis, lease: 10% }".to_owned(), "10% of a burst of 9 is less than one call"),
+        ("{ quota: 90/s, burst: 9, store: redis, lease: 11% }".to_owned(), "11% of a burst of 9 is less than one call"),
+        ("{ quota: 40/s, cost: 5, store: redis, lease: 10% }".to_owned(), "is less than the cost of a call, 5"),
+        (
+            format!("{{ quota: 9/s, cost: 11, burst: 20, store: redis, lease: 10%, {tiers} }}"),
+            "a burst of 100 is less than",
+        ),
+        (
+            "{ quota: 90/s, store: redis, lease: 10%, shadow: true }".to_owned(),
+            "a limit in shadow mode would say is always asked",
+        ),
+        ("{ quota: 9/s, missing: skip }".to_owned(), "every call has all parts of this key"),
+        (
+            "{ key: [client_ip, method, service, constant:a], quota: 9/s, missing: share }".to_owned(),
+            "every call has all",
+        ),
+        ("{ key: [method], store: envoy, missing: skip }".to_owned(), "every call has all"),
+    ];
+    for (limit, expected) in cases {
+        let said = said(&limit);
+        assert!(
+            said.len() == 1 && said[0].contains("has no effect: ") && said[0].contains(expected),
+            "{limit}: {said:?}"
+        );
+    }
+
+    let effective = [
+        "{ quota: 10/s, store: redis, lease: 10% }".to_owned(),
+        "{ quota: 50/s, cost: 5, store: redis, lease: 10% }".to_owned(),
+        format!("{{ quota: 9/s, store: redis, lease: 10%, {tiers} }}"),
+        "{ quota: 9/s, store: redis, shadow: true }".to_owned(),
+        "{ key: [client_ip, claim:sub], quota: 9/s, missing: skip }".to_owned(),
+        "{ key: [api_key], quota: 9/s, missing: skip }".to_owned(),
+        "{ key: [header:x-a], max_open: 9, missing: skip }".to_owned(),
+        "{ key: [header:x-a], store: envoy, missing: skip }".to_owned(),
+        "{ key: [field:parent], quota: 9/s, missing: skip }".to_owned(),
+    ];
+    for limit in effective {
+        assert_eq!(said(&limit), [""; 0], "{limit}");
     }
 }
 
