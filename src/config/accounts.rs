@@ -48,14 +48,15 @@ impl<S> fmt::Debug for Account<S> {
     }
 }
 
-/// Reads a file of API keys: the key `keys` with a list of `name`, `hash` and `attributes`. It may be empty.
+/// Reads a file of API keys: the key `keys` with a list of `name`, `hash` and `attributes`, which may be `[]`.
+/// A file of nothing is none: it may be about to be written.
 ///
 /// # Errors
 /// The file cannot be read, or everything that is wrong in it. No message shows a hash.
 pub fn read_keys(path: &Path) -> Result<Vec<Account<Digest>>, String> {
     read(path, |node, root, report| {
-        let list = KeyFile::read(node, root, report)?.keys;
-        let entries = list.map(|list| list.value.items).unwrap_or_default().into_iter();
+        let Some(list) = KeyFile::read(node, root, report)?.keys else { return missing("keys", root, report) };
+        let entries = list.value.items.into_iter();
         let entries = entries.map(|entry| {
             let KeyEntry { name, hash, attributes } = entry.value;
             Entry { name, secret: hash, attributes, at: entry.at, needs: "a `name` and a `hash`" }
@@ -64,14 +65,15 @@ pub fn read_keys(path: &Path) -> Result<Vec<Account<Digest>>, String> {
     })
 }
 
-/// Reads a file of users: the key `users` with a list of `name`, `password` and `attributes`. It may be empty.
+/// Reads a file of users: the key `users` with a list of `name`, `password` and `attributes`, which may
+/// be `[]`.
 ///
 /// # Errors
 /// As [`read_keys`].
 pub fn read_users(path: &Path) -> Result<Vec<Account<PasswordHash>>, String> {
     read(path, |node, root, report| {
-        let list = UserFile::read(node, root, report)?.users;
-        let entries = list.map(|list| list.value.items).unwrap_or_default().into_iter();
+        let Some(list) = UserFile::read(node, root, report)?.users else { return missing("users", root, report) };
+        let entries = list.value.items.into_iter();
         let entries = entries.map(|entry| {
             let UserEntry { name, password, attributes } = entry.value;
             Entry { name, secret: password, attributes, at: entry.at, needs: "a `name` and a `password`" }
@@ -91,6 +93,11 @@ pub fn read_users(path: &Path) -> Result<Vec<Account<PasswordHash>>, String> {
 pub fn read_key_set(path: &Path, allowed: Algorithms) -> Result<KeySet, String> {
     let read = KeySet::from_text(&contents::read(path, MAX_SET)?, allowed);
     read.map(|read| read.keys).map_err(|problem| format!("{}: {problem}", path.display()))
+}
+
+fn missing<T>(key: &str, root: &Place, report: &mut Report<'_>) -> Option<T> {
+    report.problem(root, format!("`{key}` is missing; a list of nobody is `{key}: []`"));
+    None
 }
 
 /// A line of either file.
@@ -198,7 +205,10 @@ mod tests {
             Json::Object(accounts[0].attributes.clone()),
             serde_json::json!({"plan": "gold", "seats": 5, "a": [1, {"b": -1.5}]})
         );
-        assert_eq!(read("keys: []").expect("an empty file"), []);
+        assert_eq!(read("keys: []").expect("a list of nobody"), []);
+        for nothing in ["", "# about to be written\n", "{}", "keys:"] {
+            assert!(read(nothing).is_err(), "{nothing}");
+        }
     }
 
     #[test]

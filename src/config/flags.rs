@@ -133,7 +133,11 @@ impl Config {
             listener.address = address;
         }
         self.admin = overrides.admin.unwrap_or(self.admin);
-        let is_taken = |admin: &SocketAddr| self.listeners.iter().any(|listener| listener.address == *admin);
+        let meets = |one: SocketAddr, other: SocketAddr| {
+            let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+            same && one.is_ipv4() == other.is_ipv4() && one.port() == other.port()
+        };
+        let is_taken = |admin: &SocketAddr| self.listeners.iter().any(|listener| meets(listener.address, *admin));
         if let Some(admin) = self.admin.filter(|admin| admin.port() != 0 && is_taken(admin)) {
             return Err(format!("{admin} is both the admin address and one for clients; --admin moves the former"));
         }

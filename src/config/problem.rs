@@ -70,7 +70,8 @@ impl Problem {
         self.source = Some(name.into());
         self.excerpt = self.position.and_then(|position| {
             let line = text.lines().nth(usize::try_from(position.line).ok()?.checked_sub(1)?)?;
-            (!line.trim().is_empty() && line.chars().count() <= MAX_EXCERPT).then(|| line.into())
+            let is_shown = !line.trim().is_empty() && line.chars().count() <= MAX_EXCERPT;
+            (is_shown && !may_hold_secret(&self.path) && !may_hold_secret(line)).then(|| line.into())
         });
         self
     }
@@ -115,6 +116,12 @@ impl fmt::Display for Problem {
         }
         Ok(())
     }
+}
+
+/// Whether a key or a line may be, or have beside it, what nobody should read in a log: by its name, or as the password of a URL.
+fn may_hold_secret(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["password", "secret"].iter().any(|name| text.contains(name)) || (text.contains("://") && text.contains('@'))
 }
 
 /// Longer lines are not shown; nobody finds a caret in them.

@@ -361,11 +361,11 @@ fn scalar<T>(
 ) -> Option<T> {
     let found = match &node.value {
         Value::Text(text) if text.contains("${") => {
-            let text = expand(text, at, report)?;
-            if let Some(value) = parse(text.trim()) {
+            if let Some(value) = parse(expand(text, at, report)?.trim()) {
                 return Some(value);
             }
-            format!("{text:?}")
+            // Whatever it holds may be a secret in the wrong place.
+            format!("what {text} stands for")
         }
         other => other.describe(),
     };
@@ -376,7 +376,13 @@ fn scalar<T>(
 /// A duration or a size. A bare number goes through the same parser, whose message names the units.
 fn quantity<T: std::str::FromStr<Err = String>>(node: &Node, at: &Place, report: &mut Report<'_>) -> Option<T> {
     let text = match &node.value {
-        Value::Text(text) => expand(text, at, report)?,
+        Value::Text(text) if text.contains("${") => {
+            let value = expand(text, at, report)?.parse();
+            let problem =
+                format!("what {text} stands for cannot be read: {}", T::from_str("").err().unwrap_or_default());
+            return value.map_err(|_| report.problem(at, problem)).ok();
+        }
+        Value::Text(text) => text.clone(),
         Value::Unsigned(number) => number.to_string(),
         Value::Number(number) => number.to_string(),
         Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) => node.value.describe(),

@@ -20,6 +20,11 @@ pub fn is_reserved(name: &HeaderName) -> bool {
     name.as_str().starts_with("grpc-")
 }
 
+/// Whether metadata may have that name at all (PROTOCOL-HTTP2 "Header-Name"); HTTP has others.
+pub fn is_name(name: &HeaderName) -> bool {
+    name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+}
+
 /// Whether values of that name are base64 (PROTOCOL-HTTP2 "Binary-Header").
 pub fn is_binary(name: &HeaderName) -> bool {
     name.as_str().ends_with("-bin")

@@ -3,10 +3,9 @@
 //! Wrong is what an operator has to change: descriptors that do not load, services and routes that are left out or in
 //! conflict, rules for methods that do not exist, and reflection that does not answer. A warning is what may be meant.
 
-use std::sync::Arc;
-
 use crate::cli::Exit;
-use crate::config::{self, Loaded, MethodPattern, SchemaSource, ServicePattern};
+use crate::config::flags::Overrides;
+use crate::config::{self, Loaded, SchemaSource};
 use crate::schema::http_rule::Rules;
 use crate::snapshot::{Notice, NoticeKind, SchemaState, Snapshot, Upstream};
 
@@ -17,12 +16,14 @@ use super::{control, count, error_lines, print, snapshot};
 /// # Errors
 /// What is wrong.
 pub fn check(loaded: Loaded) -> Result<(), Exit> {
-    let Loaded { config, warnings } = loaded;
+    let Loaded { mut config, warnings } = loaded;
+    let usable = config.apply(&Overrides::default());
     let snapshot = snapshot(config, &control()?)?;
     let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-    warnings.extend(idle_patterns(&snapshot));
+    warnings.extend(snapshot.idle_patterns());
     let mut errors: Vec<String> = snapshot.notices.iter().map(notice_line).collect();
     errors.extend(idle_rules(&snapshot));
+    errors.extend(usable.err());
 
     let mut report = String::new();
     for (index, upstream) in snapshot.upstreams.iter().enumerate() {
@@ -105,33 +106,4 @@ fn idle_rules(snapshot: &Snapshot) -> Vec<String> {
     let methods = snapshot.methods.iter().map(|method| &*method.name);
     let line = |selector: &str| format!("http_rules: the selector `{selector}` names no method that is served");
     rules.idle(methods).map(|rule| line(&rule.selector)).collect()
-}
-
-/// Patterns that match nothing. They may be meant for methods that no schema knows.
-fn idle_patterns(snapshot: &Snapshot) -> Vec<String> {
-    if snapshot.missing().next().is_some() {
-        return Vec::new();
-    }
-    let mut lines = Vec::new();
-    for upstream in &snapshot.upstreams {
-        let Some(schema) = upstream.schema.schema() else { continue };
-        for pattern in &upstream.config.services {
-            if !schema.services().iter().any(|service| pattern.matches(&service.name)) {
-                let name: &Arc<str> = &upstream.config.name;
-                let pattern = match pattern {
-                    ServicePattern::Exact(service) => service.to_string(),
-                    ServicePattern::Prefix(prefix) => format!("{prefix}*"),
-                };
-                lines.push(format!("upstream {name}: `{pattern}` in `services` names no service of its schema"));
-            }
-        }
-    }
-    for policy in &snapshot.config.policies {
-        if !snapshot.methods.iter().any(|method| policy.matches.matches(&method.name)) {
-            let MethodPattern { prefix, open } = &policy.matches;
-            let star = if *open { "*" } else { "" };
-            lines.push(format!("policies: `{prefix}{star}` matches no method that is served"));
-        }
-    }
-    lines
 }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use http::HeaderName;
 
+use crate::config::admission::{Adaptive, Admission, Priority};
 use crate::config::authentication::Rule as Proof;
 use crate::config::authorization::{Conditions, Demand, Rule, Test};
 use crate::config::{Config, MethodSettings};
@@ -20,6 +21,12 @@ pub(super) fn short(settings: &MethodSettings, config: &Config) -> Vec<String> {
     if let Some(forwarded) = settings.identity.as_ref().filter(|forwarded| !forwarded.headers.is_empty()) {
         let names: Vec<&str> = forwarded.headers.iter().map(|(name, _)| name.as_str()).collect();
         list.push(format!("identity {}", names.join(" ")));
+    }
+    let Admission { max_concurrent, adaptive, priority } = settings.admission;
+    list.extend(max_concurrent.map(|most| format!("admission.max_concurrent {most}")));
+    list.extend(adaptive.map(|Adaptive { min, max }| format!("admission.adaptive {min} to {max}")));
+    if priority != Priority::default() {
+        list.push(format!("admission.priority {priority:?}").to_lowercase());
     }
     list
 }

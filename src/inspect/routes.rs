@@ -70,10 +70,9 @@ fn table(snapshot: &Snapshot) -> String {
     }
     let mut text = table.to_string();
     if !snapshot.methods.is_empty() {
-        text.push_str("\nEvery method is also served as gRPC at /pkg.Service/Method, and there with JSON by POST.\n");
-        if snapshot.methods.iter().any(|method| !stream_kind(method).is_empty()) {
-            text.push_str("Methods that stream are served to gRPC clients only.\n");
-        }
+        text.push_str(
+            "\nEvery method is also served at POST /pkg.Service/Method: with JSON, as gRPC, gRPC-Web and Connect.\n",
+        );
     }
     text
 }
@@ -113,6 +112,8 @@ fn by_verb(left: &str, right: &str) -> Ordering {
 fn settings(method: &Method, config: &Config) -> Vec<String> {
     let mut list = differences(&method.settings, &MethodSettings::default());
     list.extend(policies::short(&method.settings, config));
+    let limits = config.rate_limits(&method.name).len();
+    list.extend((limits > 0).then(|| format!("rate_limits {limits}")));
     list.extend(method.cors.as_ref().map(|cors| format!("cors {}", cors.origins)));
     list
 }

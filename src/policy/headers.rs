@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use bytes::{BufMut, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, Entry, HOST, TE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, Entry, HOST, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use ipnet::IpNet;
 use smallvec::SmallVec;
@@ -116,19 +116,19 @@ fn metadata(
     let named = connection_named(headers);
     let mut metadata = HeaderMap::with_capacity(headers.len() + 8);
     for (name, value) in headers {
-        if !passes(name) || is_http_only(name) || is_reserved(name) || named.iter().any(|named| named == name.as_str())
-        {
+        let is_metadata = !is_http_only(name) && !is_reserved(name) && metadata::is_name(name);
+        if !is_metadata || !passes(name) || named.iter().any(|named| named == name.as_str()) {
             continue;
         }
         if is_binary(name) {
-            let value = normal_binary(value)
-                .ok_or_else(|| BadHeader { name: name.to_string(), problem: "value is not base64" })?;
-            metadata.append(name, value);
+            append_binary(&mut metadata, name, value)
+                .map_err(|problem| BadHeader { name: name.to_string(), problem })?;
         } else if value.as_bytes().iter().all(|byte| (0x20..=0x7e).contains(byte)) {
             // Other bytes are legal in HTTP and illegal in gRPC metadata: a server would refuse the whole call.
             metadata.append(name, value.clone());
         }
     }
+    join_cookies(&mut metadata);
     for name in [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST] {
         for value in headers.get_all(name) {
             metadata.append(name, value.clone());
@@ -144,20 +144,35 @@ fn metadata(
     Ok(metadata)
 }
 
-/// A `-bin` value as gRPC writes it; `None` when it is not base64. Several values may be joined by commas
-/// (PROTOCOL-HTTP2 "Binary-Header"). They stay joined: a value of nothing but commas would make a thousand headers.
-fn normal_binary(value: &HeaderValue) -> Option<HeaderValue> {
-    if !value.as_bytes().contains(&b',') {
-        return decode_binary(value.as_bytes()).map(|bytes| encode_binary(&bytes));
-    }
-    let mut joined = BytesMut::with_capacity(value.len());
+/// Appends a `-bin` value as gRPC writes it, or says what is wrong with it. Several may be joined by commas (PROTOCOL-HTTP2
+/// "Binary-Header"), which not every server takes apart.
+fn append_binary(metadata: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) -> Result<(), &'static str> {
     for (index, element) in value.as_bytes().split(|byte| *byte == b',').enumerate() {
-        if index > 0 {
-            joined.put_u8(b',');
+        // A value of nothing but commas would make a thousand headers.
+        if index == MAX_JOINED {
+            return Err("more than 32 values are joined");
         }
-        joined.put_slice(encode_binary(&decode_binary(element.trim_ascii())?).as_bytes());
+        let bytes = decode_binary(element.trim_ascii()).ok_or("value is not base64")?;
+        metadata.append(name, encode_binary(&bytes));
     }
-    HeaderValue::from_maybe_shared(joined.freeze()).ok()
+    Ok(())
+}
+
+/// Values of one `-bin` header.
+const MAX_JOINED: usize = 32;
+
+/// Puts the pieces together into which HTTP/2 clients may cut a `cookie` (RFC 9113 §8.2.3).
+fn join_cookies(metadata: &mut HeaderMap) {
+    let mut pieces = metadata.get_all(COOKIE).iter();
+    let (Some(first), Some(_)) = (pieces.next(), pieces.next()) else { return };
+    let mut whole = BytesMut::from(first.as_bytes());
+    for piece in metadata.get_all(COOKIE).iter().skip(1) {
+        whole.put_slice(b"; ");
+        whole.put_slice(piece.as_bytes());
+    }
+    if let Ok(whole) = HeaderValue::from_maybe_shared(whole.freeze()) {
+        metadata.insert(COOKIE, whole);
+    }
 }
 
 fn add_gateway_headers(headers: &mut HeaderMap, caller: &Caller<'_>) {
@@ -357,10 +372,31 @@ mod tests {
     #[test]
     fn binary_metadata_is_normalised_and_checked() {
         assert_eq!(rest(&[("x-key-bin", "AAE=")], &[]).unwrap()["x-key-bin"], "AAE");
-        assert_eq!(rest(&[("x-key-bin", "AAE=, AAI=,,AA")], &[]).unwrap()["x-key-bin"], "AAE,AAI,,AA");
-        for bad in ["***", "AAE=,***", ",*"] {
+        let several = rest(&[("x-key-bin", "AAE=, AAI=,,AA")], &[]).unwrap();
+        assert_eq!(several.get_all("x-key-bin").iter().collect::<Vec<_>>(), ["AAE", "AAI", "", "AA"]);
+        const TOO_MANY: &str = ",,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,";
+        for bad in ["***", "AAE=,***", ",*", TOO_MANY] {
             assert_eq!(rest(&[("x-key-bin", bad)], &[]).unwrap_err().name, "x-key-bin");
         }
+    }
+
+    #[test]
+    fn names_and_values_that_metadata_cannot_have_do_not_pass() {
+        let sent = [("x!a", "1"), ("x'b", "1"), ("x-c", "\t"), ("x_d.e-1", "kept"), ("x~f-bin", "AA")];
+
+        let metadata = rest(&sent, &[]).unwrap();
+
+        assert_eq!(metadata["x_d.e-1"], "kept");
+        for (name, _) in sent.iter().filter(|(name, _)| *name != "x_d.e-1") {
+            assert!(!metadata.contains_key(*name), "{name}");
+        }
+    }
+
+    #[test]
+    fn cookies_that_came_in_pieces_are_one() {
+        let metadata = rest(&[("cookie", "a=1"), ("x-b", "2"), ("cookie", "c=3; d=4")], &[]).unwrap();
+
+        assert_eq!(metadata.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; c=3; d=4"]);
     }
 
     #[test]

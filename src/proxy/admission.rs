@@ -41,7 +41,7 @@ pub(super) fn shed(call: &Call) -> Result<(), Error> {
     let worker = call.worker();
     if bounds.max_queue_delay.is_some() {
         let delay = &worker.delay;
-        if delay.is_due(Instant::now()) {
+        if !call.rehearsed && delay.is_due(Instant::now()) {
             // Behind all that is ready to run by now.
             let (delay, metrics) = (Rc::clone(delay), worker.metrics.clone());
             runtime::spawn("queue delay", async move {

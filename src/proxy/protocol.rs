@@ -61,7 +61,7 @@ impl Dialect {
         let rest = Self { framing: Framing::Rest, codec: Codec::Json };
         match Self::framed(media) {
             Some(framed) => framed,
-            None if *method == Method::GET && is_connect_get(uri) => {
+            None if *method == Method::GET && (is_connect_get(uri) || headers.contains_key(CONNECT_VERSION)) => {
                 Self { framing: Framing::ConnectGet, codec: Codec::Unknown }
             }
             None if *method == Method::OPTIONS => rest,
@@ -154,8 +154,8 @@ fn essence(content_type: &[u8]) -> &[u8] {
 }
 
 fn is_connect_get(uri: &Uri) -> bool {
-    let has = |wanted: &str| uri.query().unwrap_or_default().split('&').any(|pair| pair.starts_with(wanted));
-    has("connect=v1") && has("encoding=")
+    let has = |wanted: fn(&str) -> bool| uri.query().unwrap_or_default().split('&').any(wanted);
+    has(|pair| pair == "connect=v1") && has(|pair| pair.starts_with("encoding="))
 }
 
 #[cfg(test)]
@@ -192,7 +192,9 @@ mod tests {
             ("POST /s/M", "application/foo", "1", ConnectUnary, Unknown),
             ("OPTIONS /s/M", "", "1", Rest, Json),
             ("GET /s/M?encoding=json&connect=v1&message=%7B%7D", "", "", ConnectGet, Unknown),
+            ("GET /s/M?encoding=json&message=%7B%7D", "", "1", ConnectGet, Unknown),
             ("GET /v1/books?connect=v1", "", "", Rest, Json),
+            ("GET /v1/books?connect=v1x&encoding=json", "", "", Rest, Json),
         ];
         for (line, media, version, framing, codec) in table {
             let (method, uri) = line.split_once(' ').unwrap();

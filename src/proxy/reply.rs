@@ -82,8 +82,11 @@ pub(crate) fn attach(mut response: Response<ReplyBody>, mut call: Box<Call>) -> 
     let chunked = response.headers().contains_key(TRAILER);
     // RFC 9110 §8.6; a 304 would have to say the length of what it does not send.
     let bare = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&response.status());
-    if let Some(length) = response.body().length().filter(|_| !chunked && !bare) {
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if let Some(length) = response.body().length() {
+        call.response_bytes = length;
+        if !chunked && !bare {
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
     }
     date::put(response.headers_mut(), call.version);
     if call.http_method == Method::HEAD {
@@ -181,14 +184,13 @@ fn put_status(call: &Call, error: &Error, headers: &mut HeaderMap) {
 
 fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     let mut headers = HeaderMap::new();
-    // At a method's own path only the content type tells the protocol: to a caller of none, the words are plain.
+    // At a method's own path only the content type tells the protocol.
     let unknown = error.reason() == Reason::UnsupportedMediaType
         && call.method().is_some_and(|method| method.path.path() == call.uri.path());
-    let content = if unknown {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if unknown {
         headers.insert(ACCEPT_POST, HeaderValue::from_static(PROTOCOLS));
-        Bytes::from(format!("{}\n", error.message()))
-    } else if let Some(refusal) = error.authorizer().filter(|refusal| !refusal.body.is_empty()) {
+    }
+    let content = if let Some(refusal) = error.authorizer().filter(|refusal| !refusal.body.is_empty()) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         // Whatever it says it is, nothing else is made of it.
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -253,9 +255,8 @@ fn connect_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
 }
 
 /// Ends a Connect stream that has no messages.
-pub(crate) fn connect_end(mut call: Box<Call>, trailers: &HeaderMap) -> Response<ReplyBody> {
+pub(crate) fn connect_end(call: Box<Call>, trailers: &HeaderMap) -> Response<ReplyBody> {
     let content = end_stream(&call, None, trailers);
-    call.response_bytes = content.len() as u64;
     let mut response = Response::new(ReplyBody::whole(content, None, None));
     response.headers_mut().insert(CONTENT_TYPE, call.dialect.content_type());
     echo_identifiers(response.headers_mut(), &call);

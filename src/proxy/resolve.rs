@@ -154,6 +154,12 @@ fn rest<'p>(snapshot: &Snapshot, call: &mut Call, parts: &request::Parts, path: 
         Err(Miss::BadPath(problem)) => Err(bad_path(problem)),
         Err(Miss::Options(allow)) => Ok(Route::Options(with_post(allow, direct.is_some()))),
         Err(Miss::MethodNotAllowed(allow)) => Err(not_allowed(parts, with_post(allow, direct.is_some()))),
+        Err(Miss::NotFound)
+            if parts.method == Method::GET && direct.is_some_and(|index| snapshot.methods[index].side_effect_free) =>
+        {
+            let message = "GET at a method's own path is a call of Connect: it takes connect=v1, encoding and message";
+            Err(Error::new(Reason::InvalidRequest, message.to_owned()))
+        }
         Err(Miss::NotFound) if direct.is_some() => {
             let allow = HeaderValue::from_static("OPTIONS, POST");
             if parts.method == Method::OPTIONS { Ok(Route::Options(allow)) } else { Err(not_allowed(parts, allow)) }

@@ -134,7 +134,6 @@ pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming:
     match receive_one(&mut call, incoming).await.and_then(|one| transcode(&call, plan, one)) {
         Ok(mut answer) => {
             answer.content = compression::whole(&call, &mut answer.headers, answer.content).await;
-            call.response_bytes = answer.content.len() as u64;
             match call.trailers {
                 Trailers::Sent => {}
                 Trailers::Announced => {

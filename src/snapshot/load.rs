@@ -119,6 +119,9 @@ pub fn report(snapshot: &Snapshot, upstream: Option<usize>) {
     for notice in snapshot.notices.iter().filter(about).filter(|notice| notice.kind != NoticeKind::Missing) {
         tracing::warn!(upstream = %notice.upstream, kind = ?notice.kind, "{}", notice.text);
     }
+    for line in snapshot.idle_patterns() {
+        tracing::warn!("{line}");
+    }
     for (index, upstream) in
         snapshot.upstreams.iter().enumerate().filter(|(index, _)| upstream.is_none_or(|only| only == *index))
     {

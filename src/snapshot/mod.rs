@@ -4,6 +4,7 @@
 //! swapped in by [`source::Source`]; nothing in a snapshot ever changes.
 
 mod build;
+mod idle;
 pub mod keeper;
 pub mod load;
 pub mod source;
@@ -15,6 +16,7 @@ use http::uri::PathAndQuery;
 
 use crate::config::cors::Cors;
 use crate::config::{self, Config, MethodSettings};
+use crate::grpc;
 use crate::policy::rate_limit::Plan;
 use crate::route::Router;
 use crate::schema::Schema;
@@ -176,20 +178,39 @@ impl Snapshot {
 
     /// Where a gRPC call to that path goes.
     ///
-    /// A method that no schema knows belongs to the upstream whose `services` name it, or to the only upstream.
+    /// A method that no schema knows belongs to the upstream whose `services` name it, or to the only upstream. What differs
+    /// from a known name by nothing but capitals belongs to nobody, or a server that does not tell them apart would
+    /// be called past the policies of that name; and what every server may have beside its services, such as
+    /// reflection, only to whom `services` give it.
     pub fn resolve(&self, path: &str) -> Known {
         if let Some(method) = self.method_at(path) {
             return Known::Method(method);
         }
         let Some(service) = service_of(path) else { return Known::Nobody };
+        if self.is_other_spelling(path, service) {
+            return Known::Nobody;
+        }
         let named = |upstream: &Upstream| upstream.config.services.iter().any(|pattern| pattern.matches(service));
         let serving = || self.upstreams.iter().enumerate().filter(|(_, upstream)| upstream.config.serves());
         let mut meant = serving().filter(|(_, upstream)| named(upstream));
         let mut all = serving();
         match (meant.next(), meant.next(), all.next(), all.next()) {
             (Some((index, _)), None, ..) => Known::Upstream(index),
-            (None, _, Some((index, only)), None) if only.config.services.is_empty() => Known::Upstream(index),
+            (None, _, Some((index, only)), None)
+                if only.config.services.is_empty() && !grpc::is_infrastructure(service) =>
+            {
+                Known::Upstream(index)
+            }
             _ => Known::Nobody,
+        }
+    }
+
+    /// Whether a path that is no method's is one of a method, or of a service, but for capitals.
+    fn is_other_spelling(&self, path: &str, service: &str) -> bool {
+        if self.services.contains(service) {
+            self.methods.iter().any(|method| method.path.path().eq_ignore_ascii_case(path))
+        } else {
+            self.services.iter().any(|known| known.eq_ignore_ascii_case(service))
         }
     }
 

@@ -1,7 +1,8 @@
 //! Paths of `google.protobuf.FieldMask` between their JSON form (`displayName`) and their proto form (`display_name`).
 //!
 //! Only paths that come back unchanged are translated: anything else would name another field on the other side
-//! (<https://protobuf.dev/reference/protobuf/google.protobuf/#json-encoding-field-masks>).
+//! (<https://protobuf.dev/reference/protobuf/google.protobuf/#json-encoding-field-masks>). A part may be `*`, which stands for
+//! every field or element (AIP-134, AIP-157, AIP-161).
 
 /// Writes the proto form of a JSON path, `false` if it has none.
 pub(super) fn to_proto(path: &str, mut write: impl FnMut(&[u8])) -> bool {
@@ -46,7 +47,7 @@ pub(super) fn is_proto_form(path: &str) -> bool {
 fn is_path(path: &str) -> bool {
     let is_name =
         |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    path.split('.').all(is_name)
+    path.split('.').all(|part| part == "*" || is_name(part))
 }
 
 #[cfg(test)]
@@ -59,6 +60,10 @@ mod tests {
             ("displayName", Some("display_name")),
             ("a.bC.d", Some("a.b_c.d")),
             ("f1", Some("f1")),
+            ("*", Some("*")),
+            ("authors.*.givenName", Some("authors.*.given_name")),
+            ("a*", None),
+            ("**", None),
             ("display_name", None),
             ("a..b", None),
             ("a.", None),
@@ -81,7 +86,7 @@ mod tests {
     fn json_form_joins_words_with_capitals() {
         let mut found = Vec::new();
 
-        assert!(to_json("shelf.display_name", |bytes| found.extend_from_slice(bytes)));
-        assert_eq!(found, b"shelf.displayName");
+        assert!(to_json("shelf.*.display_name", |bytes| found.extend_from_slice(bytes)));
+        assert_eq!(found, b"shelf.*.displayName");
     }
 }

@@ -187,7 +187,8 @@ fn last(message: &[u8], number: u32) -> Result<Option<Raw<'_>>, Box<Error>> {
 }
 
 fn printable(text: &str) -> Option<HeaderValue> {
-    HeaderValue::from_str(text).ok().filter(|value| value.len() <= MAX_HEADER)
+    let fits = text.len() <= MAX_HEADER && text.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+    HeaderValue::from_str(text).ok().filter(|_| fits)
 }
 
 /// Bytes of a header that is made of a field.

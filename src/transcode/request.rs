@@ -303,7 +303,9 @@ impl RequestPlan {
         let (plans, plan) = (&*self.plans, self.plans.message(self.input));
         let index = index as usize;
         let field = &plan.fields[index];
-        if input.body.is_empty() {
+        // An upload of nothing still has its type.
+        let typed = self.http_body && input.content_type.is_some_and(|text| !text.is_empty());
+        if input.body.is_empty() && !typed {
             return root.write(plans, plan, out);
         }
         let mut body_only = Seen::default();

@@ -90,6 +90,24 @@ async fn a_get_that_cannot_be_read_is_refused() {
 }
 
 #[tokio::test]
+async fn a_get_is_of_connect_by_its_query_or_its_header() {
+    let (_backend, gateway) = start().await;
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        let mut get = async |query: &str, headers: &[(&str, &str)]| {
+            client.send(request(Method::GET, &format!("{SAY}?{query}"), headers, "")).await
+        };
+        let by_header = get("encoding=json&message=%7B%7D", &[("connect-protocol-version", "1")]).await;
+        assert_eq!(by_header.status, StatusCode::OK, "{version:?} {by_header:?}");
+        for query in ["connect=v1&message=%7B%7D", "connect=v2&encoding=json&message=%7B%7D", ""] {
+            let neither = get(query, &[]).await;
+            assert_eq!(neither.status, StatusCode::BAD_REQUEST, "{version:?} {query}: {neither:?}");
+            assert!(neither.json()["message"].as_str().is_some_and(|text| text.contains("connect=v1")), "{neither:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn only_methods_without_side_effects_take_get() {
     let (backend, gateway) = start().await;
     for version in Version::BOTH {

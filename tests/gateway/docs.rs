@@ -61,6 +61,26 @@ fn anchors(document: &str) -> BTreeSet<String> {
 }
 
 #[test]
+fn methods_of_the_library_that_are_named_are_there() {
+    const SERVICE: &str = "portico.library.v1.";
+    let source = read("proto/portico/library/v1/library.proto");
+    let methods: Vec<&str> =
+        source.split("rpc ").skip(1).filter_map(|rest| rest.split_once('(').map(|(name, _)| name)).collect();
+    for path in documents().into_iter().chain(files("examples", "yaml")) {
+        let text = read(&path);
+        for (_, rest) in text.match_indices("match: ").map(|(at, word)| text.split_at(at + word.len())) {
+            let pattern = rest.trim_start_matches('"').split(['"', ',', ' ', '\n']).next().unwrap_or_default();
+            let Some(method) = pattern.strip_prefix(SERVICE) else { continue };
+            let known = method.strip_prefix("Library/").is_some_and(|name| match name.strip_suffix('*') {
+                Some(start) => methods.iter().any(|method| method.starts_with(start)),
+                None => methods.contains(&name),
+            });
+            assert!(known || method == "*", "{}: {pattern}", path.display());
+        }
+    }
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let mut followed = 0;
     for document in documents() {

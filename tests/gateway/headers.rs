@@ -52,7 +52,8 @@ async fn headers_become_metadata_raw_and_prefixed() {
             ("x-key-bin", "AAEC", "x-key-bin", &["\0\u{1}\u{2}"]),
             ("x-key-bin", "AAE=", "x-key-bin", &["\0\u{1}"]),
             ("grpc-metadata-key-bin", "AAE", "key-bin", &["\0\u{1}"]),
-            ("grpc-metadata-key-bin", "AAE=, AAI", "key-bin", &["AAE,AAI"]),
+            ("grpc-metadata-key-bin", "AAE=, AAI", "key-bin", &["\0\u{1}", "\0\u{2}"]),
+            ("x!a", "no name of metadata", "x!a", &[]),
             ("accept", "application/json", "accept", &[]),
             ("accept-encoding", "gzip", "accept-encoding", &[]),
             ("content-language", "en", "content-language", &[]),
@@ -76,6 +77,8 @@ async fn headers_become_metadata_raw_and_prefixed() {
         }
         let twice = [("x-list", "a"), ("grpc-metadata-x-list", "b")];
         assert_eq!(sent(&mut client, &twice, "x-list").await.len(), 2);
+        let pieces = [("cookie", "a=1"), ("cookie", "b=2; c=3")];
+        assert_eq!(sent(&mut client, &pieces, "cookie").await, ["a=1; b=2; c=3"]);
         for value in ["***", "AAE,***"] {
             let bad = with(&mut client, SAY, &[("x-key-bin", value)], "").await;
             assert_eq!((bad.status, bad.reason().as_str()), (StatusCode::BAD_REQUEST, "INVALID_HEADER"), "{version:?}");

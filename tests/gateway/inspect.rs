@@ -134,6 +134,29 @@ policies:
 }
 
 #[test]
+fn check_refuses_what_run_refuses() {
+    for (address, admin) in [("127.0.0.1:9901", ""), ("0.0.0.0:9807", "admin: { address: \"127.0.0.1:9807\" }\n")] {
+        let config = format!("listeners: [{{ address: \"{address}\" }}]\n{admin}{CONFIG}");
+        let folder = Folder::with(&[("shop.proto", SHOP), ("portico.yaml", &config)]);
+
+        let ended = folder.portico(&["check", "--config", "portico.yaml"]);
+
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.err.contains("both the admin address and one for clients"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn an_explanation_needs_no_running_gateway() {
+    let config = format!("admission: {{ max_queue_delay: 50ms }}\n{CONFIG}");
+    let folder = Folder::with(&[("shop.proto", SHOP), ("portico.yaml", &config)]);
+
+    let ended = folder.portico(&["explain", "--config", "portico.yaml", "GET", "/v1/items/a"]);
+
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
 fn check_says_which_descriptors_do_not_load() {
     let folder = Folder::with(&[("shop.proto", "syntax = \"proto3\";\nmessage Item { string name = 1 }\n")]);
     std::fs::write(folder.0.path().join("portico.yaml"), CONFIG).expect("a file");
@@ -180,8 +203,7 @@ GET   /v1/{name=items/*}         shop.v1.Shop/Get                   shop
 PUT   /v1/{name=items/*}   *     shop.v1.Shop/Put                   shop      timeout.unary 2s, json.unknown_fields ignore
 POST  /shop.v1.Shop/Watch  *     shop.v1.Shop/Watch  server stream  shop
 
-Every method is also served as gRPC at /pkg.Service/Method, and there with JSON by POST.
-Methods that stream are served to gRPC clients only.
+Every method is also served at POST /pkg.Service/Method: with JSON, as gRPC, gRPC-Web and Connect.
 "
     );
 }

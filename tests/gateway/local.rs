@@ -178,7 +178,14 @@ async fn reflection_and_health_can_be_turned_off() {
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     ];
+    // The only upstream has reflection and health of its own, which it was not given to show.
+    let alone = upstream("first", first.address) + "serve: { reflection: false, health: false }\n";
+    let alone = TestGateway::start(&alone).await;
+    alone.ready().await;
+    let mut beside = Raw::connect(alone.address).await;
+
     for path in paths {
         assert_eq!(client.call(path, &[], check("")).await.code(), 12, "{path}");
+        assert_eq!(beside.call(path, &[], check("")).await.code(), 12, "{path}");
     }
 }

@@ -407,6 +407,15 @@ async fn only_json_is_taken_for_json() {
             assert!(words.contains("application/json"), "{words}");
             assert_eq!(words.contains("curl"), refused.ends_with("urlencoded"), "{words}");
         }
+        let direct = with(&mut client, "POST /portico.test.v1.Echo/Say", &[("content-type", "text/plain")], "{}").await;
+        assert_eq!(
+            (direct.status, direct.reason().as_str()),
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE")
+        );
+        assert!(
+            direct.headers["accept-post"].to_str().is_ok_and(|types| types.contains("application/json")),
+            "{direct:?}"
+        );
         for (line, coding, expected) in [
             ("POST /test/v1/identity", "snappy", StatusCode::UNSUPPORTED_MEDIA_TYPE),
             ("POST /test/v1/raw", "compress", StatusCode::UNSUPPORTED_MEDIA_TYPE),
@@ -444,6 +453,8 @@ async fn http_bodies_pass_as_they_are() {
             (&untyped.headers["content-type"], &untyped.body[..]),
             (&"application/octet-stream".parse().unwrap(), &b"x"[..])
         );
+        let nothing = with(&mut client, "POST /test/v1/raw", &[("content-type", "text/csv")], "").await;
+        assert_eq!((&nothing.headers["content-type"], nothing.body.len()), (&"text/csv".parse().unwrap(), 0));
         let empty = with(&mut client, "POST /test/v1/raw", &[], "").await;
         assert_eq!((empty.status, empty.body.len()), (StatusCode::OK, 0), "{version:?}");
     }

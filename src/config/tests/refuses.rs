@@ -426,7 +426,22 @@ fn environment_variables_that_are_not_set() {
             "4:16: upstreams[0].authority: \"${HOST}\" is not an authority; write HOST or HOST:PORT",
         ),
     ]);
-    assert_refused(&[("workers: ${HOST}", "1:10: workers: expected a whole number; found \"example.com\"")]);
+    assert_refused(&[("workers: ${HOST}", "1:10: workers: expected a whole number; found what ${HOST} stands for")]);
+}
+
+#[test]
+fn lines_that_may_hold_a_secret_are_not_shown() {
+    let shown = |text: &str| load(&format!("{text}\n{UPSTREAM}")).expect_err("refused").to_string();
+
+    assert!(shown("workers: many, many").contains("| workers: many, many"));
+    for text in [
+        "redis: { url: \"redis://localhost\", password: s3cret-word, timeout: 20 }",
+        "redis: { url: \"redis://user:s3cret-word@localhost/x\" }",
+        "redis:\n  password: [s3cret-word]",
+        "authentication: { jwt: [{ name: a, issuer: b, audiences: [c], secret: { text: s3cret-word }, leeway: 1 }] }",
+    ] {
+        assert!(!shown(text).contains("s3cret-word"), "{}", shown(text));
+    }
 }
 
 #[test]

@@ -43,7 +43,8 @@ impl<'a> TextValue<'a> {
             }
             Kind::Enum(id) => {
                 let plan = self.plans.enumeration(id);
-                let known = enum_number(plan, self.text).filter(|number| !plan.closed || plan.knows(*number));
+                let number = if plan.null && self.text == "null" { Some(0) } else { enum_number(plan, self.text) };
+                let known = number.filter(|number| !plan.closed || plan.knows(*number));
                 match known {
                     Some(number) => write_scalar(out, field, lead, enum_bits(number)),
                     None if self.ignore_unknown => return Ok(false),

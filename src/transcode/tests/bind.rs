@@ -348,7 +348,8 @@ fn raw_body_is_taken_as_it_is() {
     case.gives(r#"{"upload":{"content_type":"text/x","data":"e25vdCBqc29u"}}"#);
     Case { query: "page_size=1", form: true, ..case }
         .gives(r#"{"page_size":1,"upload":{"content_type":"text/x","data":"e25vdCBqc29u"}}"#);
-    Case { body: "", ..case }.gives("{}");
+    Case { body: "", ..case }.gives(r#"{"upload":{"content_type":"text/x"}}"#);
+    Case { body: "", content_type: None, ..case }.gives("{}");
 
     let id = plans().schema().message_named("google.api.HttpBody").unwrap();
     let plan = RequestPlan::compile(plans(), id, &[], &BodyRule::Whole).unwrap();
