@@ -96,18 +96,15 @@ fn answer(
     headers.insert(CONTENT_TYPE, call.dialect.content_type());
     let json = call.dialect.codec == Codec::Json;
     let encoding = negotiate::sent(&one.initial);
-    let mut content = one.message.bytes.clone();
-    let takes = |encoding: Encoding| accepted.is_some_and(|accepted| negotiate::names(accepted, encoding));
-    match encoding {
-        // Only for messages that pass is any encoding offered; an upstream may use another one all the same.
-        Some(encoding) if one.message.compressed && takes(encoding) => {
+    // Only for messages that pass is any encoding offered; an upstream may use another one all the same.
+    let passing = encoding.filter(|_| one.message.compressed && negotiate::takes(accepted, &one.initial));
+    let mut content = match passing {
+        Some(encoding) => {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+            one.message.bytes.clone()
         }
-        Some(_) | None if one.message.compressed => {
-            content = negotiate::inflate_reply(call, encoding, &content, settings.max_response_message)?;
-        }
-        Some(_) | None => {}
-    }
+        None => negotiate::plain(call.upstream_name(), encoding, &one.message, settings.max_response_message)?,
+    };
     if json {
         content = rest::to_json(call, plan, &content)?;
     }

@@ -221,11 +221,11 @@ pub(crate) fn several_replies(upstream: &str) -> Error {
     Error::new(Reason::UpstreamProtocol, format!("upstream {upstream} sent more than one reply to a unary call"))
 }
 
-/// A compressed message on a way where none was asked for.
+/// A compressed message that cannot be read, on a way where it has to be.
 pub(super) fn compressed(upstream: &str) -> Error {
     Error::new(
         Reason::UpstreamProtocol,
-        format!("upstream {upstream} compressed its reply without having been asked to"),
+        format!("upstream {upstream} compressed its reply unasked, and in no way that is known here"),
     )
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut as _, Bytes};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response};
 
 use super::body::{Abort, ReplyBody};
 use super::call::Call;
@@ -20,34 +20,37 @@ use crate::body::Part;
 use crate::config::Json;
 use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
-use crate::grpc::frame;
-use crate::grpc::messages::{Message, Messages};
-use crate::grpc::text;
+use crate::grpc;
+use crate::grpc::messages::Messages;
+use crate::grpc::{frame, text};
 use crate::policy::headers;
 
 /// Makes the reply to a client of a Connect stream out of the upstream's.
-pub(crate) fn connect_stream(call: Box<Call>, plan: Option<Transcoder>, incoming: Incoming) -> Response<ReplyBody> {
+pub(crate) fn connect_stream(
+    call: Box<Call>,
+    plan: Option<Transcoder>,
+    accepted: Option<&HeaderValue>,
+    incoming: Incoming,
+) -> Response<ReplyBody> {
     let unary = call.method().is_some_and(|method| !method.server_streaming);
     let is_over = forward::is_trailers_only(&incoming.head, &incoming.body);
-    let (exchange, head) = Exchange::new(incoming, call.settings().max_response_message, unary);
+    let (exchange, mut head) = Exchange::new(incoming, call.settings().max_response_message, unary);
     if is_over {
         return match exchange.end(&head.headers) {
             Ok(()) => reply::connect_end(call, &head.headers),
             Err(error) => reply::error(call, &error),
         };
     }
+    let writer = Writer::of(&call, plan, accepted, &mut head.headers);
     let mut public = HeaderMap::with_capacity(head.headers.len() + 4);
     headers::rest_reply(&head.headers, &mut public);
     public.insert(CONTENT_TYPE, call.dialect.content_type());
-    if plan.is_none()
-        && let Some(encoding) = head.headers.get(crate::grpc::ENCODING)
-    {
+    if let Some(encoding) = head.headers.get(grpc::ENCODING) {
         public.insert(negotiate::CONNECT_ENCODING, encoding.clone());
     }
     date::put(&mut public, call.version);
     reply::echo_identifiers(&mut public, &call);
-    let body = FramedBody::new(call, exchange, plan, negotiate::sent(&head.headers));
-    let mut response = Response::new(ReplyBody::framed(Box::new(body)));
+    let mut response = Response::new(ReplyBody::framed(Box::new(FramedBody::new(call, exchange, writer))));
     *response.headers_mut() = public;
     response
 }
@@ -62,28 +65,19 @@ pub(crate) struct FramedBody {
     call: Box<Call>,
 }
 
-/// Makes JSON of messages.
+/// Writes messages anew: in JSON, or inflated for a client that does not take them as they came.
 #[derive(Debug)]
-struct Writer {
+pub(super) struct Writer {
     messages: Messages,
-    plan: Transcoder,
-    json: Json,
+    /// For messages in JSON.
+    plan: Option<(Transcoder, Json)>,
     limit: usize,
+    /// How the upstream compresses them, as far as that is known.
     encoding: Option<Encoding>,
 }
 
 impl FramedBody {
-    /// `encoding` is how the upstream compresses its messages, as far as that is known.
-    pub(super) fn new(
-        call: Box<Call>,
-        exchange: Exchange,
-        plan: Option<Transcoder>,
-        encoding: Option<Encoding>,
-    ) -> Self {
-        let settings = call.settings();
-        let limit = settings.max_response_message;
-        let writer =
-            plan.map(|plan| Writer { messages: Messages::new(limit), plan, json: settings.json, limit, encoding });
+    pub(super) fn new(call: Box<Call>, exchange: Exchange, writer: Option<Writer>) -> Self {
         Self { exchange: Some(exchange), writer, call }
     }
 
@@ -157,20 +151,43 @@ impl FramedBody {
 }
 
 impl Writer {
+    /// What writes the messages of a reply with that head, which then says nothing of their encoding; `None` if the
+    /// client, which accepts these encodings, gets them as they are.
+    pub(super) fn of(
+        call: &Call,
+        plan: Option<Transcoder>,
+        accepted: Option<&HeaderValue>,
+        head: &mut HeaderMap,
+    ) -> Option<Self> {
+        if plan.is_none() && negotiate::takes(accepted, head) {
+            return None;
+        }
+        let encoding = negotiate::sent(head);
+        head.remove(grpc::ENCODING);
+        let settings = call.settings();
+        let limit = settings.max_response_message;
+        let plan = plan.map(|plan| (plan, settings.json));
+        Some(Self { messages: Messages::new(limit), plan, limit, encoding })
+    }
+
     /// The frame of the next message that is here whole.
     fn next(&mut self, call: &Call) -> Result<Option<Bytes>, Error> {
-        let Some(Message { compressed, bytes }) = self.messages.take().map_err(reply_frame_error)? else {
-            return Ok(None);
+        let Some(message) = self.messages.take().map_err(reply_frame_error)? else { return Ok(None) };
+        let plain = negotiate::plain(call.upstream_name(), self.encoding, &message, self.limit)?;
+        let out = match &self.plan {
+            Some((plan, json)) => {
+                let mut out = frame::open(plain.len() * 2 + 64);
+                plan.reply
+                    .decode(&plain, *json, self.limit, &mut out)
+                    .map_err(|error| rest::transcode_error(call, &error))?;
+                out
+            }
+            None => {
+                let mut out = frame::open(plain.len());
+                out.put_slice(&plain);
+                out
+            }
         };
-        let plain = match compressed {
-            true => negotiate::inflate_reply(call, self.encoding, &bytes, self.limit)?,
-            false => bytes,
-        };
-        let mut out = frame::open(plain.len() * 2 + 64);
-        self.plan
-            .reply
-            .decode(&plain, self.json, self.limit, &mut out)
-            .map_err(|error| rest::transcode_error(call, &error))?;
         let frame = frame::close(out, 0, usize::MAX)
             .ok_or_else(|| Error::new(Reason::ResponseTooLarge, "reply message exceeds four gigabytes as JSON"))?;
         Ok(Some(frame))

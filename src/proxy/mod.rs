@@ -110,11 +110,11 @@ pub struct Proxy {
     worker: Rc<Worker>,
 }
 
-/// What turns a reply into the caller's protocol; plans are for messages in JSON.
+/// What turns a reply into the caller's protocol; plans are for messages in JSON. Beside them are the encodings that the
+/// upstream was told to be taken.
 enum Way {
-    Grpc(Option<Transcoder>),
-    ConnectStream(Option<Transcoder>),
-    /// Beside the plan, the encodings that the upstream was told to be taken.
+    Grpc(Option<Transcoder>, Option<HeaderValue>),
+    ConnectStream(Option<Transcoder>, Option<HeaderValue>),
     ConnectUnary(Transcoder, Option<HeaderValue>),
     Rest(Transcoder),
 }
@@ -173,8 +173,10 @@ impl Proxy {
             },
             Route::Options(allow) => reply::options(call, allow),
             route => match self.forward(&mut call, route, parts, body).await {
-                Ok((Way::Grpc(plan), incoming)) => native::adapt_out(call, plan, incoming),
-                Ok((Way::ConnectStream(plan), incoming)) => framed::connect_stream(call, plan, incoming),
+                Ok((Way::Grpc(plan, accepted), incoming)) => native::adapt_out(call, plan, accepted.as_ref(), incoming),
+                Ok((Way::ConnectStream(plan, accepted), incoming)) => {
+                    framed::connect_stream(call, plan, accepted.as_ref(), incoming)
+                }
                 Ok((Way::ConnectUnary(plan, accepted), incoming)) => {
                     connect::adapt_out(call, &plan, accepted.as_ref(), incoming).await
                 }
@@ -255,19 +257,28 @@ impl Proxy {
             }
             Route::ConnectUnary(plan) => {
                 let outgoing = connect::adapt_in(call, path, &plan, &parts, body, timer).await?;
-                let accepted = outgoing.headers.get(grpc::ACCEPT_ENCODING).cloned();
+                let accepted = accepted(&outgoing);
                 (outgoing, Way::ConnectUnary(plan, accepted))
             }
             Route::ConnectStream(plan) => {
-                (native::adapt_in_framed(call, path, plan.as_ref(), &parts, body)?, Way::ConnectStream(plan))
+                let outgoing = native::adapt_in_framed(call, path, plan.as_ref(), &parts, body)?;
+                let accepted = accepted(&outgoing);
+                (outgoing, Way::ConnectStream(plan, accepted))
             }
             Route::Grpc(plan) if call.protocol == Protocol::GrpcWeb => {
-                (native::adapt_in_framed(call, path, plan.as_ref(), &parts, body)?, Way::Grpc(plan))
+                let outgoing = native::adapt_in_framed(call, path, plan.as_ref(), &parts, body)?;
+                let accepted = accepted(&outgoing);
+                (outgoing, Way::Grpc(plan, accepted))
             }
-            Route::Grpc(plan) => (native::adapt_in(call, path, plan.as_ref(), parts, body)?, Way::Grpc(plan)),
+            Route::Grpc(plan) => (native::adapt_in(call, path, plan.as_ref(), parts, body)?, Way::Grpc(plan, None)),
             Route::Local(_) | Route::Options(_) => {
                 return Err(Error::new(Reason::MethodUnknown, "no upstream serves this method"));
             }
         })
     }
+}
+
+/// The encodings that an upstream is told to be taken.
+fn accepted(outgoing: &Outgoing) -> Option<HeaderValue> {
+    outgoing.headers.get(grpc::ACCEPT_ENCODING).cloned()
 }

@@ -11,7 +11,7 @@ use super::body::{Abort, ReplyBody};
 use super::call::Call;
 use super::exchange::Exchange;
 use super::forward::{self, Incoming, Outgoing};
-use super::framed::FramedBody;
+use super::framed::{FramedBody, Writer};
 use super::protocol::Framing;
 use super::pump::{Frames, Source};
 use super::transcoder::Transcoder;
@@ -66,8 +66,14 @@ pub(crate) fn adapt_in_framed(
     Ok(Outgoing { path, headers, body })
 }
 
-/// Makes the reply to a client of gRPC or gRPC-Web out of the upstream's; `plan` is for messages in JSON.
-pub(crate) fn adapt_out(mut call: Box<Call>, plan: Option<Transcoder>, incoming: Incoming) -> Response<ReplyBody> {
+/// Makes the reply to a client of gRPC or gRPC-Web out of the upstream's; `plan` is for messages in JSON. `accepted` are the
+/// encodings that the client takes: one of gRPC is left to settle that with the upstream.
+pub(crate) fn adapt_out(
+    mut call: Box<Call>,
+    plan: Option<Transcoder>,
+    accepted: Option<&HeaderValue>,
+    incoming: Incoming,
+) -> Response<ReplyBody> {
     let passes = plan.is_none() && call.dialect.framing == Framing::Grpc;
     let unary = call.method().is_some_and(|method| !method.server_streaming);
     let is_over = forward::is_trailers_only(&incoming.head, &incoming.body);
@@ -81,10 +87,7 @@ pub(crate) fn adapt_out(mut call: Box<Call>, plan: Option<Transcoder>, incoming:
     if !passes || !head.headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
         head.headers.insert(CONTENT_TYPE, call.dialect.content_type());
     }
-    let encoding = plan.as_ref().and_then(|_| negotiate::sent(&head.headers));
-    if plan.is_some() {
-        head.headers.remove(grpc::ENCODING);
-    }
+    let writer = if passes { None } else { Writer::of(&call, plan, accepted, &mut head.headers) };
     let body = if is_over {
         call.trail.answered();
         headers::only_status(&mut head.headers);
@@ -97,7 +100,7 @@ pub(crate) fn adapt_out(mut call: Box<Call>, plan: Option<Transcoder>, incoming:
         call.complete();
         ReplyBody::whole(Bytes::new(), None, Some(call))
     } else if !passes {
-        ReplyBody::framed(Box::new(FramedBody::new(call, exchange, plan, encoding)))
+        ReplyBody::framed(Box::new(FramedBody::new(call, exchange, writer)))
     } else {
         ReplyBody::native(Box::new(NativeBody { exchange: Some(exchange), call }))
     };

@@ -1,6 +1,7 @@
 //! Compression of gRPC messages: what the client says, what the upstream takes, what passes.
 //!
 //! Messages pass compressed wherever both sides know the encoding; else they are inflated. Nothing is compressed here.
+//! Replies may come in an encoding that nobody asked for: servers that compress all they send are not rare.
 
 use bytes::Bytes;
 use http::header::ACCEPT_ENCODING;
@@ -17,6 +18,7 @@ use crate::body::RequestBody;
 use crate::encoding::{self, Encoding, InflateError};
 use crate::error::{Error, Reason};
 use crate::grpc;
+use crate::grpc::messages::Message;
 
 /// `connect-content-encoding`: of the messages of a Connect stream.
 pub(super) const CONNECT_ENCODING: HeaderName = HeaderName::from_static("connect-content-encoding");
@@ -81,22 +83,28 @@ pub(super) fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
     if names.is_empty() { None } else { HeaderValue::try_from(names.join(",")).ok() }
 }
 
-/// Whether a value that [`accepted`] made has that encoding.
-pub(super) fn names(accepted: &HeaderValue, encoding: Encoding) -> bool {
-    accepted.to_str().is_ok_and(|names| names.split(',').any(|name| name == encoding.name()))
+/// Whether a client that accepts these encodings takes the messages of a reply with that head as they are.
+pub(super) fn takes(accepted: Option<&HeaderValue>, reply: &HeaderMap) -> bool {
+    let Some(sent) = reply.get(&grpc::ENCODING) else { return true };
+    let sent = sent.to_str().unwrap_or_default().trim();
+    let known = Encoding::parse(sent);
+    let is_it = |name: &str| name.eq_ignore_ascii_case(sent) || known.is_some() && Encoding::parse(name) == known;
+    let names = accepted.and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
+    known == Some(Encoding::Identity) || names.split(',').any(|name| is_it(name.trim()))
 }
 
-/// A compressed reply message as it is without.
+/// A reply message as it is without compression.
 ///
 /// # Errors
 /// Nothing is known of its encoding, or it is damaged or too large.
-pub(super) fn inflate_reply(
-    call: &Call,
+pub(super) fn plain(
+    upstream: &str,
     encoding: Option<Encoding>,
-    bytes: &[u8],
+    message: &Message,
     limit: usize,
 ) -> Result<Bytes, Error> {
-    let encoding = encoding.ok_or_else(|| exchange::compressed(call.upstream_name()))?;
+    let Message { compressed: true, bytes } = message else { return Ok(message.bytes.clone()) };
+    let encoding = encoding.ok_or_else(|| exchange::compressed(upstream))?;
     encoding::inflated(encoding, bytes, limit).map_err(|error| {
         let reason = match error {
             InflateError::TooLarge { .. } => Reason::ResponseTooLarge,

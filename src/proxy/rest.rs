@@ -15,7 +15,7 @@ use super::reply;
 use super::timer::Timer;
 use super::transcoder::{Transcoder, invalid};
 use super::unary::{One, collect, receive_one};
-use super::{coding, compression, exchange, multipart};
+use super::{coding, compression, multipart, negotiate};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::policy::headers;
@@ -162,17 +162,16 @@ struct Answer {
 
 fn transcode(call: &Call, plan: &Transcoding, reply: One) -> Result<Answer, Error> {
     let One { initial, message, trailers } = reply;
-    if message.compressed {
-        return Err(exchange::compressed(call.upstream_name()));
-    }
+    let limit = call.settings().max_response_message;
+    let message = negotiate::plain(call.upstream_name(), negotiate::sent(&initial), &message, limit)?;
     let mut headers = HeaderMap::with_capacity(initial.len() + 4);
     let steering = &call.settings().reply;
     headers::steered_reply(&initial, steering, &mut headers);
     let status = headers::steered_status(&initial, steering);
     plan.reply
-        .write_headers(&message.bytes, call.settings().json, &mut headers)
+        .write_headers(&message, call.settings().json, &mut headers)
         .map_err(|error| transcode_error(call, &error))?;
-    let (content_type, content) = write(call, plan, &message.bytes)?;
+    let (content_type, content) = write(call, plan, &message)?;
     if !has_content(status) {
         return Ok(Answer { status, headers, content: Bytes::new(), trailers: None });
     }

@@ -15,12 +15,13 @@ use tokio::time::{Instant, Interval, interval_at, timeout};
 use super::body::{Abort, ReplyBody};
 use super::call::{Call, Trailers};
 use super::compression::Packer;
-use super::exchange::{self, Exchange, reply_frame_error};
+use super::exchange::{Exchange, reply_frame_error};
 use super::form::Form;
 use super::forward::{self, Incoming};
 use super::transcoder::Transcoder;
-use super::{date, reply, rest};
+use super::{date, negotiate, reply, rest};
 use crate::body::Part;
+use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
 use crate::grpc::messages::{Message, Messages};
 use crate::policy::headers;
@@ -50,6 +51,7 @@ pub(crate) async fn adapt_out(
     let mut body = Box::new(StreamBody {
         exchange: Some(exchange).filter(|_| !is_over),
         messages: Messages::new(limit),
+        encoding: negotiate::sent(&head.headers),
         plan,
         form,
         sent: 0,
@@ -105,6 +107,8 @@ pub(crate) struct StreamBody {
     /// Gone when the reply is over.
     exchange: Option<Exchange>,
     messages: Messages,
+    /// How the upstream compresses them, as far as that is known.
+    encoding: Option<Encoding>,
     plan: Transcoder,
     form: Form,
     /// Messages written.
@@ -273,11 +277,10 @@ impl StreamBody {
     }
 
     fn write(&mut self, message: &Message, out: &mut BytesMut) -> Result<(), Error> {
-        if message.compressed {
-            return Err(exchange::compressed(self.call.upstream_name()));
-        }
+        let limit = self.call.settings().max_response_message;
+        let plain = negotiate::plain(self.call.upstream_name(), self.encoding, message, limit)?;
         let start = out.len();
-        let written = self.write_plain(&message.bytes, out);
+        let written = self.write_plain(&plain, out);
         match written {
             Ok(()) => self.sent += 1,
             Err(_) => out.truncate(start),

@@ -2,16 +2,21 @@
 //! answer, in every protocol.
 
 use http::Method;
+use portico::encoding::Encoding;
 use portico::pb::envoy::service::auth::v3::attribute_context::Peer;
 use portico::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, OkHttpResponse};
 use portico::pb::google::protobuf::value::Kind;
 use portico::pb::google::rpc::Status as RpcStatus;
+use prost::Message as _;
 use tonic::Status;
 
 use crate::support::authorizer::{Authorizer, Decide, allowed, denied, header, set};
+use crate::support::backend::act::{self, Step};
+use crate::support::backend::scripted;
 use crate::support::callers::everywhere;
 use crate::support::client::{Version, request};
 use crate::support::grpc::{Raw, SAY};
+use crate::support::rpc::{envelope, squeeze};
 use crate::support::site::Site;
 
 /// A site whose calls an authorizer decides on; `settings` are more keys of it.
@@ -75,6 +80,30 @@ async fn an_authorizer_decides_in_every_protocol() {
     let methods: std::collections::BTreeSet<String> = authorizer.asked().iter().map(path).collect();
     let expected = ["/portico.test.v1.Echo/Repeat", "/portico.test.v1.Echo/Say"];
     assert!(methods.iter().eq(expected.iter()), "the same question whatever the protocol: {methods:?}");
+}
+
+#[tokio::test]
+async fn an_answer_may_come_compressed() {
+    let answer = squeeze(Encoding::Gzip, &allowed(OkHttpResponse::default()).encode_to_vec());
+    let judge = vec![
+        Step::Read,
+        act::grpc_head(&[("grpc-encoding", "gzip")]),
+        Step::Data(envelope(1, &answer)),
+        act::status(0, ""),
+    ];
+    let judge = scripted::start(vec![judge]).await;
+    let more = format!(
+        "upstreams:
+  - {{ name: echo, endpoints: [\"BACKEND\"], schema: {{ reflection: {{}} }} }}
+  - {{ name: judge, endpoints: [\"{}\"], schema: none }}
+authorization: {{ external: [ {{ name: judge, upstream: judge, timeout: 10s }} ] }}",
+        judge.address
+    );
+    let site = Site::start(&more, "- { match: \"*\", authorize: { external: judge } }").await;
+
+    let reply = site.gateway.client(Version::Http2).await.get("/test/v1/say/hi").await;
+
+    assert_eq!(reply.status, 200, "{reply:?}");
 }
 
 fn path(question: &CheckRequest) -> String {

@@ -59,6 +59,20 @@ async fn endpoints_whose_check_fails_get_no_calls_until_it_passes_again() {
 }
 
 #[tokio::test]
+async fn health_that_is_told_compressed_is_understood() {
+    for probe in ["{ interval: 20ms }", "{ grpc: { watch: true }, interval: 20ms }"] {
+        let health = Health::new(true);
+        let options = Options { health: Some(health.clone()), gzip_unasked: true, ..Options::default() };
+        let backend = backend::start_with(options).await;
+        let gateway = over_endpoints(&[backend.address], &format!(", health_check: {probe}"), "").await;
+
+        gateway.metric_reaches("portico_upstream_health_checks_total{upstream=\"echo\",result=\"passed\"}", 1.0).await;
+        health.set(false);
+        until(&gateway, "unhealthy", 1.0).await;
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_unhealthy_is_asked_more_often_than_the_others() {
     let health = Health::new(false);
     let backend = healthy(&health).await;

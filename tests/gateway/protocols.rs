@@ -15,7 +15,7 @@ use crate::support::backend::{self, Backend, Options, act, scripted};
 use crate::support::client::Version;
 use crate::support::gateway::{TestGateway, upstream};
 use crate::support::grpc::{COLLECT, CONVERSE, REPEAT, Raw, SAY, soon};
-use crate::support::rpc::{Ending, dialects, envelope, envelopes, squeeze};
+use crate::support::rpc::{Ending, decode_text, dialects, envelope, envelopes, squeeze};
 
 const CODINGS: [Encoding; 4] = [Encoding::Gzip, Encoding::Deflate, Encoding::Br, Encoding::Zstd];
 
@@ -359,27 +359,81 @@ async fn replies_are_compressed_for_clients_that_ask_for_it() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_compresses_unasked_is_understood_where_messages_are_read() {
-    let reply = squeeze(Encoding::Zstd, b"\x0a\x01a");
+async fn an_upstream_that_compresses_unasked_is_inflated_for_all_but_native_clients() {
+    let backend = backend::start_with(Options { gzip_unasked: true, ..Options::default() }).await;
+    let gateway = TestGateway::over(backend.address).await;
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        for path in [SAY, REPEAT, COLLECT, CONVERSE] {
+            for dialect in dialects(version, path) {
+                for accepted in ["", "identity", "br"] {
+                    let headers = [(dialect.accepts(), accepted)];
+                    let headers = if accepted.is_empty() { &headers[..0] } else { &headers };
+                    let message = json!({"text": "a".repeat(500), "behaviour": {"count": 2}});
+
+                    let told = dialect.call(&mut client, path, headers, &[message]).await;
+
+                    let case = format!("{version:?} {path} {dialect:?} {accepted}: {told:?}");
+                    let count = if path == REPEAT { 2 } else { 1 };
+                    assert_eq!((told.code, told.messages.len()), (0, count), "{case}");
+                    let is_native = dialect.media == "application/grpc+proto";
+                    assert_eq!(told.compressed, if is_native { count } else { 0 }, "{case}");
+                    assert_eq!(told.reply.headers.contains_key(dialect.encoding()), is_native, "{case}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn replies_in_encodings_that_are_unknown_here_pass_to_those_who_take_them() {
     let steps = vec![
         act::Step::Read,
-        act::grpc_head(&[("grpc-encoding", "zstd")]),
-        act::Step::Data(envelope(1, &reply)),
+        act::grpc_head(&[("grpc-encoding", "snappy")]),
+        act::Step::Data(envelope(1, b"?")),
         act::status(0, ""),
     ];
     let backend = scripted::start(vec![steps]).await;
     let gateway = limited(backend.address, "request_message: 2KiB").await;
     for version in Version::BOTH {
         let mut client = gateway.client(version).await;
-        for path in [SAY, REPEAT] {
-            for dialect in dialects(version, path) {
-                let told = dialect.call(&mut client, path, &[], &[json!({})]).await;
+        for dialect in dialects(version, REPEAT).filter(|dialect| dialect.ending != Ending::Trailers) {
+            for accepted in ["gzip, Snappy", "gzip"] {
+                let headers = [(dialect.accepts(), accepted)];
 
-                let case = format!("{version:?} {path} {dialect:?}: {told:?}");
-                assert_eq!((told.code, told.texts()), (0, vec!["a"]), "{case}");
-                // HTTP clients need not know what they did not ask for; of gRPC it is the upstream's word.
-                if dialect.ending == Ending::Unary || dialect.json {
-                    assert_eq!(told.compressed, 0, "{case}");
+                let reply = client.send(dialect.request(REPEAT, &headers, &[json!({})])).await;
+
+                let body = if dialect.text { decode_text(&reply.body) } else { reply.body.to_vec() };
+                let case = format!("{version:?} {dialect:?} {accepted}: {reply:?}");
+                let passes = !dialect.json && accepted.contains("Snappy");
+                assert_eq!(envelopes(&body)[0] == (1, Bytes::from_static(b"?")), passes, "{case}");
+                assert_eq!(reply.headers.contains_key(dialect.encoding()), passes, "{case}");
+                let text = String::from_utf8_lossy(&body);
+                assert!(passes || text.contains("compressed") && !text.contains('?'), "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_inflates_beyond_the_limit_is_refused() {
+    let bomb = squeeze(Encoding::Gzip, &vec![0; 1 << 20]);
+    for (bytes, code) in [(bomb, 8), (Bytes::from_static(b"no gzip"), 13)] {
+        let steps = vec![
+            act::Step::Read,
+            act::grpc_head(&[("grpc-encoding", "gzip")]),
+            act::Step::Data(envelope(1, &bytes)),
+            act::status(0, ""),
+        ];
+        let backend = scripted::start(vec![steps]).await;
+        let gateway = limited(backend.address, "response_message: 64KiB").await;
+        for version in Version::BOTH {
+            let mut client = gateway.client(version).await;
+            for path in [SAY, REPEAT] {
+                for dialect in dialects(version, path).filter(|dialect| dialect.media != "application/grpc+proto") {
+                    let told = dialect.call(&mut client, path, &[], &[json!({})]).await;
+
+                    assert_eq!(told.code, code, "{version:?} {path} {dialect:?}: {told:?}");
                 }
             }
         }

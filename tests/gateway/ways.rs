@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::backend::act::Step;
-use crate::support::backend::{self, Backend, act, scripted};
+use crate::support::backend::{self, Backend, Options, act, scripted};
 use crate::support::client::Version;
 use crate::support::gateway::TestGateway;
 use crate::support::grpc::{CONVERSE, REPEAT, Raw, soon};
@@ -70,6 +70,17 @@ async fn every_way_succeeds() {
         };
         assert_eq!((told.code, told.texts()), (Some(0), expected.to_vec()), "{way:?}: {told:?}");
         backend.tally.until(|counts| counts.finished == calls).await;
+    }
+}
+
+#[tokio::test]
+async fn every_way_reads_what_an_upstream_compresses_unasked() {
+    let backend = backend::start_with(Options { gzip_unasked: true, ..Options::default() }).await;
+    let gateway = TestGateway::over(backend.address).await;
+    for way in ways() {
+        let told = soon(only(&gateway, way, &say("a", &json!({}))).await.end()).await;
+
+        assert_eq!((told.code, told.texts()), (Some(0), vec!["a"]), "{way:?}: {told:?}");
     }
 }
 

@@ -24,7 +24,7 @@ use super::call::Call;
 use super::forward::{self, Incoming, Outgoing, Trail};
 use super::pump::Source;
 use super::timer::Timer;
-use super::{exchange, unary};
+use super::{negotiate, unary};
 use crate::error::{Error, Reason};
 use crate::grpc::frame;
 use crate::telemetry::trace::{RequestId, TraceParent};
@@ -75,9 +75,6 @@ async fn answer(upstream: &str, incoming: Incoming) -> Result<Bytes, Error> {
     }
     let (message, trailers) = unary::read_one(upstream, MAX_ANSWER, &mut body, &mut pump, &mut timer).await?;
     forward::trailers_status(upstream, &trailers, &timer)?;
-    match message? {
-        Some(message) if message.compressed => Err(exchange::compressed(upstream)),
-        Some(message) => Ok(message.bytes),
-        None => Err(unary::no_message(upstream)),
-    }
+    let message = message?.ok_or_else(|| unary::no_message(upstream))?;
+    negotiate::plain(upstream, negotiate::sent(&head.headers), &message, MAX_ANSWER)
 }

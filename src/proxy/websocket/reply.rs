@@ -21,17 +21,17 @@ use tokio::time::{Sleep, sleep};
 
 use super::socket::{Inbound, Kind, Socket};
 use crate::body::Part;
+use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
 use crate::grpc::messages::{Message, Messages};
 use crate::proxy::body::Abort;
 use crate::proxy::call::Call;
-use crate::proxy::exchange::{self, Exchange, reply_frame_error};
+use crate::proxy::exchange::{Exchange, reply_frame_error};
 use crate::proxy::forward::{self, Incoming, Trail};
 use crate::proxy::pump::too_many_messages;
-use crate::proxy::reply;
-use crate::proxy::rest;
 use crate::proxy::transcoder::Transcoder;
 use crate::proxy::unary::too_large;
+use crate::proxy::{negotiate, reply, rest};
 
 /// For the client to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,6 +51,8 @@ pub(crate) struct SocketBody {
     socket: Rc<RefCell<Socket>>,
     stage: Stage,
     messages: Messages,
+    /// How the upstream compresses them, as far as that is known.
+    encoding: Option<Encoding>,
     plan: Transcoder,
     call: Box<Call>,
 }
@@ -66,7 +68,7 @@ enum Stage {
 impl SocketBody {
     pub(super) fn new(socket: Rc<RefCell<Socket>>, sending: Sending, plan: Transcoder, call: Box<Call>) -> Self {
         let messages = Messages::new(call.settings().max_response_message);
-        Self { socket, stage: Stage::Sending(sending), messages, plan, call }
+        Self { socket, stage: Stage::Sending(sending), messages, encoding: None, plan, call }
     }
 
     pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>> {
@@ -212,6 +214,7 @@ impl SocketBody {
                     let ended = exchange.end(&head.headers);
                     self.end(ended);
                 } else {
+                    self.encoding = negotiate::sent(&head.headers);
                     self.stage = Stage::Running(Box::new(exchange));
                 }
             }
@@ -262,18 +265,17 @@ impl SocketBody {
     }
 
     fn write(&self, message: &Message) -> Result<(), Error> {
-        if message.compressed {
-            return Err(exchange::compressed(self.call.upstream_name()));
-        }
+        let settings = self.call.settings();
+        let upstream = self.call.upstream_name();
+        let plain = negotiate::plain(upstream, self.encoding, message, settings.max_response_message)?;
         let mut socket = self.socket.borrow_mut();
         match socket.kind() {
-            Kind::Binary => socket.send(Kind::Binary, message.bytes.clone()),
+            Kind::Binary => socket.send(Kind::Binary, plain),
             Kind::Text => {
-                let settings = self.call.settings();
-                let mut json = BytesMut::with_capacity(message.bytes.len() * 2 + 64);
+                let mut json = BytesMut::with_capacity(plain.len() * 2 + 64);
                 self.plan
                     .reply
-                    .decode(&message.bytes, settings.json, settings.max_response_message, &mut json)
+                    .decode(&plain, settings.json, settings.max_response_message, &mut json)
                     .map_err(|error| rest::transcode_error(&self.call, &error))?;
                 socket.send(Kind::Text, json.freeze());
             }

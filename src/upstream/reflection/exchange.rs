@@ -1,7 +1,8 @@
 //! One call of the gateway's own to an upstream, such as `ServerReflectionInfo`: questions out, answers back in the same
 //! order.
 //!
-//! Frames are the five-byte ones of gRPC; compressed ones are refused, since none were asked for.
+//! Frames are the five-byte ones of gRPC. None are asked for in an encoding; some servers compress all that they send all
+//! the same.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
@@ -10,6 +11,8 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, header};
 use prost::Message;
 
 use super::{Error, Origin, printable};
+use crate::encoding::{self, Encoding, InflateError};
+use crate::grpc;
 use crate::pb::grpc::reflection::v1::server_reflection_request::MessageRequest;
 use crate::pb::grpc::reflection::v1::server_reflection_response::MessageResponse;
 use crate::pb::grpc::reflection::v1::{ServerReflectionRequest, ServerReflectionResponse};
@@ -27,6 +30,8 @@ pub(in crate::upstream) struct Exchange {
     /// Until the reply's head is there.
     head: Option<ResponseFuture>,
     body: Option<RecvStream>,
+    /// How the server compresses its messages, as far as that is known here.
+    encoding: Option<Encoding>,
     buffer: BytesMut,
     received: usize,
     answered: usize,
@@ -50,7 +55,15 @@ impl Exchange {
             .body(())
             .map_err(|_| Error::Authority(authority.to_string()))?;
         let (head, questions) = sender.ready().await?.send_request(request, false)?;
-        Ok(Self { questions, head: Some(head), body: None, buffer: BytesMut::new(), received: 0, answered: 0 })
+        Ok(Self {
+            questions,
+            head: Some(head),
+            body: None,
+            encoding: None,
+            buffer: BytesMut::new(),
+            received: 0,
+            answered: 0,
+        })
     }
 
     /// Answers so far.
@@ -97,7 +110,11 @@ impl Exchange {
         }
         let Some(body) = &mut self.body else { return Err(Error::Malformed("the call is over")) };
         loop {
-            if let Some(message) = next_message(&mut self.buffer)? {
+            if let Some((compressed, mut message)) = next_message(&mut self.buffer)? {
+                if compressed {
+                    message = inflated(self.encoding, &message)?;
+                    self.received = self.received.saturating_add(message.len());
+                }
                 self.answered += 1;
                 return M::decode(message).map_err(|_| Error::Malformed("a reply is not the message that is due"));
             }
@@ -129,16 +146,17 @@ impl Exchange {
         if head.status != StatusCode::OK || !is_grpc {
             return Err(Error::NotGrpc(head.status.as_u16()));
         }
+        self.encoding = head.headers.get(grpc::ENCODING).and_then(|name| Encoding::parse(name.to_str().ok()?));
         self.body = Some(body);
         Ok(())
     }
 }
 
-/// Cuts the next message off, if it is there as a whole.
-fn next_message(buffer: &mut BytesMut) -> Result<Option<Bytes>, Error> {
+/// Cuts the next message off, if it is there as a whole; and whether it is compressed.
+fn next_message(buffer: &mut BytesMut) -> Result<Option<(bool, Bytes)>, Error> {
     let Some((&[flag, a, b, c, d], rest)) = buffer.split_first_chunk::<5>() else { return Ok(None) };
-    if flag != 0 {
-        return Err(Error::Malformed("a reply is compressed, which was not asked for"));
+    if flag > 1 {
+        return Err(Error::Malformed("a reply is no frame of gRPC"));
     }
     let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
     if length > MAX_MESSAGE {
@@ -148,7 +166,20 @@ fn next_message(buffer: &mut BytesMut) -> Result<Option<Bytes>, Error> {
         return Ok(None);
     }
     buffer.advance(5);
-    Ok(Some(buffer.split_to(length).freeze()))
+    Ok(Some((flag == 1, buffer.split_to(length).freeze())))
+}
+
+fn inflated(encoding: Option<Encoding>, message: &[u8]) -> Result<Bytes, Error> {
+    let encoding =
+        encoding.ok_or(Error::Malformed("a reply is compressed unasked, and in no way that is known here"))?;
+    encoding::inflated(encoding, message, MAX_MESSAGE).map_err(|error| match error {
+        InflateError::TooLarge { limit } => {
+            Error::TooLarge(format!("a reply exceeds the limit of {limit} bytes once it is decompressed"))
+        }
+        InflateError::Malformed(_) | InflateError::Truncated(_) => {
+            Error::Malformed("a reply is not compressed as its head says")
+        }
+    })
 }
 
 /// The end of a call as an error.

@@ -281,6 +281,7 @@ async fn hostile_replies_are_errors() {
 
     assert!(matches!(fetch(b"\x00\xff\xff\xff\xff").await, Err(Error::TooLarge(_))));
     assert!(matches!(fetch(b"\x01\x00\x00\x00\x01x").await, Err(Error::Malformed(_))));
+    assert!(matches!(fetch(b"\x02\x00\x00\x00\x00").await, Err(Error::Malformed(_))));
     assert!(matches!(fetch(b"\x00\x00\x00\x00\x01x").await, Err(Error::Malformed(_))));
     assert!(matches!(fetch(b"\x00\x00\x00\x00\x00").await, Err(Error::Malformed(_))));
     let many: Vec<String> = (0..=MAX_SERVICES).map(|index| format!("S{index}")).collect();

@@ -66,6 +66,8 @@ pub(crate) struct Options {
     pub(crate) max_concurrent_streams: Option<u32>,
     /// Whether replies are compressed for callers who accept gzip. Compressed requests are always understood.
     pub(crate) gzip: bool,
+    /// Whether they are for all others, too, those about schema and health among them.
+    pub(crate) gzip_unasked: bool,
     /// What it tells of its health; without, it has no such service.
     pub(crate) health: Option<Health>,
 }
@@ -78,6 +80,7 @@ impl Default for Options {
             descriptors: pb::ECHO_SET.to_vec(),
             max_concurrent_streams: None,
             gzip: false,
+            gzip_unasked: false,
             health: None,
         }
     }

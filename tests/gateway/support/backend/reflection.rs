@@ -11,7 +11,7 @@ use portico::pb::grpc::reflection::{v1, v1alpha};
 use prost::Message;
 use tokio_stream::StreamExt;
 use tonic::body::Body;
-use tonic::codegen::{BoxFuture, BoxStream, Service};
+use tonic::codegen::{BoxFuture, BoxStream, CompressionEncoding, Service};
 use tonic::{Code, Status, Streaming};
 use v1::server_reflection_request::MessageRequest;
 use v1::server_reflection_response::MessageResponse;
@@ -44,10 +44,12 @@ impl Reflector {
         let has = |version| self.versions == Reflection::Both || self.versions == version;
         match request.uri().path().split('/').nth(1) {
             Some("grpc.reflection.v1.ServerReflection") if has(Reflection::V1) => {
-                Some(ServerReflectionServer::new(self.answers.clone()).call(std::mem::take(request)))
+                let server = ServerReflectionServer::new(self.answers.clone());
+                Some(server.send_compressed(CompressionEncoding::Gzip).call(std::mem::take(request)))
             }
             Some("grpc.reflection.v1alpha.ServerReflection") if has(Reflection::V1alpha) => {
-                Some(AlphaServer::new(self.answers.clone()).call(std::mem::take(request)))
+                let server = AlphaServer::new(self.answers.clone());
+                Some(server.send_compressed(CompressionEncoding::Gzip).call(std::mem::take(request)))
             }
             _ => None,
         }

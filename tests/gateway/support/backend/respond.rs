@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
@@ -29,6 +29,7 @@ pub(crate) struct Services {
     echo: EchoServer<Echo>,
     reflector: Reflector,
     health: Option<HealthServer<Health>>,
+    gzip_unasked: bool,
 }
 
 /// Left by the service in the response's extensions.
@@ -40,11 +41,13 @@ impl Services {
         let mut echo = EchoServer::new(Echo::new(tally.clone()))
             .max_decoding_message_size(LARGEST_MESSAGE)
             .accept_compressed(CompressionEncoding::Gzip);
-        if options.gzip {
+        if options.gzip || options.gzip_unasked {
             echo = echo.send_compressed(CompressionEncoding::Gzip);
         }
         let health = options.health.clone().map(HealthServer::new);
-        Self { echo, reflector: Reflector::new(options.reflection, &options.descriptors), health }
+        let health = health.map(|health| health.send_compressed(CompressionEncoding::Gzip));
+        let reflector = Reflector::new(options.reflection, &options.descriptors);
+        Self { echo, reflector, health, gzip_unasked: options.gzip_unasked }
     }
 }
 
@@ -60,6 +63,10 @@ impl Service<Request<Body>> for Services {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let seen = Seen::of(&request);
         request.extensions_mut().insert(seen);
+        if self.gzip_unasked {
+            // tonic itself compresses only for those who ask.
+            request.headers_mut().insert("grpc-accept-encoding", HeaderValue::from_static("gzip"));
+        }
         let response = match self.reflector.call(&mut request) {
             Some(response) => response,
             None => match &mut self.health {
