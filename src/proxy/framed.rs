@@ -120,7 +120,8 @@ impl FramedBody {
     }
 
     fn data(&mut self, data: Bytes) -> Part {
-        let data = if self.call.dialect.framing == Framing::WebText { text::write(&data) } else { data };
+        let is_text = matches!(self.call.dialect.framing, Framing::WebText | Framing::WebTextReply);
+        let data = if is_text { text::write(&data) } else { data };
         self.call.response_bytes += data.len() as u64;
         Part::Data(data)
     }
@@ -143,7 +144,7 @@ impl FramedBody {
         }
         self.call.complete();
         match self.call.dialect.framing {
-            Framing::Web | Framing::WebText => self.data(trailers_frame(&trailers)),
+            Framing::Web | Framing::WebText | Framing::WebTextReply => self.data(trailers_frame(&trailers)),
             Framing::ConnectStream => self.data(reply::end_stream(&self.call, error, &trailers)),
             Framing::Grpc | Framing::Rest | Framing::ConnectUnary | Framing::ConnectGet => Part::Trailers(trailers),
         }

@@ -3,9 +3,10 @@
 //! Told by content type, by the headers of Connect and by its query; never by the path, so that the routes of a schema
 //! cannot change what a request means.
 
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
+use super::form::quality;
 use crate::telemetry::Protocol;
 
 /// `connect-protocol-version`: what clients of Connect send with unary calls.
@@ -30,6 +31,8 @@ pub(crate) enum Framing {
     Web,
     /// The same in base64.
     WebText,
+    /// The request as in `Web`, the reply as in `WebText`.
+    WebTextReply,
     /// Nothing: the message is the body (<https://connectrpc.com/docs/protocol#unary-request>).
     ConnectUnary,
     /// The message stands in the query (<https://connectrpc.com/docs/protocol#unary-get-request>).
@@ -60,6 +63,9 @@ impl Dialect {
         }
         let rest = Self { framing: Framing::Rest, codec: Codec::Json };
         match Self::framed(media) {
+            Some(Self { framing: Framing::Web, codec }) if wants_text(headers) => {
+                Self { framing: Framing::WebTextReply, codec }
+            }
             Some(framed) => framed,
             None if *method == Method::GET && (is_connect_get(uri) || headers.contains_key(CONNECT_VERSION)) => {
                 Self { framing: Framing::ConnectGet, codec: Codec::Unknown }
@@ -81,7 +87,12 @@ impl Dialect {
         let (name, framing) = families
             .into_iter()
             .find(|(name, _)| media.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))?;
-        let codec = match media.get(name.len()..).unwrap_or_default() {
+        let mut rest = media.get(name.len()..).unwrap_or_default();
+        if framing == Framing::WebText && rest.get(..BASE64.len()).is_some_and(|next| next.eq_ignore_ascii_case(BASE64))
+        {
+            rest = rest.get(BASE64.len()..).unwrap_or_default();
+        }
+        let codec = match rest {
             b"" if framing != Framing::ConnectStream => Codec::Proto,
             [b'+', codec @ ..] => Codec::named(codec),
             _ => return None,
@@ -103,7 +114,7 @@ impl Dialect {
         match self.framing {
             Framing::Rest => Protocol::Rest,
             Framing::Grpc => Protocol::Grpc,
-            Framing::Web | Framing::WebText => Protocol::GrpcWeb,
+            Framing::Web | Framing::WebText | Framing::WebTextReply => Protocol::GrpcWeb,
             Framing::ConnectUnary | Framing::ConnectGet | Framing::ConnectStream => Protocol::Connect,
         }
     }
@@ -117,8 +128,8 @@ impl Dialect {
             Framing::Grpc => "application/grpc",
             Framing::Web if json => "application/grpc-web+json",
             Framing::Web => "application/grpc-web+proto",
-            Framing::WebText if json => "application/grpc-web-text+json",
-            Framing::WebText => "application/grpc-web-text+proto",
+            Framing::WebText | Framing::WebTextReply if json => "application/grpc-web-text+json",
+            Framing::WebText | Framing::WebTextReply => "application/grpc-web-text+proto",
             Framing::ConnectUnary | Framing::ConnectGet if json => "application/json",
             Framing::ConnectUnary | Framing::ConnectGet => "application/proto",
             Framing::ConnectStream if json => "application/connect+json",
@@ -138,6 +149,23 @@ impl Codec {
             Self::Unknown
         }
     }
+}
+
+/// The only encoding of text that there is, and the default.
+const BASE64: &[u8] = b"-base64";
+
+/// Whether a client of gRPC-Web would rather have its reply in base64 than in frames as they are; of equals, the one that it
+/// names first (<https://github.com/grpc/grpc/blob/v1.76.0/doc/PROTOCOL-WEB.md#protocol-differences-vs-grpc-over-http2>,
+/// "Text-encoded (response) streams").
+fn wants_text(headers: &HeaderMap) -> bool {
+    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+    let named = ranges.filter_map(|range| {
+        let (media, parameters) = range.split_once(';').unwrap_or((range, ""));
+        let Dialect { framing, .. } = Dialect::framed(media.as_bytes())?;
+        matches!(framing, Framing::Web | Framing::WebText).then(|| (framing, quality(parameters)))
+    });
+    let best = named.filter(|(_, quality)| *quality > 0).reduce(|best, next| if next.1 > best.1 { next } else { best });
+    best.is_some_and(|(framing, _)| framing == Framing::WebText)
 }
 
 /// Whether a content type is `application/grpc`, alone or with a `+codec` or parameters.
@@ -184,6 +212,9 @@ mod tests {
             ("POST /s/M", "application/grpc-web+thrift", "", Web, Unknown),
             ("POST /s/M", "application/grpc-web-text", "", WebText, Proto),
             ("POST /s/M", "Application/gRPC-Web-Text+Proto", "", WebText, Proto),
+            ("POST /s/M", "application/grpc-web-text-Base64", "", WebText, Proto),
+            ("POST /s/M", "application/grpc-web-text-base64+json", "", WebText, Json),
+            ("POST /s/M", "application/grpc-web-text-base32", "", Rest, Json),
             ("POST /s/M", "application/connect+json", "", ConnectStream, Json),
             ("POST /s/M", "application/connect", "", Rest, Json),
             ("POST /s/M", "application/proto", "", ConnectUnary, Proto),
@@ -205,6 +236,26 @@ mod tests {
             }
             let dialect = Dialect::of(&method.parse().unwrap(), &uri.parse().unwrap(), &headers);
             assert_eq!(dialect, Dialect { framing, codec }, "{line} {media}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_reply_is_asked_for() {
+        for (accept, text) in [
+            ("", false),
+            ("*/*", false),
+            ("application/grpc-web", false),
+            ("application/grpc-web-text", true),
+            ("Application/GRPC-Web-Text+proto; charset=utf-8", true),
+            ("application/grpc-web-text-base64", true),
+            ("text/plain, application/grpc-web-text;q=0.1", true),
+            ("application/grpc-web-text;q=0", false),
+            ("application/grpc-web-text, application/grpc-web", true),
+            ("application/grpc-web+proto, application/grpc-web-text", false),
+            ("application/grpc-web;q=0.5, application/grpc-web-text", true),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+            assert_eq!(wants_text(&headers), text, "{accept}");
         }
     }
 }

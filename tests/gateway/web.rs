@@ -82,6 +82,37 @@ async fn content_types_without_a_codec_mean_proto() {
 }
 
 #[tokio::test]
+async fn a_reply_is_text_for_clients_that_accept_it_so() {
+    let (_backend, gateway) = start().await;
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        for (binary, text) in [
+            ("application/grpc-web+proto", "application/grpc-web-text+proto"),
+            ("application/grpc-web+json", "application/grpc-web-text+json"),
+        ] {
+            for accept in ["application/grpc-web-text", "application/grpc-web-text-base64, */*"] {
+                for (path, code) in [(SAY, 0), (REPEAT, 0), (REPEAT, 5)] {
+                    let behaviour = json!({"count": 1, "failure": {"code": code}});
+                    let behaviour = if code == 0 { json!({}) } else { behaviour };
+                    let message = json!({"text": "a", "behaviour": behaviour});
+                    let request = of(binary).request(path, &[("accept", accept)], &[message]);
+
+                    let told = of(text).read(path, client.send(request).await);
+
+                    let case = format!("{version:?} {path} {accept}: {told:?}");
+                    assert_eq!((told.code, told.texts()), (code, vec!["a"]), "{case}");
+                    assert_eq!(told.reply.headers["content-type"], text, "{case}");
+                }
+            }
+        }
+        // A request in text is answered so, whatever is accepted.
+        let dialect = of("application/grpc-web-text+proto");
+        let told = dialect.call(&mut client, SAY, &[("accept", "application/grpc-web")], &[json!({"text": "a"})]).await;
+        assert_eq!((told.code, told.texts()), (0, vec!["a"]), "{version:?}: {told:?}");
+    }
+}
+
+#[tokio::test]
 async fn text_may_be_padded_and_cut_anywhere() {
     let (_backend, gateway) = start().await;
     let dialect = of("application/grpc-web-text+proto");
