@@ -228,7 +228,10 @@ pub(super) fn no_place(unreachable: &Unreachable, pump: Pump) -> Outcome {
         Some(_) => (Reason::UpstreamOverloaded, None),
         None => (Reason::UpstreamUnreachable, Some(Fault::status(Code::Unavailable.number(), &HeaderMap::new()))),
     };
-    let error = Error::new(reason, unreachable.to_string()).with_retry_after(RETRY_AFTER);
+    let mut error = Error::new(reason, unreachable.to_string()).with_retry_after(RETRY_AFTER);
+    if let Some(note) = unreachable.note() {
+        error = error.with_note(note);
+    }
     Outcome { reply: Err(error), fault, pump }
 }
 
@@ -279,16 +282,21 @@ pub(super) fn status_fault(trailers: &HeaderMap) -> Option<Fault> {
 
 /// The error for a call that the upstream's connection or stream failed.
 pub(crate) fn broken(upstream: &str, error: &h2::Error, timer: &Timer) -> Error {
-    let text = format!("upstream {upstream} broke off the call: {error}");
+    // What the system says of a connection, and what the peer says as it goes, is for operators.
+    let broken = error.to_string();
     // How a reset translates: PROTOCOL-HTTP2 "Errors". What is not listed there is a broken connection.
     // A stream that is reset by HTTP/2 itself has broken its rules, or our limits.
-    match error.reason().filter(|_| error.is_reset() && (error.is_remote() || error.is_library())) {
+    let reset = error.reason().filter(|_| error.is_reset() && (error.is_remote() || error.is_library()));
+    let how = reset.map(|reason| format!(": {reason}")).unwrap_or_default();
+    let text = format!("upstream {upstream} broke off the call{how}");
+    let error = match reset {
         Some(H2Reason::CANCEL) => timer.unless_exceeded(Error::upstream_code(Code::Cancelled, text)),
         Some(H2Reason::ENHANCE_YOUR_CALM) => Error::upstream_code(Code::ResourceExhausted, text),
         Some(H2Reason::INADEQUATE_SECURITY) => Error::upstream_code(Code::PermissionDenied, text),
         Some(H2Reason::REFUSED_STREAM) | None => Error::new(Reason::UpstreamReset, text),
         Some(_) => Error::upstream_code(Code::Internal, text),
-    }
+    };
+    error.with_note(broken)
 }
 
 /// Whether the head of a reply, as far as it says, is none of a server that failed.

@@ -200,9 +200,9 @@ fn not_allowed(parts: &request::Parts, allow: HeaderValue) -> Error {
 fn schema_is_complete(snapshot: &Snapshot) -> Result<(), Error> {
     match snapshot.missing().next() {
         None => Ok(()),
-        Some((upstream, why)) => Err(Error::new(
-            Reason::SchemaUnavailable,
-            format!("the schema of upstream {} is not there yet: {why}", upstream.config.name),
-        )),
+        Some((upstream, why)) => {
+            let message = format!("the schema of upstream {} is not there yet", upstream.config.name);
+            Err(Error::new(Reason::SchemaUnavailable, message).with_note(why))
+        }
     }
 }

@@ -258,7 +258,7 @@ impl Keeper {
         let why: Arc<str> = why.into();
         state.held[index].problem = Some(Arc::clone(&why));
         if !has_one {
-            // Callers hear the reason.
+            // Those who look for it get the reason: operators in readiness and in the log of each call.
             state.held[index].state = SchemaState::Missing(why);
             if let Ok(snapshot) = build(&state.config, &state.held).await {
                 self.publish(&state, snapshot);

@@ -234,11 +234,10 @@ impl Current {
     }
 
     fn no_endpoint(&self, upstream: &str) -> Unreachable {
-        let whom = format!("upstream {upstream}");
         match &self.problem {
-            _ if !self.endpoints.is_empty() => Unreachable::new(&whom, "none of its endpoints is healthy"),
-            Some(problem) => Unreachable::new(&whom, problem),
-            None => Unreachable::new(&whom, "it has no endpoints"),
+            _ if !self.endpoints.is_empty() => Unreachable::without(upstream, "none of its endpoints is healthy"),
+            Some(problem) => Unreachable::new(upstream, problem),
+            None => Unreachable::without(upstream, "it has no endpoints"),
         }
     }
 }

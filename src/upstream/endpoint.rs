@@ -68,23 +68,37 @@ enum Dial {
     Paused { until: Instant, cause: Unreachable },
 }
 
-/// A call has no place at an endpoint, or at any.
+/// A call has no place at an endpoint, or at any. As text it is fit for callers: it has no addresses, and nothing that the
+/// system said.
 #[derive(Debug, Clone)]
 pub struct Unreachable {
     text: Arc<str>,
+    note: Option<Arc<str>>,
     /// The bound that is full, if that is why.
     full: Option<Bound>,
 }
 
 impl Unreachable {
-    /// Says who could not be reached and why.
-    pub fn new(whom: &str, why: impl fmt::Display) -> Self {
-        Self { text: format!("{whom} cannot be reached: {why}").into(), full: None }
+    /// Says that an upstream could not be reached; `why` is for operators.
+    pub fn new(upstream: &str, why: impl fmt::Display) -> Self {
+        let text = format!("upstream {upstream} cannot be reached").into();
+        Self { text, note: Some(why.to_string().into()), full: None }
+    }
+
+    /// Says that an upstream has no endpoint to be called.
+    pub(super) fn without(upstream: &str, why: &'static str) -> Self {
+        Self { text: format!("upstream {upstream} cannot be reached: {why}").into(), note: None, full: None }
     }
 
     /// Says who has as much to do as it may.
     pub(super) fn full(whom: &str, bound: Bound, limit: u64) -> Self {
-        Self { text: format!("{whom} has as many {} as it may, {limit}", bound.words()).into(), full: Some(bound) }
+        let text = format!("{whom} has as many {} as it may, {limit}", bound.words()).into();
+        Self { text, note: None, full: Some(bound) }
+    }
+
+    /// What operators want to know beside the text.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// The bound that is full, if that is why.
@@ -218,7 +232,8 @@ impl Endpoint {
 
     fn full(&self, bound: Bound, limit: u64) -> Unreachable {
         self.shares.metrics().refused(bound);
-        Unreachable::full(&format!("upstream {} at {}", self.upstream, self.address), bound, limit)
+        let full = Unreachable::full(&format!("an endpoint of upstream {}", self.upstream), bound, limit);
+        Unreachable { note: Some(Arc::clone(&self.address)), ..full }
     }
 
     /// A call ended with a status of that number, or without one.
@@ -322,7 +337,7 @@ impl Endpoint {
                 self.failures.set(failures);
                 self.known.standing.lose();
                 self.metrics.connect_failed();
-                let cause = Unreachable::new(&format!("upstream {} at {}", self.upstream, self.address), &error);
+                let cause = Unreachable::new(&self.upstream, format_args!("{}: {error}", self.address));
                 if failures == 1 {
                     tracing::warn!(upstream = %self.upstream, endpoint = %self.address, %error, "endpoint cannot be reached");
                 }

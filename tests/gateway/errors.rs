@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use crate::support::backend::act::{self, Step};
 use crate::support::backend::pb::{Nested, SayReply};
 use crate::support::backend::{self, Backend, scripted};
+use crate::support::callers::everywhere;
 use crate::support::client::{Client, Reply, Version};
 use crate::support::gateway::{TestGateway, upstream};
-use crate::support::grpc::Raw;
+use crate::support::grpc::{Raw, soon};
 use crate::support::rest::{call, message, violation};
 
 const TYPES: &str = "type.googleapis.com/";
@@ -187,6 +188,69 @@ async fn an_upstream_that_is_down_is_named() {
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{version:?}: {reply:?}");
         assert_eq!((&reply.json()["code"], reply.reason().as_str()), (&json!(14), "UPSTREAM_UNREACHABLE"));
         assert!(message(&reply).contains("echo"), "{reply:?}");
+    }
+}
+
+/// What operators find in the access log of a gateway before an upstream at that address, which was called in every
+/// protocol; all callers heard one of these.
+async fn noted(address: std::net::SocketAddr, schema: &str, heard: &[&str]) -> Vec<Value> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("access.log");
+    let gateway = TestGateway::start(&format!(
+        "upstreams: [ {{ name: echo, endpoints: [\"{address}\"], schema: {schema} }} ]
+telemetry: {{ access_log: {{ format: json, path: {} }} }}
+",
+        log.display()
+    ))
+    .await;
+    let asked = async {
+        loop {
+            let reasons = gateway.operator("/readyz").await.json()["reasons"].to_string();
+            if reasons == "[]" || reasons.contains(&address.to_string()) {
+                break;
+            }
+        }
+    };
+    soon(asked).await;
+
+    for (way, outcome) in everywhere(&gateway, &[]).await {
+        // The handshake of a WebSocket is over before its call is sent.
+        if !(way.starts_with("WebSocket") && outcome.code == 0) {
+            assert!(outcome.code == 14 && heard.contains(&outcome.message.as_str()), "{way}: {outcome:?}");
+        }
+    }
+
+    gateway.stop().await;
+    let text = std::fs::read_to_string(log).expect("a log");
+    text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["note"].clone()).collect()
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_upstream_is_for_the_log_alone() {
+    let gone = { backend::start().await.address };
+    let set = format!("{{ descriptor_set: \"{}\" }}", concat!(env!("OUT_DIR"), "/test/echo.binpb"));
+    let away = "upstream echo cannot be reached";
+    // What is in proto can do without a schema.
+    let unknown = ["the schema of upstream echo is not there yet", away];
+    for (schema, heard) in [(set.as_str(), &[away][..]), ("{ reflection: {} }", &unknown)] {
+        let notes = noted(gone, schema, heard).await;
+
+        let says = |note: &&Value| note.as_str().is_some_and(|note| note.contains(&gone.to_string()));
+        // But for the two WebSockets, whose client may be gone before.
+        assert!(notes.len() >= 30 && notes.iter().filter(says).count() >= notes.len() - 2, "{heard:?}: {notes:?}");
+        assert!(notes.iter().any(|note| note.to_string().contains("refused")), "{heard:?}: {notes:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_whose_connection_breaks_is_named_and_nothing_more() {
+    let steps = vec![Step::Read, act::grpc_head(&[]), Step::Close, Step::Hold];
+    let (_backend, gateway) = scripted(steps).await;
+    for version in Version::BOTH {
+        let reply = say(&mut gateway.client(version).await).await;
+
+        assert_eq!((reply.status.as_u16(), reply.reason().as_str()), (503, "UPSTREAM_RESET"), "{version:?}: {reply:?}");
+        assert_eq!(message(&reply), "upstream echo broke off the call", "{version:?}");
     }
 }
 

@@ -267,9 +267,7 @@ async fn a_backend_that_is_killed_in_a_stream_makes_it_unavailable() {
 
 #[tokio::test]
 async fn peers_that_are_no_http_2_servers_are_unreachable() {
-    for (manner, words) in
-        [(Manner::Silent, "connect timeout"), (Manner::Close, "handshake"), (Manner::Http1, "handshake")]
-    {
+    for manner in [Manner::Silent, Manner::Close, Manner::Http1] {
         let settings = Settings { manners: vec![manner], ..Settings::default() };
         let backend = scripted::start_with(settings, vec![act::hold()]).await;
         let (_gateway, mut client) = over(&[backend.address], ", connections: { connect_timeout: 200ms }").await;
@@ -277,9 +275,7 @@ async fn peers_that_are_no_http_2_servers_are_unreachable() {
         let answer = say(&mut client).await;
 
         assert_eq!(answer.code(), 14, "{manner:?} {answer:?}");
-        let told = answer.message();
-        assert!(told.contains(words) && told.contains("upstream echo"), "{manner:?}: {told}");
-        assert!(told.contains(&backend.address.to_string()), "{manner:?}: {told}");
+        assert_eq!(answer.message(), "upstream echo cannot be reached", "{manner:?}");
     }
 }
 
@@ -314,8 +310,7 @@ async fn an_endpoint_that_is_down_fails_fast_and_recovers() {
     for _ in 0..200 {
         let answer = say(&mut client).await;
         assert_eq!(answer.code(), 14);
-        let told = answer.message();
-        assert!(told.contains("upstream echo") && told.contains(&address.to_string()), "{told}");
+        assert_eq!(answer.message(), "upstream echo cannot be reached");
     }
     let backend = backend::start_with(Options { address, ..Options::default() }).await;
 

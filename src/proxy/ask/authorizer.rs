@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::unary;
+use super::{unary, words};
 use crate::config::authorization::Authorizer;
 use crate::error::{Error, Reason};
 use crate::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
@@ -30,6 +30,6 @@ pub(in crate::proxy) async fn ask(
         Err(error) if error.reason() == Reason::DeadlineExceeded => {
             Err(format!("no answer within {:?}", authorizer.timeout))
         }
-        Err(error) => Err(error.message().to_owned()),
+        Err(error) => Err(words(&error)),
     })
 }

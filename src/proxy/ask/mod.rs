@@ -78,3 +78,9 @@ async fn answer(upstream: &str, incoming: Incoming) -> Result<Bytes, Error> {
     let message = message?.ok_or_else(|| unary::no_message(upstream))?;
     negotiate::plain(upstream, negotiate::sent(&head.headers), &message, MAX_ANSWER)
 }
+
+/// All that is known of what kept an answer away: for the log, callers hear none of it.
+fn words(error: &Error) -> String {
+    let message = error.message();
+    error.note().map_or_else(|| message.to_owned(), |note| format!("{message}: {note}"))
+}

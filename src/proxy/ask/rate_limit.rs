@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::unary;
+use super::{unary, words};
 use crate::config::rate_limit::Service;
 use crate::error::{Error, Reason};
 use crate::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
@@ -63,7 +63,7 @@ impl Limiter {
         let count = descriptors.len();
         let question = question(&self.service, descriptors, cost);
         let answer: Result<RateLimitResponse, Error> = unary(call, cluster, SHOULD_RATE_LIMIT, &question, until).await;
-        let judged = answer.map_err(|error| (failure(&error), error.message().to_owned()));
+        let judged = answer.map_err(|error| (failure(&error), words(&error)));
         let judged = judged.and_then(|answer| judge(&answer, count).map_err(|problem| (Failure::Refused, problem)));
         self.observe(judged.as_ref().err(), started, until < full);
         judged.map_err(|(failure, _)| failure)
