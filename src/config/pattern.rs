@@ -92,14 +92,18 @@ impl fmt::Display for MethodPattern {
     }
 }
 
-/// `*`, `pkg.*`, `pkg.Service.*` or `pkg.Service.Method`, as selectors of `google.api.HttpRule` are written.
+/// `*`, `pkg.*`, `pkg.Service.*`, `pkg.Service.Method`, or several with commas between, as selectors of
+/// `google.api.HttpRule` are written.
 pub(crate) fn selector(text: &str) -> Result<String, String> {
-    let name = text.strip_suffix(".*").unwrap_or(text);
-    if text == "*" || is_full_name(name) {
-        return Ok(text.to_owned());
-    }
-    let hint = if text.contains('/') { "; the method follows a dot here, not a slash" } else { "" };
-    Err(format!("{text:?} is not a selector; write `pkg.Service.Method` or `pkg.*`{hint}"))
+    let is_one = |one: &str| one == "*" || is_full_name(one.strip_suffix(".*").unwrap_or(one));
+    let Some(wrong) = selectors(text).find(|one| !is_one(one)) else { return Ok(text.to_owned()) };
+    let hint = if wrong.contains('/') { "; the method follows a dot here, not a slash" } else { "" };
+    Err(format!("{wrong:?} is not a selector; write `pkg.Service.Method` or `pkg.*`{hint}"))
+}
+
+/// The selectors of a list.
+pub(crate) fn selectors(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim)
 }
 
 /// An address to listen on.

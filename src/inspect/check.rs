@@ -21,7 +21,9 @@ pub fn check(loaded: Loaded) -> Result<(), Exit> {
     let snapshot = snapshot(config, &control()?)?;
     let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     warnings.extend(snapshot.idle_patterns());
-    let mut errors: Vec<String> = snapshot.notices.iter().map(notice_line).collect();
+    let (unused, wrong): (Vec<_>, Vec<_>) = snapshot.notices.iter().partition(|notice| notice.is_warning());
+    warnings.extend(unused.into_iter().map(notice_line));
+    let mut errors: Vec<String> = wrong.into_iter().map(notice_line).collect();
     errors.extend(idle_rules(&snapshot));
     errors.extend(usable.err());
 
@@ -56,6 +58,7 @@ pub(super) fn notice_line(notice: &Notice) -> String {
             "upstream {upstream}: no schema: {text}; `portico run` starts nevertheless, answers 503 for what may be its \
              services, and keeps asking"
         ),
+        NoticeKind::Unused => format!("upstream {upstream}: {text}"),
     }
 }
 

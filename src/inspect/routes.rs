@@ -22,7 +22,7 @@ use super::{control, error_lines, policies, print, snapshot, stream_kind};
 pub fn routes(loaded: Loaded) -> Result<(), Exit> {
     let snapshot = snapshot(loaded.config, &control()?)?;
     print(&table(&snapshot))?;
-    let errors: Vec<String> = snapshot.notices.iter().map(notice_line).collect();
+    let errors: Vec<String> = snapshot.notices.iter().filter(|notice| !notice.is_warning()).map(notice_line).collect();
     if errors.is_empty() { Ok(()) } else { Err(Exit::Wrong(error_lines(&errors))) }
 }
 

@@ -204,13 +204,26 @@ pub struct Rules {
     rules: Vec<(Box<[Selector]>, HttpRule)>,
 }
 
-/// Which methods a rule is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which methods a rule is for. Of those that take one method, the greater is the more specific.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Selector {
-    /// The method of this full name, `pkg.Service.Method`.
-    Exact(Box<str>),
     /// Every method below; empty, or ends in a dot.
     Below(Box<str>),
+    /// The method of this full name, `pkg.Service.Method`.
+    Exact(Box<str>),
+}
+
+/// A rule that a later one keeps from methods which it names more precisely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced<'m> {
+    /// Counts from 0.
+    pub rule: usize,
+    /// The rule that the methods have, counted so.
+    pub by: usize,
+    /// The first of these methods.
+    pub method: &'m str,
+    /// How many there are beside it.
+    pub further: usize,
 }
 
 /// A selector that names nothing.
@@ -240,6 +253,25 @@ impl Rules {
     pub fn of(&self, method: &str) -> Option<&HttpRule> {
         let selected = |(selectors, _): &&(Box<[Selector]>, _)| selectors.iter().any(|selector| selector.takes(method));
         self.rules.iter().rev().find(selected).map(|(_, rule)| rule)
+    }
+
+    /// Rules that a later one, whose selector is less specific, keeps from some of these methods (`pkg.Service/Method`):
+    /// probably they were meant as exceptions.
+    pub fn replaced<'m>(&self, methods: impl Iterator<Item = &'m str>) -> Vec<Replaced<'m>> {
+        let mut found: Vec<Replaced<'m>> = Vec::new();
+        for method in methods {
+            let mut selecting = self.rules.iter().enumerate().rev().filter_map(|(index, (selectors, _))| {
+                Some((index, selectors.iter().filter(|selector| selector.takes(method)).max()?))
+            });
+            let Some((by, last)) = selecting.next() else { continue };
+            for (rule, _) in selecting.filter(|(_, selector)| *selector > last) {
+                match found.iter_mut().find(|known| (known.rule, known.by) == (rule, by)) {
+                    Some(known) => known.further += 1,
+                    None => found.push(Replaced { rule, by, method, further: 0 }),
+                }
+            }
+        }
+        found
     }
 
     /// Rules that select none of these methods (`pkg.Service/Method`), probably misspelt.

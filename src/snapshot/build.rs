@@ -10,7 +10,7 @@ use crate::config::{Config, MethodSettings};
 use crate::grpc;
 use crate::policy::rate_limit::Plan;
 use crate::route::{Builder, Router};
-use crate::schema::http_rule::{self, BodyRule, Rules};
+use crate::schema::http_rule::{self, BodyRule, Replaced, Rules};
 use crate::schema::probe::Probe;
 use crate::schema::reflect::Index;
 use crate::schema::{Schema, Service};
@@ -25,6 +25,7 @@ impl Snapshot {
         for (upstream, service) in building.services() {
             building.add_service(upstream, service);
         }
+        building.note_replaced_rules();
         building.finish(Arc::clone(config))
     }
 }
@@ -254,6 +255,30 @@ impl<'c> Building<'c> {
                 self.note(NoticeKind::Conflict, upstream, text);
             }
         }
+    }
+
+    /// Tells of HTTP rules that a later one, less specific, makes useless for some methods.
+    fn note_replaced_rules(&mut self) {
+        for upstream in 0..self.upstreams.len() {
+            let methods = self.methods.iter().filter(|method| method.upstream == upstream);
+            let texts: Vec<_> = self
+                .rules
+                .replaced(methods.map(|method| &*method.name))
+                .into_iter()
+                .map(|it| self.replaced(it))
+                .collect();
+            texts.into_iter().for_each(|text| self.note(NoticeKind::Unused, upstream, text));
+        }
+    }
+
+    fn replaced(&self, Replaced { rule, by, method, further }: Replaced<'_>) -> String {
+        let rules = &self.config.http_rules;
+        let more = if further > 0 { format!(" and {further} more") } else { String::new() };
+        format!(
+            "http_rules[{rule}] (`{}`) is replaced by http_rules[{by}] (`{}`) for {method}{more}: the last rule that selects a \
+             method counts, so put the general one first",
+            rules[rule].selector, rules[by].selector
+        )
     }
 
     fn finish(self, config: Arc<Config>) -> Snapshot {

@@ -146,12 +146,21 @@ pub struct Notice {
 /// Kinds of notices, from bad to worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NoticeKind {
+    /// Something has no effect where it may have been meant to have one.
+    Unused,
     /// Something could not be compiled and is left out.
     LeftOut,
     /// Two things want the same place; the first one has it.
     Conflict,
     /// A schema is not there.
     Missing,
+}
+
+impl Notice {
+    /// Whether it may be as the operator means it.
+    pub fn is_warning(&self) -> bool {
+        self.kind == NoticeKind::Unused
+    }
 }
 
 /// What a gRPC path means.

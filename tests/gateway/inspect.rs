@@ -157,6 +157,30 @@ fn an_explanation_needs_no_running_gateway() {
 }
 
 #[test]
+fn check_warns_of_a_rule_that_a_more_general_one_replaces() {
+    let rules = "
+http_rules:
+  - { selector: \"shop.v1.Shop.Get, shop.v1.Shop.Put\", get: \"/v1/{name=things/*}\" }
+  - { selector: shop.v1.*, post: /v1/all }
+  - { selector: shop.v1.Shop.Watch, get: /v1/watch }
+";
+    let folder = Folder::with(&[("shop.proto", SHOP), ("portico.yaml", &(CONFIG.to_owned() + rules))]);
+
+    let ended = folder.portico(&["check", "--config", "portico.yaml"]);
+    let routes = folder.portico(&["routes", "--config", "portico.yaml"]);
+
+    assert!(
+        ended.out.contains(
+            "warning: upstream shop: http_rules[0] (`shop.v1.Shop.Get, shop.v1.Shop.Put`) is replaced by http_rules[1] \
+             (`shop.v1.*`) for shop.v1.Shop/Get and 1 more: the last rule that selects a method counts, so put the \
+             general one first\n"
+        ),
+        "{ended:?}"
+    );
+    assert!(!ended.err.contains("http_rules[") && !routes.err.contains("http_rules["), "{ended:?} {routes:?}");
+}
+
+#[test]
 fn check_says_which_descriptors_do_not_load() {
     let folder = Folder::with(&[("shop.proto", "syntax = \"proto3\";\nmessage Item { string name = 1 }\n")]);
     std::fs::write(folder.0.path().join("portico.yaml"), CONFIG).expect("a file");

@@ -18,12 +18,14 @@ pub(super) fn rules(list: Option<Located<List<RawRule>>>, report: &mut Report<'_
     for raw in value(list).items {
         require(raw.value.selector.is_some(), "selector", &raw.at, report);
         if let Some(selector) = &raw.value.selector {
-            match seen.iter().find(|(first, _)| *first == selector.value) {
-                Some((_, first)) => report.problem(
-                    &selector.at,
-                    format!("{:?} is already {}; use `additional_bindings` there", selector.value, first.path),
-                ),
-                None => seen.push((selector.value.clone(), selector.at.clone())),
+            for one in pattern::selectors(&selector.value) {
+                match seen.iter().find(|(first, _)| first == one) {
+                    Some((_, first)) => report.problem(
+                        &selector.at,
+                        format!("{one:?} is already {}; use `additional_bindings` there", first.path),
+                    ),
+                    None => seen.push((one.to_owned(), selector.at.clone())),
+                }
             }
         }
         rules.extend(rule(raw, report));

@@ -140,7 +140,7 @@ fn http_rule_keys() {
         r#"
 http_rules:
   - { selector: a.B.C, get: /c }
-  - { selector: a.B.D, put: /d, body: "*" }
+  - { selector: "a.B.D, a.C.*", put: /d, body: "*" }
   - { selector: a.B.E, post: /e, body: e, response_body: f }
   - { selector: a.B.F, delete: /f }
   - { selector: a.B.G, patch: /g, additional_bindings: [{ custom: { kind: HEAD, path: /h } }] }

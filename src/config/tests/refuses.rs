@@ -257,6 +257,14 @@ fn wrong_http_rules() {
             "1:56: http_rules[1].selector: \"a.B.C\" is already http_rules[0].selector; use `additional_bindings` there",
         ),
         (
+            "http_rules: [{ selector: \"a.B.D, a.B.C\", get: /a }, { selector: \"c.*,a.B.C\", get: /b }]",
+            "1:65: http_rules[1].selector: \"a.B.C\" is already http_rules[0].selector; use `additional_bindings` there",
+        ),
+        (
+            "http_rules: [{ selector: \"a.B.D, a.B/C\", get: /a }]",
+            "1:26: http_rules[0].selector: \"a.B/C\" is not a selector; write `pkg.Service.Method` or `pkg.*`; the method follows a dot here, not a slash",
+        ),
+        (
             "http_rules: [{ selector: a.B.C, get: /a, additional_bindings: [{ selector: a.B.C, get: /b }] }]",
             "1:76: http_rules[0].additional_bindings[0].selector: an additional binding has no `selector` of its own",
         ),

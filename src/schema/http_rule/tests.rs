@@ -231,6 +231,23 @@ fn the_last_rule_that_selects_a_method_is_its_rule() {
 }
 
 #[test]
+fn names_rules_that_a_more_general_one_replaces() {
+    let methods = ["a.S/M", "a.S/N", "a.T/M", "b.S/M"];
+    let replaced = |selectors: &[&str]| {
+        let rules: Vec<_> = selectors.iter().map(|selector| selecting(selector, "/")).collect();
+        let rules = Rules::new(&rules).unwrap();
+        let replaced = rules.replaced(methods.into_iter());
+        replaced.into_iter().map(|it| (it.rule, it.by, it.method, it.further)).collect::<Vec<_>>()
+    };
+
+    assert_eq!(replaced(&["a.S.M", "a.*"]), [(0, 1, "a.S/M", 0)]);
+    assert_eq!(replaced(&["a.*", "a.S.M"]), []);
+    assert_eq!(replaced(&["a.S.*", "x.Y.Z", "*"]), [(0, 2, "a.S/M", 1)]);
+    assert_eq!(replaced(&["b.S.M, a.S.M", "a.S.*", "a.*"]), [(1, 2, "a.S/M", 1), (0, 2, "a.S/M", 0)]);
+    assert_eq!(replaced(&["a.*", "b.*"]), []);
+}
+
+#[test]
 fn names_rules_that_select_nothing() {
     let rules = Rules::new(&[selecting("a.S.M", "/1"), selecting("a.S.X", "/2"), selecting("b.*", "/3")]).unwrap();
 
