@@ -14,25 +14,51 @@ pub(super) fn field<'s>(schema: &'s Schema, id: MessageId, name: &str) -> Result
     schema.field_named(id, name).ok_or_else(|| format!("{} has no field `{name}`", schema.message(id).name))
 }
 
+/// What one string can stand for.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    /// Indices of the fields that lead to it, each in the message of the one before. Never empty.
+    pub(super) fields: Box<[u32]>,
+    /// Whether it is inside of a message that is a single value in JSON, as the seconds of a timestamp are.
+    pub(super) inside: bool,
+}
+
 /// Indices of the fields of a path such as `book.name`, of which the last is no message and none is repeated. Never empty.
 ///
 /// # Errors
 /// There is no such path, or one string cannot stand for what it leads to.
 pub(super) fn scalar(schema: &Schema, root: MessageId, path: &str) -> Result<Box<[u32]>, String> {
+    let Leaf { fields, inside } = leaf(schema, root, path)?;
+    if inside { Err(format!("`{path}`: a value in JSON has no fields")) } else { Ok(fields) }
+}
+
+/// The same, also inside of messages that have fields although they have none in JSON.
+///
+/// # Errors
+/// As [`scalar`].
+pub(super) fn leaf(schema: &Schema, root: MessageId, path: &str) -> Result<Leaf, String> {
     let mut message = Some(root);
+    let mut form = None;
+    let mut inside = false;
     let mut fields = Vec::new();
     for name in path.split('.') {
-        let Some(id) = message else { return Err(format!("`{path}`: a value has no field `{name}`")) };
+        let Some(id) = message.filter(|_| form.is_none_or(WellKnown::has_fields)) else {
+            return Err(format!("`{path}`: a value has no field `{name}`"));
+        };
+        inside |= form.is_some();
         let (index, field) = field(schema, id, name)?;
         if field.cardinality.is_repeated() {
             return Err(format!("`{path}`: `{name}` is repeated"));
         }
-        message = field.kind.message().filter(|id| well_known(schema, *id).is_none());
+        message = field.kind.message();
+        form = message.and_then(|id| well_known(schema, id));
         fields.push(index);
     }
     match message {
-        Some(id) => Err(format!("`{path}`: one string cannot stand for a {}", schema.message(id).name)),
-        None => Ok(fields.into()),
+        Some(id) if form.is_none() => {
+            Err(format!("`{path}`: one string cannot stand for a {}", schema.message(id).name))
+        }
+        Some(_) | None => Ok(Leaf { fields: fields.into(), inside }),
     }
 }
 

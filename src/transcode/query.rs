@@ -101,17 +101,20 @@ impl Pairs<'_> {
             let field = &plan.fields[index];
             fields.push(u32::try_from(index).unwrap_or(u32::MAX));
             if let Some(key) = after.strip_prefix('[') {
-                return match key.strip_suffix(']') {
-                    Some(key) if field.shape == Shape::Map => Ok(Name::Entry(key)),
-                    _ => Err(Error::client("only a map takes a key, as in name[key]=value").within(&shown_name(name))),
+                let problem = match key.strip_suffix(']') {
+                    _ if field.shape != Shape::Map => "only a map takes a key, as in name[key]=value",
+                    Some(key) => return Ok(Name::Entry(key)),
+                    None if key.contains("].") => "fields of a map's entry cannot be given one by one",
+                    None => "the key of a map ends in a bracket, as in name[key]=value",
                 };
+                return Err(Error::client(problem).within(&shown_name(name)));
             }
             let Some(below) = after.strip_prefix('.') else { return Ok(Name::Field) };
             let (Kind::Message(id) | Kind::Group(id)) = field.kind else {
                 return Err(Error::client(format!("{} has no fields", excerpt(segment))).within(&shown_name(name)));
             };
             plan = self.plans.message(id);
-            if field.is_repeated() || plan.well_known.is_some() {
+            if field.is_repeated() || plan.well_known.is_some_and(|form| !form.has_fields()) {
                 let message = format!("fields below {} cannot be given one by one", excerpt(segment));
                 return Err(Error::client(message).within(&shown_name(name)));
             }

@@ -49,7 +49,13 @@ impl Body {
         match self {
             Self::None => false,
             Self::Whole => declared::well_known(schema, input).is_some(),
-            Self::Field(index) => *field == [index],
+            Self::Field(index) if field.first() == Some(&index) => {
+                let declared = schema.message(input).fields.get(index as usize);
+                let message = declared.and_then(|declared| declared.kind.message());
+                field.len() == 1
+                    || message.is_some_and(|id| declared::well_known(schema, id).is_some_and(|form| !form.is_object()))
+            }
+            Self::Field(_) => false,
         }
     }
 }
@@ -110,7 +116,7 @@ impl RequestPlan {
         let variables = variables
             .iter()
             .map(|variable| {
-                let fields = declared::scalar(schema, input, variable)?;
+                let fields = declared::leaf(schema, input, variable)?.fields;
                 if body.sets(schema, input, &fields) {
                     return Err(format!("`{variable}` is set by the body too"));
                 }

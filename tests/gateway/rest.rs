@@ -91,8 +91,23 @@ async fn query_parameters_reach_into_messages_lists_and_maps() {
             json!({"boolWrapper": false, "int64Wrapper": "5", "stringWrapper": "", "bytesWrapper": "AQ==", "doubleWrapper": 0.5}),
         ),
         ("struct=%7B%22a%22:1%7D&value=[1]", json!({"struct": {"a": 1}, "value": [1]})),
+        (
+            "timestamp.seconds=5&string_wrapper.value=x&field_mask.paths=color&field_mask.paths=nested.name",
+            json!({"timestamp": "1970-01-01T00:00:05Z", "stringWrapper": "x", "fieldMask": "color,nested.name"}),
+        ),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn the_path_reaches_into_types_that_are_one_value_in_json() {
+    let rule = "{ selector: portico.test.v1.Echo.Identity, put: \"/w/{string_wrapper.value}/{duration.seconds}\", body: \"*\" }";
+    let (_backend, gateway) = start_with(&format!("http_rules: [ {rule} ]\n")).await;
+
+    let said = json!({"stringWrapper": "x", "duration": "5s", "color": "RED"});
+    answered(&gateway, &[("PUT /w/x/5", "{\"color\": \"RED\"}", said)]).await;
+    let both = "the field and fields below it are both given";
+    refused(&gateway, &[("PUT /w/x/5", "{\"duration\": \"5s\"}", "duration", both)]).await;
 }
 
 #[tokio::test]
@@ -106,6 +121,7 @@ async fn wrong_query_parameters_are_refused_by_name() {
             ("GET /test/v1/identity?nope=1", "", "nope", "portico.test.v1.Kinds has no field \"nope\""),
             ("GET /test/v1/identity?int32_vale=1", "", "int32_vale", "did you mean \"int32Value\"?"),
             ("GET /test/v1/identity?nested.nope=1", "", "nested.nope", "Nested has no field \"nope\""),
+            ("GET /test/v1/identity?nested_map[1].name=a", "", "nested_map[1].name", "fields of a map's entry"),
             ("GET /test/v1/identity?int32_value=x", "", "int32_value", "found \"x\""),
             ("GET /test/v1/identity?int32_value=2147483648", "", "int32_value", "2147483648"),
             ("GET /test/v1/identity?uint32_value=-1", "", "uint32_value", "-1"),
@@ -127,7 +143,7 @@ async fn wrong_query_parameters_are_refused_by_name() {
             ("GET /test/v1/identity?string_list[0]=a", "", "string_list[0]", "only a map takes a key"),
             ("GET /test/v1/identity?string_value=%zz", "", "string_value", "percent-encoding"),
             ("GET /test/v1/identity?string_value=%ff", "", "string_value", "not UTF-8"),
-            ("GET /test/v1/identity?timestamp.seconds=1", "", "timestamp.seconds", "cannot be given one by one"),
+            ("GET /test/v1/identity?struct.fields=1", "", "struct.fields", "cannot be given one by one"),
             (&many, "", "", "more than 1000 parameters"),
             (&deep, "", "", "100"),
         ],

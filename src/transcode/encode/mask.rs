@@ -43,9 +43,11 @@ pub(in crate::transcode) fn write_form_paths(
         }
         path.push_str(field.name());
         match (bound, field.kind) {
-            (Bound::Branch(below), Kind::Message(id) | Kind::Group(id)) => {
+            (Bound::Branch(below), Kind::Message(id) | Kind::Group(id)) if plans.message(id).well_known.is_none() => {
                 write_form_paths(plans, plans.message(id), below, path, out);
             }
+            // All that is set of it, the path has set.
+            (Bound::Branch(below), _) if !below.is_empty() && below.beside_path().next().is_none() => {}
             (Bound::Branch(_) | Bound::Value(..) | Bound::List, _) => out.delimited(FIRST_STRING, path.as_bytes()),
         }
         path.truncate(outer);

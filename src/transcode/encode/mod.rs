@@ -92,6 +92,9 @@ impl<'a, 'o, 'b> Encoder<'a, 'o, 'b> {
     /// The content of a message in the form that its type has in JSON.
     fn message(&mut self, plan: &'a MessagePlan, overlay: Option<Overlay<'a>>) -> Result<()> {
         match plan.well_known {
+            Some(well_known) if !well_known.is_object() && overlay.is_some() => {
+                Err(self.lexer.error("the field and fields below it are both given".to_owned()))
+            }
             Some(well_known) if !well_known.is_object() => self.well_known(plan, well_known),
             _ => self.object(plan, overlay, Members::Fields),
         }

@@ -159,6 +159,11 @@ impl WellKnown {
         })
     }
 
+    /// Whether the type is a single value in JSON although it has fields, which may be given one by one where there is no JSON.
+    pub(in crate::transcode) fn has_fields(self) -> bool {
+        matches!(self, Self::Duration | Self::FieldMask | Self::Timestamp | Self::Wrapper(_))
+    }
+
     /// Whether the type is written as an ordinary object after all. `HttpBody` is known only as a whole body.
     pub(in crate::transcode) fn is_object(self) -> bool {
         self == Self::HttpBody

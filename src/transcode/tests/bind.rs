@@ -161,11 +161,15 @@ fn query_is_strict() {
         ("book=a", "book: a message cannot be given as one value; name its fields"),
         ("authors=a", "authors: a message cannot be given as one value"),
         ("authors.given_name=a", "authors.given_name: fields below \"authors\" cannot be given one by one"),
-        ("since.seconds=1", "cannot be given one by one"),
+        ("extra.fields=1", "cannot be given one by one"),
+        ("since.seconds=1&since=1970-01-01T00:00:00Z", "since: the field and fields below it are both given"),
+        ("since.seconds=1&since.seconds=1", "since.seconds: the parameter is given more than once"),
+        ("since.hours=1", "since.hours: google.protobuf.Timestamp has no field \"hours\""),
         ("counts=1", "counts: the field is a map: give its entries as name[key]=value"),
         ("counts[a]=1&counts[a]=2", "counts[\"a\"]: the key is given more than once"),
         ("ids[0]=1", "only a map takes a key"),
-        ("counts[a=1", "only a map takes a key"),
+        ("counts[a=1", "the key of a map ends in a bracket"),
+        ("counts[a].b=1", "fields of a map's entry cannot be given one by one"),
         ("parent.x=1", "\"parent\" has no fields"),
         ("page_size=", "page_size: expected an integer"),
         ("page_size=%20", "page_size: expected an integer"),
@@ -487,6 +491,32 @@ fn what_is_set_over_an_encoded_message_is_merged_into_it() {
 }
 
 #[test]
+fn fields_of_types_that_are_one_value_in_json_can_be_given_one_by_one() {
+    let query =
+        "since.seconds=5&since.nanos=500000000&limit.value=0&update_mask.paths=a&updateMask.paths=b_c&ttl.seconds=2";
+    let all = r#"{"since":"1970-01-01T00:00:05.500Z","limit":0,"update_mask":"a,bC","ttl":"2s"}"#;
+    Case { query, ..Case::default() }.gives(all);
+    Case { body: query, rule: "*", form: true, ..Case::default() }.gives(all);
+
+    let path: &[(&str, &str)] = &[("since.seconds", "5"), ("limit.value", "7")];
+    let case = Case { path, ..Case::default() };
+    case.gives(r#"{"since":"1970-01-01T00:00:05Z","limit":7}"#);
+    Case { query: "since.seconds=5", ..case }.gives(r#"{"since":"1970-01-01T00:00:05Z","limit":7}"#);
+    Case { query: "since.seconds=6", ..case }.fails("since.seconds: the query and the path give different values");
+    Case { path: &[("since.seconds", "x")], ..case }.fails("since.seconds: expected an integer");
+    let body = r#"{"parent":"p"}"#;
+    Case { rule: "*", body, ..case }.gives(r#"{"parent":"p","since":"1970-01-01T00:00:05Z","limit":7}"#);
+    let body = r#"{"since":"1970-01-01T00:00:05Z"}"#;
+    Case { rule: "*", body, ..case }.fails("since: the field and fields below it are both given");
+    let inner = Case { path: &[("book.published.seconds", "5")], rule: "book", ..Case::default() };
+    Case { body: r#"{"title":"t"}"#, ..inner }.gives(r#"{"book":{"title":"t","published":"1970-01-01T00:00:05Z"}}"#);
+    Case { body: "published.nanos=1000000&title=t", form: true, patch: true, ..inner }
+        .gives(r#"{"book":{"published":"1970-01-01T00:00:05.001Z","title":"t"},"update_mask":"published,title"}"#);
+    Case { rule: "again", body: "limit.value=0", form: true, patch: true, ..Case::default() }
+        .gives(r#"{"again":{"limit":0},"update_mask":"limit"}"#);
+}
+
+#[test]
 fn bindings_that_cannot_work_are_refused() {
     let compile = |variables: &[&str], rule: &BodyRule| {
         let id = plans().schema().message_named("test.Request").unwrap();
@@ -499,7 +529,9 @@ fn bindings_that_cannot_work_are_refused() {
     assert_eq!(compile(&["ids"], &BodyRule::None), "`ids`: `ids` is repeated");
     assert_eq!(compile(&["book"], &BodyRule::None), "`book`: one string cannot stand for a test.Book");
     assert_eq!(compile(&["parent.x"], &BodyRule::None), "`parent.x`: a value has no field `x`");
-    assert_eq!(compile(&["since.seconds"], &BodyRule::None), "`since.seconds`: a value has no field `seconds`");
+    assert_eq!(compile(&["extra.fields"], &BodyRule::None), "`extra.fields`: a value has no field `fields`");
+    assert_eq!(compile(&["update_mask.paths"], &BodyRule::None), "`update_mask.paths`: `paths` is repeated");
+    assert_eq!(compile(&["since.seconds"], &field("since")), "`since.seconds` is set by the body too");
     assert_eq!(compile(&["parent"], &field("parent")), "`parent` is set by the body too");
     let id = plans().schema().message_named("google.protobuf.StringValue").unwrap();
     let whole = |rule: BodyRule| RequestPlan::compile(plans(), id, &["value"], &rule).map(|_| ());
