@@ -14,6 +14,8 @@ use super::wire::{Malformed, Reader, Value};
 const MAX_MEMBERS: usize = 1 << 17;
 /// Number of the `google.api.http` extension of `MethodOptions`.
 const HTTP_ANNOTATION: u32 = 72_295_728;
+/// The same of `google.longrunning.operation_info`.
+const OPERATION_INFO: u32 = 1049;
 
 /// `FileDescriptorProto`.
 #[derive(Debug, Default)]
@@ -97,6 +99,8 @@ pub(super) struct MethodDeclaration<'a> {
     pub(super) idempotency: i32,
     /// The encoded `google.api.HttpRule`: the pieces of all its occurrences, which merge when they are joined.
     pub(super) http: Option<Vec<u8>>,
+    /// Names of the messages that an operation of this method is said to hold, as they are written.
+    pub(super) operation: Vec<&'a str>,
 }
 
 impl<'a> FileDeclaration<'a> {
@@ -267,13 +271,24 @@ impl<'a> MethodDeclaration<'a> {
         Ok(method)
     }
 
-    fn read_options(&mut self, options: &[u8]) -> Result<(), Malformed> {
+    fn read_options(&mut self, options: &'a [u8]) -> Result<(), Malformed> {
         let mut reader = Reader::new(options);
         while let Some(option) = reader.next()? {
             match option {
+                (OPERATION_INFO, Value::Bytes(info)) => self.read_operation(info)?,
                 (34, Value::Varint(level)) => self.idempotency = int32(level),
                 (HTTP_ANNOTATION, Value::Bytes(rule)) => self.http.get_or_insert_default().extend_from_slice(rule),
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read_operation(&mut self, info: &'a [u8]) -> Result<(), Malformed> {
+        let mut reader = Reader::new(info);
+        while let Some(part) = reader.next()? {
+            if let (1 | 2, Value::Bytes(name)) = part {
+                push(&mut self.operation, text(name)?)?;
             }
         }
         Ok(())

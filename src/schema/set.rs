@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::Schema;
-use super::declaration::{FileDeclaration, ServiceDeclaration};
+use super::declaration::{FileDeclaration, MethodDeclaration, ServiceDeclaration};
 use super::wire::{Malformed, Reader, Value};
 use crate::pb;
 
@@ -48,6 +48,9 @@ pub(crate) struct Outline<'a> {
     pub(crate) dependencies: Vec<&'a str>,
     /// Full names.
     pub(crate) services: Vec<String>,
+    /// Full names of the messages that long-running operations of its methods hold. They are in an `Any`, so that the file need
+    /// not import them.
+    pub(crate) operations: Vec<String>,
 }
 
 impl Schema {
@@ -92,15 +95,18 @@ pub(crate) fn split(set: &Bytes) -> Result<Vec<Bytes>, SetError> {
     if files.is_empty() { Err(SetError::Empty) } else { Ok(files) }
 }
 
-/// Name, imports and services of an encoded file; `None` if it cannot be read or has no name.
+/// What an encoded file says of itself; `None` if it cannot be read or has no name.
 pub(crate) fn outline(file: &[u8]) -> Option<Outline<'_>> {
     let FileDeclaration { name, package, dependencies, services, .. } = FileDeclaration::read(file).ok()?;
-    let full_name = |raw: &&[u8]| {
-        let name = ServiceDeclaration::read(raw).ok()?.name;
-        Some(if package.is_empty() { name.to_owned() } else { format!("{package}.{name}") })
-    };
-    let services = services.iter().filter_map(full_name).collect();
-    Some(Outline { name, dependencies, services }).filter(|outline| !outline.name.is_empty())
+    let full_name = |name: &str| if package.is_empty() { name.to_owned() } else { format!("{package}.{name}") };
+    let declared: Vec<_> = services.iter().filter_map(|raw| ServiceDeclaration::read(raw).ok()).collect();
+    let services = declared.iter().map(|service| full_name(service.name)).collect();
+    let methods = declared.iter().flat_map(|service| &service.methods);
+    let named = methods.filter_map(|raw| MethodDeclaration::read(raw).ok()).flat_map(|method| method.operation);
+    // Without a package they are in that of the file: google/longrunning/operations.proto.
+    let whole = |name: &str| if name.contains('.') { name.to_owned() } else { full_name(name) };
+    let operations = named.filter(|name| !name.is_empty()).map(whole).collect();
+    Some(Outline { name, dependencies, services, operations }).filter(|outline| !outline.name.is_empty())
 }
 
 /// The vendored file of that import path.

@@ -1,9 +1,10 @@
 //! Asks an upstream for its descriptors by server reflection.
 //!
 //! One HTTP/2 connection of its own, one stream as long as the server keeps it: `list_services`, then the file of each
-//! service, then imports that did not come along. `grpc.reflection.v1` is tried first, `v1alpha` if that is not there;
-//! their messages are the same on the wire. This is neither a pool nor a watcher: it fetches once and closes, and it
-//! links nothing. The bytes of each file stay as the server sent them.
+//! service, then imports that did not come along, and the messages that long-running operations are said to hold.
+//! `grpc.reflection.v1` is tried first, `v1alpha` if that is not there; their messages are the same on the wire. This is
+//! neither a pool nor a watcher: it fetches once and closes, and it links nothing. The bytes of each file stay as the
+//! server sent them.
 //!
 //! What an upstream sends is not trusted: replies, files and time are bounded.
 //!
@@ -42,6 +43,8 @@ const PIPELINE: usize = 16;
 const MAX_NAME: usize = 512;
 const MAX_SERVICES: usize = 10_000;
 const MAX_FILES: usize = 10_000;
+/// Messages in operations that are asked for.
+const MAX_MESSAGES: usize = 10_000;
 /// Bytes of files that are kept.
 const MAX_BYTES: usize = 64 << 20;
 
@@ -210,6 +213,8 @@ fn services_of(answer: MessageResponse) -> Result<Vec<String>, Error> {
 enum Question {
     Service(String),
     Import(String),
+    /// A message in long-running operations.
+    Message(String),
 }
 
 /// Asks until nothing is missing.
@@ -226,11 +231,13 @@ impl Collector<'_> {
     async fn collect(mut self, services: Vec<String>) -> Result<Fetched, Error> {
         self.ask_all(services.iter().cloned().map(Question::Service).collect()).await?;
         loop {
-            let imports = self.found.missing_imports();
-            if imports.is_empty() {
+            let imports = self.found.missing_imports().into_iter().map(Question::Import);
+            let missing: VecDeque<_> =
+                imports.chain(self.found.unknown_messages().into_iter().map(Question::Message)).collect();
+            if missing.is_empty() {
                 break;
             }
-            self.ask_all(imports.into_iter().map(Question::Import).collect()).await?;
+            self.ask_all(missing).await?;
         }
         if let Some(mut exchange) = self.exchange {
             exchange.finish();
@@ -289,6 +296,10 @@ struct Found {
     asked: HashSet<String>,
     /// Imports of the files that were not looked at yet.
     imports: Vec<String>,
+    /// Messages in operations that were asked for.
+    messages: HashSet<String>,
+    /// Such of the files that were not looked at yet.
+    operations: Vec<String>,
     /// Services that the files declare.
     declared: HashSet<String>,
     problems: HashMap<String, String>,
@@ -299,7 +310,9 @@ impl Found {
     fn request(&self, question: &Question) -> Option<MessageRequest> {
         match question {
             Question::Service(name) if self.declared.contains(name) => None,
-            Question::Service(name) => Some(MessageRequest::FileContainingSymbol(name.clone())),
+            Question::Service(name) | Question::Message(name) => {
+                Some(MessageRequest::FileContainingSymbol(name.clone()))
+            }
             Question::Import(name) if self.names.contains(name) => None,
             Question::Import(name) => Some(MessageRequest::FileByFilename(name.clone())),
         }
@@ -335,6 +348,7 @@ impl Found {
             return Err(Error::TooLarge(format!("there are more than {MAX_BYTES} bytes of descriptors")));
         }
         self.declared.extend(outline.services);
+        self.operations.extend(outline.operations);
         self.imports.extend(outline.dependencies.into_iter().map(str::to_owned));
         self.bytes += file.len();
         self.files.push(file);
@@ -346,6 +360,8 @@ impl Found {
             Question::Service(name) => {
                 self.problems.entry(name).or_insert_with(|| reason.to_owned());
             }
+            // Then such an operation cannot be shown, as it could not be without asking.
+            Question::Message(_) => {}
             // Whether the import is needed shows when the files are linked; it names the missing file then.
             Question::Import(name) => {
                 if let Some(vendored) = set::vendored(&name) {
@@ -362,6 +378,20 @@ impl Found {
         let mut missing = std::mem::take(&mut self.imports);
         missing.retain(|name| name.len() <= MAX_NAME && !self.names.contains(name) && self.asked.insert(name.clone()));
         missing
+    }
+
+    /// Messages in operations that were not asked for before.
+    fn unknown_messages(&mut self) -> Vec<String> {
+        let mut unknown = std::mem::take(&mut self.operations);
+        unknown.retain(|name| {
+            // Those are here already.
+            let is_builtin = name.starts_with("google.protobuf.");
+            !is_builtin
+                && name.len() <= MAX_NAME
+                && self.messages.len() < MAX_MESSAGES
+                && self.messages.insert(name.clone())
+        });
+        unknown
     }
 
     fn finish(mut self, services: Vec<String>) -> Fetched {

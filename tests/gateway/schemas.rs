@@ -307,6 +307,45 @@ async fn reflection_of_v1alpha_alone_is_understood() {
 }
 
 #[tokio::test]
+async fn messages_that_operations_hold_come_by_reflection_although_no_file_imports_them() {
+    let service = r#"
+syntax = "proto3";
+package op.v1;
+import "google/longrunning/operations.proto";
+message Request {}
+service Press {
+  rpc Print(Request) returns (google.longrunning.Operation) {
+    option (google.longrunning.operation_info) = { response_type: "Printed" metadata_type: "op.progress.Progress" };
+  }
+}
+"#;
+    let printed = "syntax = \"proto3\"; package op.v1; import \"op/size.proto\"; message Printed { Size size = 1; }";
+    let size = "syntax = \"proto3\"; package op.v1; message Size { int32 pages = 1; }";
+    let progress = "syntax = \"proto3\"; package op.progress; message Progress { int32 percent = 1; } message Alone {}";
+    let folder = folder(&[
+        ("op/press.proto", service.as_bytes()),
+        ("op/printed.proto", printed.as_bytes()),
+        ("op/size.proto", size.as_bytes()),
+        ("op/progress.proto", progress.as_bytes()),
+    ]);
+    let files = ["portico/test/v1/echo.proto", "op/press.proto", "op/printed.proto", "op/progress.proto"];
+    let descriptors = compiled(folder.path(), &files);
+    let backend = backend::start_with(Options { descriptors, ..Options::default() }).await;
+    let gateway = TestGateway::over(backend.address).await;
+
+    let mut client = gateway.client(Version::Http2).await;
+    for any in [
+        serde_json::json!({"@type": "type.googleapis.com/op.v1.Printed", "size": {"pages": 3}}),
+        serde_json::json!({"@type": "type.googleapis.com/op.progress.Progress", "percent": 5}),
+    ] {
+        let body = serde_json::json!({ "any": any });
+        let reply = client.json(Method::POST, "/test/v1/identity", &body.to_string()).await;
+
+        assert_eq!((reply.status, reply.json()), (StatusCode::OK, body));
+    }
+}
+
+#[tokio::test]
 async fn five_thousand_methods_come_by_reflection() {
     let mut files = vec![(String::from("common/item.proto"), ITEM.to_owned())];
     for number in 0..10 {
