@@ -17,7 +17,7 @@ use crate::cli::{Demo, Exit, Log, Run};
 use crate::config::{Config, SchemaSource};
 use crate::demo;
 use crate::gateway::handover::{self, Successors};
-use crate::gateway::{Gateway, Inherited, Launch, Manner};
+use crate::gateway::{Gateway, Inherited, Launch, Manner, PATIENCE};
 use crate::runtime;
 use crate::server::listener;
 use crate::telemetry::logs;
@@ -44,13 +44,13 @@ fn gateway(run: Run, control: &Runtime) -> Result<(), Exit> {
         inherited = inherited.and(sockets);
         predecessor = Some(old);
     }
-    // Until this one can answer, the other does.
-    let patience = if predecessor.is_some() { PATIENCE } else { Duration::ZERO };
     let launch = Launch {
         config: run.loaded.config.clone(),
         loader: Some(Box::new(move || run.load_again())),
         inherited,
-        patience,
+        patience: PATIENCE,
+        // Until this one can answer, the other does.
+        succeeds: predecessor.is_some(),
     };
     let gateway = Gateway::launch(launch, control.handle()).map_err(wrong)?;
     let signals = Signals::listen(control)?;
@@ -71,9 +71,6 @@ fn gateway(run: Run, control: &Runtime) -> Result<(), Exit> {
     }
     serve_until_told(control, signals, gateway, successors, || ())
 }
-
-/// How long a process that takes over waits for schemas that it does not have yet.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves the embedded library service through a gateway that learns it by reflection.
 ///

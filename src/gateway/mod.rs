@@ -72,9 +72,10 @@ pub struct Launch {
     pub loader: Option<Loader>,
     /// Sockets that others have opened for it.
     pub inherited: Inherited,
-    /// How long the first connection may have to wait for schemas that are not there yet. Zero for not at all, which is right
-    /// unless somebody else serves meanwhile.
+    /// How long schemas and keys that are not there yet keep the gateway from being ready, if it has something to serve.
     pub patience: Duration,
+    /// Whether somebody else serves meanwhile, so that the first connection may wait as long.
+    pub succeeds: bool,
 }
 
 impl fmt::Debug for Launch {
@@ -114,7 +115,8 @@ impl Gateway {
     /// # Errors
     /// See [`StartError`]. An upstream that cannot be reached is no error: the gateway keeps trying.
     pub fn start(config: Config, control: &Handle) -> Result<Self, StartError> {
-        let launch = Launch { config, loader: None, inherited: Inherited::default(), patience: Duration::ZERO };
+        let inherited = Inherited::default();
+        let launch = Launch { config, loader: None, inherited, patience: PATIENCE, succeeds: false };
         Self::launch(launch, control)
     }
 
@@ -123,7 +125,7 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::start`].
     pub fn launch(launch: Launch, control: &Handle) -> Result<Self, StartError> {
-        let Launch { config, loader, mut inherited, patience } = launch;
+        let Launch { config, loader, mut inherited, patience, succeeds } = launch;
         let config = Arc::new(config);
         let schemas = load::from_files(&config).map_err(StartError::Schema)?;
         let snapshot = Snapshot::build(&config, schemas.clone());
@@ -159,7 +161,12 @@ impl Gateway {
             Arc::clone(&lifecycle),
             control,
         );
-        control.block_on(await_schemas(&readiness, patience));
+        let waiting = await_schemas(Arc::clone(&readiness), patience);
+        if succeeds {
+            control.block_on(waiting);
+        } else {
+            control.spawn(waiting);
+        }
         let listeners = Listeners::start(bound, control, &workers).map_err(StartError::Workers)?;
         let listeners = Arc::new(listeners);
         let access_log = Arc::new(access_log);
@@ -212,8 +219,8 @@ impl Gateway {
         self.admin.as_ref().map(|admin| admin.address)
     }
 
-    /// Whether calls should be sent here: every schema and key that the configuration at start needs has been there, and this
-    /// is not the end.
+    /// Whether calls should be sent here: every schema and key that the configuration at start needs has been there or was
+    /// waited for long enough, and this is not the end.
     pub fn is_ready(&self) -> bool {
         self.readiness.reasons().is_empty()
     }
@@ -300,14 +307,19 @@ fn bind(settings: &config::Listener, inherited: &mut Inherited) -> io::Result<Li
     }
 }
 
-/// Waits until calls can be answered.
-async fn await_schemas(readiness: &Readiness, patience: Duration) {
+/// How long one that starts waits for what is missing, unless it is told otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until calls can be answered, and from then on for nothing more.
+async fn await_schemas(readiness: Arc<Readiness>, patience: Duration) {
     let ready = async {
         while !readiness.reasons().is_empty() {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(patience, ready).await.ok();
+    if tokio::time::timeout(patience, ready).await.is_err() {
+        readiness.wait_no_longer();
+    }
 }
 
 /// What all workers have in common.

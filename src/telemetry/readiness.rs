@@ -5,8 +5,12 @@
 //!
 //! ```text
 //! starting ── set_upstreams ──▶ waiting for schemas and keys ── the last one comes ──▶ ready
-//!     └────────────────────────────────────┴──────────────────── drain ────────────────┴──▶ draining
+//!     │                                    │   └─ wait_no_longer, and there is a schema ──▲ │
+//!     └────────────────────────────────────┴──────────────────── drain ────────────────────┴──▶ draining
 //! ```
+//!
+//! Who starts while an upstream is down waits for it only so long: it is to be no less ready than those that started before,
+//! which go on without that upstream. Without any schema there would be nothing to serve.
 //!
 //! What a reload adds and is not there yet is told, and takes no gateway that serves out of its load balancer: all of them
 //! read the same configuration.
@@ -66,6 +70,13 @@ impl Readiness {
         if let Some(known @ Some(_)) = self.state().keys.get_mut(provider) {
             *known = Some(problem.into_boxed_str());
         }
+    }
+
+    /// Says that what is missing by now may come later, as long as some of the schemas are there.
+    pub fn wait_no_longer(&self) {
+        let mut state = self.state();
+        state.waited = true;
+        state.settle();
     }
 
     /// Says that the gateway is about to stop. There is no way back.
@@ -154,8 +165,9 @@ impl fmt::Display for Reason {
 #[derive(Debug, Default)]
 struct State {
     begun: bool,
-    /// Everything that the configuration at start needs has been there.
+    /// Everything that the configuration at start needs has been there, or was waited for long enough.
     ready: bool,
+    waited: bool,
     draining: bool,
     /// By upstream, what keeps its schema away; `None` when loaded.
     schemas: BTreeMap<Arc<str>, Option<Box<str>>>,
@@ -166,7 +178,9 @@ struct State {
 impl State {
     /// To be called after whatever came.
     fn settle(&mut self) {
-        self.ready |= self.begun && self.schemas.values().chain(self.keys.values()).all(Option::is_none);
+        let is_whole = self.schemas.values().chain(self.keys.values()).all(Option::is_none);
+        let is_enough = self.waited && self.schemas.values().any(Option::is_none);
+        self.ready |= self.begun && (is_whole || is_enough);
     }
 
     fn missing(&self) -> Vec<Reason> {
@@ -257,6 +271,21 @@ mod tests {
         readiness.keys_failed("gone", "connection refused".into());
 
         assert!(readiness.reasons().is_empty());
+    }
+
+    #[test]
+    fn waits_no_longer_than_it_is_told_once_there_is_something_to_serve() {
+        let readiness = Readiness::default();
+        readiness.set_upstreams(["books".into(), "films".into()]);
+        readiness.set_issuers([("staff".into(), false)]);
+        readiness.wait_no_longer();
+        assert_eq!(readiness.reasons().len(), 3);
+
+        readiness.schema_failed("films", "connection refused".into());
+        readiness.schema_loaded("books");
+
+        assert!(readiness.reasons().is_empty());
+        assert_eq!(readiness.missing().len(), 2);
     }
 
     #[test]

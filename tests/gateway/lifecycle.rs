@@ -109,6 +109,25 @@ async fn an_upstream_that_is_down_keeps_no_other_from_serving() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_is_down_keeps_a_new_gateway_from_being_ready_only_so_long() {
+    let library = library();
+    let down = unused();
+    let yaml = format!(
+        "upstreams:\n  - {{ name: down, endpoints: [\"{down}\"], schema: {{ reflection: {{}} }} }}\n  \
+         - {{ name: library, endpoints: [\"{}\"], schema: {{ reflection: {{}} }} }}\n",
+        library.address
+    );
+
+    let gateway = TestGateway::start_in(Duration::ZERO, &yaml).await;
+    gateway.ready().await;
+
+    let ready = gateway.operator("/readyz").await;
+    assert_eq!((ready.status, ready.json()["reasons"].to_string()), (StatusCode::OK, "[]".to_owned()));
+    assert!(ready.json()["missing"].to_string().contains("no schema for upstream down"), "{ready:?}");
+    assert_eq!(gateway.client(Version::Http2).await.get("/v1/shelves").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn an_upstream_that_comes_back_is_called_again_and_never_made_the_gateway_unready() {
     let backend = backend::start().await;
     let address = backend.address;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use portico::config;
-use portico::gateway::Gateway;
+use portico::gateway::{Gateway, Inherited, Launch};
 use tokio::runtime::Runtime;
 
 use super::client::{Client, Reply, Version};
@@ -24,6 +24,12 @@ impl TestGateway {
     /// Starts a gateway with this configuration; listeners and admin are added on port 0 unless the text has them, and
     /// the access log is off unless it says otherwise. Does not wait for schemas.
     pub(crate) async fn start(yaml: &str) -> Self {
+        // Longer than any test.
+        Self::start_in(Duration::from_hours(1), yaml).await
+    }
+
+    /// The same for one that waits so long for schemas before it is ready without them.
+    pub(crate) async fn start_in(patience: Duration, yaml: &str) -> Self {
         let mut text = yaml.to_owned();
         for (key, line) in [
             ("listeners:", "listeners: [ { address: \"127.0.0.1:0\" } ]\n"),
@@ -42,7 +48,9 @@ impl TestGateway {
             let control = portico::runtime::control().expect("threads can be made");
             let mut config = loaded.config;
             config.workers = config.workers.min(2);
-            let gateway = Gateway::start(config, control.handle()).expect("the gateway starts");
+            let inherited = Inherited::default();
+            let launch = Launch { config, loader: None, inherited, patience, succeeds: false };
+            let gateway = Gateway::launch(launch, control.handle()).expect("the gateway starts");
             (gateway, control)
         });
         let (gateway, control) = started.await.expect("starting does not panic");
