@@ -35,13 +35,18 @@ impl Registry {
     /// The media type of what [`Self::encode`] writes.
     pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-    /// Every metric with its current value, in the text format of Prometheus.
+    /// Every metric with its current value, in the text format of Prometheus. Endpoints that have left are in it for the last
+    /// time.
     pub fn encode(&self) -> String {
+        let left = self.left_endpoints();
         let mut registry = prometheus_client::registry::Registry::default();
         registry.register_collector(Box::new(Collected::from(self)));
         let mut text = String::new();
         // Nothing but writing to the string could fail, and that does not.
         prometheus_client::encoding::text::encode_registry(&mut text, &registry).ok();
+        // It has handles of all.
+        drop(registry);
+        self.forget_endpoints(&left);
         text
     }
 }

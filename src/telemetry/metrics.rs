@@ -2,17 +2,19 @@
 //!
 //! A worker resolves its handles by name when a snapshot is built and keeps them; counting is then an addition to
 //! memory that no other worker writes. The same names give the same handle again, so counts survive a reload. Who
-//! reads sums over all workers ([`Registry::encode`]).
+//! reads sums over all workers ([`Registry::encode`]). Endpoints come and go for as long as the process runs: those that no
+//! worker has a handle of any more are told once more and forgotten.
 //!
-//! **Invariant**: label values come from the configuration and from schemas, never from a client, and their number
-//! has a bound.
+//! **Invariant**: label values come from the configuration, from schemas and from discovery, never from a client, and their
+//! number has a bound.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use super::decisions::DecisionMetrics;
+use super::handles::{Handles, lock};
 use super::histogram::{Histogram, Sizes};
 use super::lifecycle::Lifecycle;
 pub use super::limits::{LimitMetrics, LoadList};
@@ -94,6 +96,16 @@ impl Registry {
         known.fold((0, 0), |(connections, streams), endpoint| {
             (connections + endpoint.connections.value(), streams + endpoint.streams.value())
         })
+    }
+
+    /// The endpoints that have left, with their last calls and connections.
+    pub(super) fn left_endpoints(&self) -> BTreeSet<[Arc<str>; 2]> {
+        Handles::left(self.workers().iter().map(|worker| &worker.endpoints))
+    }
+
+    /// Forgets those of them that have not come back.
+    pub(super) fn forget_endpoints(&self, left: &BTreeSet<[Arc<str>; 2]>) {
+        Handles::forget(self.workers().iter().map(|worker| &worker.endpoints), left);
     }
 
     pub(super) fn workers(&self) -> Vec<Arc<Worker>> {
@@ -436,35 +448,6 @@ pub(super) struct Worker {
     pub(super) queue_delay: AtomicU64,
 }
 
-/// Handles by the values of their labels. Locked while resolving and while listing, never while counting.
-#[derive(Debug)]
-pub(super) struct Handles<const N: usize, T>(Mutex<BTreeMap<[Arc<str>; N], Arc<T>>>);
-
-impl<const N: usize, T: Default> Handles<N, T> {
-    fn resolve(&self, labels: [&str; N]) -> Option<Arc<T>> {
-        let mut handles = lock(&self.0);
-        let labels = labels.map(Arc::from);
-        if let Some(known) = handles.get(&labels) {
-            return Some(known.clone());
-        }
-        (handles.len() < MAX_HANDLES).then(|| handles.entry(labels).or_default().clone())
-    }
-
-    fn known(&self, labels: [&str; N]) -> Option<Arc<T>> {
-        lock(&self.0).get(&labels.map(Arc::from)).cloned()
-    }
-
-    pub(super) fn list(&self) -> Vec<([Arc<str>; N], Arc<T>)> {
-        lock(&self.0).iter().map(|(labels, handle)| (labels.clone(), handle.clone())).collect()
-    }
-}
-
-impl<const N: usize, T> Default for Handles<N, T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
 /// Calls by who is to blame and code.
 #[derive(Debug, Default)]
 struct Calls {
@@ -486,18 +469,12 @@ fn code_index(code: u32) -> usize {
     usize::try_from(code).map_or(CODES - 1, |code| code.min(CODES - 1))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The table of gRPC and one more for the rest.
 pub(super) const CODES: usize = Code::COUNT + 1;
 
-/// Methods, or endpoints, that one worker counts apart. Reloads add to them and never take away.
-const MAX_HANDLES: usize = 20_000;
-
 #[cfg(test)]
 mod tests {
+    use super::super::handles::MAX_HANDLES;
     use super::*;
 
     #[test]
@@ -546,6 +523,25 @@ mod tests {
         assert_eq!(Transport::ALL.map(|transport| listener.open_now(transport)), [1, 2]);
         drop(open);
         assert_eq!(Transport::ALL.map(|transport| listener.open_now(transport)), [0, 0]);
+    }
+
+    #[test]
+    fn endpoints_that_nobody_uses_are_told_once_more_and_forgotten() {
+        let registry = Registry::new(Arc::default());
+        let (worker, other) = (registry.worker(), registry.worker());
+        let (stays, leaves) = (worker.endpoint("library", "a:1"), worker.endpoint("library", "b:1"));
+        let running = other.endpoint("library", "b:1").stream();
+        leaves.answered(Duration::ZERO);
+        drop(leaves);
+        let tells = |endpoint: &str| registry.encode().contains(&format!("endpoint=\"{endpoint}\""));
+
+        assert!(tells("b:1") && tells("b:1"), "a call of it still runs");
+        drop(running);
+
+        assert!(tells("b:1"));
+        assert!(!tells("b:1"));
+        assert!(tells("a:1"));
+        drop(stays);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod access_log;
 pub mod decisions;
 mod escape;
 mod exposition;
+mod handles;
 mod histogram;
 pub mod lifecycle;
 mod limits;

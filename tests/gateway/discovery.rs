@@ -10,7 +10,7 @@ use hickory_resolver::proto::rr::rdata::{A, SRV};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use crate::authentication::keys;
-use crate::support::backend::pb::SayRequest;
+use crate::support::backend::pb::{Behaviour, SayRequest};
 use crate::support::backend::{self, Backend};
 use crate::support::gateway::TestGateway;
 use crate::support::grpc::{Raw, SAY, framed, soon};
@@ -71,6 +71,34 @@ async fn endpoints_in_a_file_are_followed_and_what_was_there_stays_when_it_is_wr
         assert_eq!(code(&mut client, &[]).await, 0);
     }
     assert_eq!(first.tally.counts().started, before);
+}
+
+#[tokio::test]
+async fn series_of_an_endpoint_that_left_go_after_its_last_call() {
+    let (first, second) = (backend::start().await, backend::start().await);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("endpoints: [\"{}\"]", first.address)).unwrap();
+    let (gateway, mut client) = found_by(&format!("endpoints_file: {}", file.path().display())).await;
+    let behaviour = Behaviour { stall: true, ..Behaviour::default() };
+    let mut call = client.clone().begin(SAY, &[], false).await;
+    call.message(&SayRequest { behaviour: Some(behaviour), ..SayRequest::default() }, true);
+    first.tally.until(|counts| counts.started == 1).await;
+
+    std::fs::write(file.path(), format!("endpoints: [\"{}\"]", second.address)).unwrap();
+    call_until_reached(&mut client, &second).await;
+    let streams = format!("portico_upstream_active_streams{{upstream=\"echo\",endpoint=\"{}\"}}", first.address);
+    for _ in 0..2 {
+        assert_eq!(gateway.metric(&streams).await, 1.0);
+    }
+    drop(call);
+
+    soon(async {
+        while String::from_utf8_lossy(&gateway.operator("/metrics").await.body).contains(&first.address.to_string()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(String::from_utf8_lossy(&gateway.operator("/metrics").await.body).contains(&second.address.to_string()));
 }
 
 #[tokio::test]
