@@ -356,7 +356,7 @@ fn start_workers(
     let workers = Workers::start(count, move |index| {
         let metrics = registry.worker();
         let worker = Worker::new(Arc::clone(&source), shared.clone(), count, metrics.clone(), logs[index].clone());
-        worker.connect();
+        worker.begin();
         server::worker(Proxy::new(worker), metrics)
     })?;
     Ok(Arc::new(workers))

@@ -1,11 +1,12 @@
 //! What one worker keeps for all its calls: its connections, its handles, and the snapshot prepared for it.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use http::uri::PathAndQuery;
+use tokio::sync::watch;
 
 use super::ask::stores::Stores;
 use super::retry::Rules;
@@ -14,6 +15,7 @@ use crate::config::{self, MethodSettings};
 use crate::credentials::{Authenticator, Credentials};
 use crate::policy::admission::{Capacity, Delay, LoadView};
 use crate::policy::rate_limit::{LocalStore, Plan};
+use crate::runtime;
 use crate::snapshot::{Snapshot, Source};
 use crate::store::ledger::Ledger;
 use crate::telemetry::access_log::WorkerLog;
@@ -152,9 +154,11 @@ impl Worker {
         })
     }
 
-    /// Begins to connect to what admission asks, so that it is there before the first call.
-    pub fn connect(&self) {
+    /// Begins to connect to what admission asks, so that it is there before the first call; and from now on lets go of what a
+    /// newer snapshot does not have, although no call comes. To be called on the worker's thread.
+    pub fn begin(self: &Rc<Self>) {
         self.prepared().stores.redis();
+        runtime::spawn("snapshots", follow(Rc::downgrade(self), self.source.subscribe()));
     }
 
     /// Whether the gateway is about to stop.
@@ -223,6 +227,14 @@ impl Worker {
             unknown_methods,
             others: RefCell::default(),
         }
+    }
+}
+
+/// Prepares each snapshot as soon as it is there.
+async fn follow(worker: Weak<Worker>, mut published: watch::Receiver<()>) {
+    while published.changed().await.is_ok() {
+        let Some(worker) = worker.upgrade() else { return };
+        worker.prepared();
     }
 }
 

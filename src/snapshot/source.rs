@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::Snapshot;
 
@@ -17,6 +18,8 @@ use super::Snapshot;
 pub struct Source {
     current: ArcSwap<Snapshot>,
     generation: AtomicU64,
+    /// Told of each snapshot that replaces another.
+    published: watch::Sender<()>,
     retired: Mutex<Vec<Arc<Snapshot>>>,
 }
 
@@ -26,6 +29,7 @@ impl Source {
         Arc::new(Self {
             current: ArcSwap::from_pointee(snapshot),
             generation: AtomicU64::new(0),
+            published: watch::Sender::new(()),
             retired: Mutex::default(),
         })
     }
@@ -40,6 +44,11 @@ impl Source {
         self.current.load_full()
     }
 
+    /// Tells of each snapshot that is published from now on.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.published.subscribe()
+    }
+
     /// Replaces the snapshot. Calls that run finish on the one that they began with.
     pub fn publish(&self, snapshot: Snapshot) {
         let old = self.current.swap(Arc::new(snapshot));
@@ -47,5 +56,7 @@ impl Source {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.push(old);
         retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        drop(retired);
+        self.published.send_replace(());
     }
 }

@@ -157,6 +157,24 @@ async fn a_configuration_that_is_wrong_changes_nothing_and_is_told_everywhere() 
 }
 
 #[tokio::test]
+async fn workers_without_calls_let_go_of_an_upstream_that_is_gone() {
+    let changing = Changing::start(BASE).await;
+    assert_eq!(changing.get("/test/v1/say/a").await.status, StatusCode::OK);
+    let connections = async |changing: &Changing| {
+        let page = changing.operator("/metrics").await;
+        let text = String::from_utf8(page.body.to_vec()).expect("text");
+        let open = text.lines().filter(|line| line.starts_with("portico_upstream_connections{upstream=\"echo\""));
+        open.filter(|line| !line.ends_with(" 0")).count()
+    };
+    assert_eq!(connections(&changing).await, 1);
+
+    changing.write(&BASE.replace("name: echo", "name: other"));
+    assert_eq!(changing.reload().await.status, StatusCode::OK);
+
+    changing.until(async |changing| connections(changing).await == 0).await;
+}
+
+#[tokio::test]
 async fn calls_finish_on_what_they_began_with_and_upstreams_keep_their_connections() {
     let changing = Changing::start(BASE).await;
     let mut grpc = backend::client(changing.listener).await;
