@@ -9,14 +9,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time;
+use tokio::time::{self, Instant};
 
+use super::timer::Alarm;
 use crate::runtime::{self, Workers};
 
 /// How long tasks may take to end after the cut; they only have to be polled once.
@@ -172,4 +175,38 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.local.wakers.borrow_mut().remove(&self.number);
     }
+}
+
+/// How waiting for something ended.
+#[derive(Debug)]
+pub(super) enum Ended<T> {
+    /// It came.
+    Done(T),
+    /// It took too long.
+    TimedOut,
+    /// The gateway waits no longer.
+    Closed,
+}
+
+/// Waits for `future` until the deadline, or until the end of the gateway has come further than `last`.
+pub(super) async fn bounded<T>(
+    future: impl Future<Output = T>,
+    deadline: Instant,
+    last: Stage,
+    drain: &Rc<Local>,
+) -> Ended<T> {
+    let mut future = pin!(future);
+    let mut seat = drain.seat();
+    let mut alarm = None;
+    poll_fn(|cx: &mut Context<'_>| {
+        if let Poll::Ready(done) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ended::Done(done));
+        }
+        if seat.stage(cx) > last {
+            return Poll::Ready(Ended::Closed);
+        }
+        let alarm = alarm.get_or_insert_with(|| Alarm::new(deadline));
+        alarm.poll_due(deadline, cx).map(|()| Ended::TimedOut)
+    })
+    .await
 }

@@ -41,7 +41,7 @@ use crate::proxy::body::{Abort, ReplyBody};
 use crate::proxy::{Peer, Proxy};
 use crate::runtime::{self, Ticket};
 use crate::server::detect::Detected;
-use crate::server::drain::{Local, Shutdown, Stage};
+use crate::server::drain::{Ended, Local, Shutdown, Stage, bounded};
 use crate::server::listener::Accepted;
 use crate::server::tls::{Agreed, Handshake};
 use crate::telemetry::ConnectionEvent;
@@ -115,8 +115,9 @@ impl<A> Sites<A> {
 async fn connection<A: Answer>(accepted: Accepted, site: Rc<Site<A>>) -> std::io::Result<()> {
     let _permit = accepted.permit;
     let mut stream = TcpStream::from_std(accepted.socket)?;
-    let address = match client(&mut stream, accepted.address, &accepted.settings).await {
-        Ok(address) => address,
+    let address = match client(&mut stream, accepted.address, &accepted.settings, &site.drain).await {
+        Ok(Some(address)) => address,
+        Ok(None) => return Ok(()),
         Err(error) => {
             site.metrics.count(ConnectionEvent::BadProxyHeader);
             tracing::debug!(%error, peer = %accepted.address, "connection of a balancer without a PROXY header");
@@ -145,14 +146,30 @@ async fn connection<A: Answer>(accepted: Accepted, site: Rc<Site<A>>) -> std::io
     Ok(())
 }
 
-/// Who the client is: the peer, or whom it says it speaks for, where it is to be believed.
-async fn client(stream: &mut TcpStream, peer: SocketAddr, settings: &config::Listener) -> std::io::Result<SocketAddr> {
+/// Who the client is: the peer, or whom it says it speaks for, where it is to be believed. `None` when the gateway waits no
+/// longer for it to say so.
+async fn client(
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    settings: &config::Listener,
+    drain: &Rc<Local>,
+) -> std::io::Result<Option<SocketAddr>> {
     let ip = peer.ip().to_canonical();
     if !settings.proxy_protocol.iter().any(|network| network.contains(&ip)) {
-        return Ok(peer);
+        return Ok(Some(peer));
     }
-    let header = tokio::time::timeout(settings.limits.header_timeout, proxied::read(stream)).await??;
-    Ok(header.unwrap_or(peer))
+    let deadline = Instant::now() + settings.limits.header_timeout;
+    match bounded(stream.readable(), deadline, Stage::Ending, drain).await {
+        Ended::Done(readable) => readable?,
+        Ended::TimedOut => return Err(std::io::ErrorKind::TimedOut.into()),
+        Ended::Closed => return Ok(None),
+    }
+    // A balancer that has said something is served, even late.
+    match bounded(proxied::read(stream), deadline, Stage::Draining, drain).await {
+        Ended::Done(header) => Ok(Some(header?.unwrap_or(peer))),
+        Ended::TimedOut => Err(std::io::ErrorKind::TimedOut.into()),
+        Ended::Closed => Ok(None),
+    }
 }
 
 /// Speaks the HTTP that the client speaks.

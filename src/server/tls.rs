@@ -5,9 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -17,9 +15,8 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config::tls::{H2, HTTP_1_1, Tls};
 use crate::io::Prefixed;
-use crate::server::drain::{Local, Stage};
+use crate::server::drain::{Ended, Local, Stage, bounded};
 use crate::server::refuse;
-use crate::server::timer::Alarm;
 
 /// Bytes read before it is known that the client speaks TLS: its first flight fits, so that it costs one read.
 const READ: usize = 2048;
@@ -85,28 +82,4 @@ where
         Ended::TimedOut => Handshake::Failed(io::ErrorKind::TimedOut.into()),
         Ended::Closed => Handshake::Closed,
     }
-}
-
-enum Ended<T> {
-    Done(T),
-    TimedOut,
-    Closed,
-}
-
-/// Waits for `future` until the deadline, or until the end of the gateway has come further than `last`.
-async fn bounded<T>(future: impl Future<Output = T>, deadline: Instant, last: Stage, drain: &Rc<Local>) -> Ended<T> {
-    let mut future = pin!(future);
-    let mut seat = drain.seat();
-    let mut alarm = None;
-    poll_fn(|cx: &mut Context<'_>| {
-        if let Poll::Ready(done) = future.as_mut().poll(cx) {
-            return Poll::Ready(Ended::Done(done));
-        }
-        if seat.stage(cx) > last {
-            return Poll::Ready(Ended::Closed);
-        }
-        let alarm = alarm.get_or_insert_with(|| Alarm::new(deadline));
-        alarm.poll_due(deadline, cx).map(|()| Ended::TimedOut)
-    })
-    .await
 }

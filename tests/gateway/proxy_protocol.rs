@@ -52,6 +52,17 @@ async fn a_trusted_peer_without_a_header_is_not_served() {
 }
 
 #[tokio::test]
+async fn a_balancer_that_has_said_nothing_does_not_hold_up_the_end() {
+    let (_backend, gateway) = gateway(", proxy_protocol: [127.0.0.1], limits: { header_timeout: 1m }").await;
+    let mut silent = TcpStream::connect(gateway.address).await.expect("the gateway listens");
+    gateway.metric_reaches("portico_connections_accepted_total", 1.0).await;
+
+    soon(gateway.stop()).await;
+
+    assert_eq!(soon(silent.read(&mut [0])).await.expect("it is closed"), 0);
+}
+
+#[tokio::test]
 async fn others_cannot_choose_their_address() {
     let (_backend, gateway) = gateway(", proxy_protocol: [10.0.0.0/8]").await;
 
