@@ -133,7 +133,8 @@ impl Gateway {
         let source = Source::new(snapshot);
 
         let readiness = Arc::new(Readiness::default());
-        readiness.set_upstreams(config.upstreams.iter().map(|upstream| Arc::clone(&upstream.name)));
+        let serving = config.upstreams.iter().filter(|upstream| upstream.serves());
+        readiness.set_upstreams(serving.map(|upstream| Arc::clone(&upstream.name)));
         let registry = Arc::new(Registry::new(Arc::clone(&readiness)));
         let access_log = AccessLog::start(&config.telemetry.access_log, registry.dropped_log_lines())
             .map_err(StartError::AccessLog)?;

@@ -141,7 +141,8 @@ impl Keeper {
         let prepared = prepare(&config)?;
         state.config = config;
         state.held = held;
-        self.readiness.set_upstreams(state.config.upstreams.iter().map(|upstream| Arc::clone(&upstream.name)));
+        let serving = state.config.upstreams.iter().filter(|upstream| upstream.serves());
+        self.readiness.set_upstreams(serving.map(|upstream| Arc::clone(&upstream.name)));
         state.seek(&Arc::downgrade(self), &self.fleets, &self.control);
         self.publish(&state, snapshot);
         for index in changed {
