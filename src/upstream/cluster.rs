@@ -13,6 +13,7 @@ use super::balance::{Balancer, Member};
 use super::connection::Lease;
 use super::endpoint::{Endpoint, Unreachable};
 use super::fleet::Fleet;
+use super::line;
 use super::shares::Shares;
 use crate::config;
 use crate::config::balancing::HashOn;
@@ -120,7 +121,7 @@ impl Cluster {
     }
 
     /// A place for one more call, on the endpoint that the upstream's policy picks. One that is full, or could not be reached
-    /// the last time, is passed over; when all are, the call waits for the first of them.
+    /// the last time, is passed over; when all are, the call waits for whichever has room first.
     ///
     /// # Errors
     /// There is no endpoint that can be used, none could be reached, or they have as much to do as they may; the error is
@@ -149,22 +150,21 @@ impl Cluster {
                 busy.push(index);
                 continue;
             }
-            match waited(endpoint, false).await {
-                Ok(lease) => return Ok(pick.taken(endpoint, lease)),
-                Err(error) => {
-                    if error.bound().is_none() && endpoint.is_open() {
-                        busy.push(index);
-                    }
-                    failure = Some(error);
-                }
+            match endpoint.acquire().await {
+                Ok(Some(lease)) => return Ok(pick.taken(endpoint, lease)),
+                Ok(None) => busy.push(index),
+                Err(error) => failure = Some(error),
             }
         }
         // What was tried for this call before comes last.
-        for index in busy.into_iter().chain(passed.drain(..tried)) {
-            let endpoint = &current.endpoints[index];
-            match waited(endpoint, true).await {
-                Ok(lease) => return Ok(pick.taken(endpoint, lease)),
-                Err(error) => failure = Some(error),
+        let tried: SmallVec<[usize; 4]> = passed.drain(..tried).collect();
+        for group in [busy, tried] {
+            let endpoints = group.iter().map(|index| &current.endpoints[*index]);
+            // Boxed, so that calls which do not wait are no larger for it.
+            if !group.is_empty()
+                && let Some((endpoint, lease)) = Box::pin(line::first_free(endpoints, &mut failure)).await
+            {
+                return Ok(pick.taken(endpoint, lease));
             }
         }
         Err(failure.unwrap_or_else(|| current.no_endpoint(self.name())))
@@ -186,19 +186,6 @@ async fn follow(cluster: Weak<Cluster>, mut lists: watch::Receiver<()>) {
         let Some(cluster) = cluster.upgrade() else { return };
         cluster.current();
     }
-}
-
-/// A place on that endpoint; calls that wait for one count as calls that it has, or they would all go there.
-async fn waited(endpoint: &Rc<Endpoint>, patient: bool) -> Result<Lease, Unreachable> {
-    struct Waiting<'e>(&'e Member);
-    impl Drop for Waiting<'_> {
-        fn drop(&mut self) {
-            self.0.end();
-        }
-    }
-    endpoint.member().begin();
-    let _waiting = Waiting(endpoint.member());
-    endpoint.acquire(patient).await
 }
 
 impl Current {

@@ -21,7 +21,8 @@ use std::time::Duration;
 use h2::PingPong;
 use http::uri::{Authority, Scheme};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::futures::Notified;
+use tokio::time::{Instant, sleep};
 
 use super::balance::Member;
 use super::connection::{self, Connection, End, Lease, News};
@@ -76,6 +77,34 @@ pub struct Unreachable {
     note: Option<Arc<str>>,
     /// The bound that is full, if that is why.
     full: Option<Bound>,
+}
+
+/// What a call finds at an endpoint.
+pub(super) enum Look {
+    /// A connection that takes it.
+    Room(Rc<Connection>),
+    /// A connection is being made.
+    Dialing,
+    /// Every connection that there may be has as many calls as it takes; perhaps another one can be made from then on.
+    Full { until: Option<Instant> },
+}
+
+/// A call that waits at an endpoint.
+pub(super) struct Waiting {
+    endpoint: Rc<Endpoint>,
+    _permits: [Permit; 2],
+}
+
+impl Waiting {
+    pub(super) fn is_at(&self, endpoint: &Rc<Endpoint>) -> bool {
+        Rc::ptr_eq(&self.endpoint, endpoint)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.endpoint.member.end();
+    }
 }
 
 impl Unreachable {
@@ -175,59 +204,60 @@ impl Endpoint {
         &self.metrics
     }
 
-    /// A place for one more call: on an open connection that has room, else on a new one, else the next that is free; for
-    /// that it waits, when no other can be made, only if it is `patient`.
+    /// A place for one more call: on an open connection that has room, else on one that is being made. `None` where it would
+    /// have to wait for the end of another call.
     ///
     /// # Errors
-    /// There is no connection, or none with room for who is impatient, and none can be made.
+    /// There is no connection and none can be made, or the endpoint has as much to do as it may.
     ///
     /// # Cancel safety
     /// Dropping the future gives up the place; an attempt to connect goes on for others.
-    pub async fn acquire(self: &Rc<Self>, patient: bool) -> Result<Lease, Unreachable> {
-        let permit = self.requests.take().ok_or_else(|| self.full(Bound::Requests, self.known.requests.limit()))?;
+    pub(super) async fn acquire(self: &Rc<Self>) -> Result<Option<Lease>, Unreachable> {
+        let permit = self.take_request()?;
         let mut waiting = None;
         loop {
-            // Registered before the state is looked at, so that no change in between is missed.
-            let changed = self.changed.notified();
-            if let Some(connection) = self.roomiest() {
-                if connection.is_crowded() {
-                    // For the calls after this one, if another connection may be and can be made.
-                    self.dial_if_due().ok();
-                }
-                return Ok(Lease::new(connection, Rc::clone(self), permit));
-            }
-            let due = self.dial_if_due()?;
-            if let Some(cause) = self.failed().filter(|_| !patient) {
-                return Err(cause);
+            let changed = self.changed();
+            match self.look()? {
+                Look::Room(connection) => return Ok(Some(Lease::new(connection, Rc::clone(self), permit))),
+                Look::Full { .. } => return Ok(None),
+                Look::Dialing => {}
             }
             if waiting.is_none() {
                 waiting = Some(self.wait()?);
             }
-            match due {
-                // Elapsed or changed: either way there is something to look at.
-                Some(until) => drop(timeout_at(until, changed).await),
-                None => changed.await,
+            changed.await;
+        }
+    }
+
+    /// Ready when there is something to look at. To be asked for before looking, so that no change in between is missed.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// What a call finds now. Where another connection can be made, that begins.
+    pub(super) fn look(self: &Rc<Self>) -> Result<Look, Unreachable> {
+        if let Some(connection) = self.roomiest() {
+            if connection.is_crowded() {
+                // For the calls after this one, if another connection may be and can be made.
+                self.dial_if_due().ok();
             }
+            return Ok(Look::Room(connection));
         }
+        let until = self.dial_if_due()?;
+        Ok(if matches!(*self.dial.borrow(), Dial::Dialing) { Look::Dialing } else { Look::Full { until } })
     }
 
-    /// Why no further connection came about the last time, until it is tried again.
-    fn failed(&self) -> Option<Unreachable> {
-        match &*self.dial.borrow() {
-            Dial::Paused { cause, .. } => Some(cause.clone()),
-            Dial::Idle | Dial::Dialing => None,
-        }
+    /// A call more than it has.
+    pub(super) fn take_request(&self) -> Result<Permit, Unreachable> {
+        self.requests.take().ok_or_else(|| self.full(Bound::Requests, self.known.requests.limit()))
     }
 
-    /// Whether there is a connection to it.
-    pub(super) fn is_open(&self) -> bool {
-        self.lasting() > 0
-    }
-
-    /// A call waits here, until what this returns is dropped.
-    fn wait(&self) -> Result<[Permit; 2], Unreachable> {
+    /// A call waits here, until what this returns is dropped. It counts as one that the endpoint has, or others would come.
+    pub(super) fn wait(self: &Rc<Self>) -> Result<Waiting, Unreachable> {
         let full = || self.full(Bound::Pending, self.known.pending.limit());
-        Ok([self.pending.take().ok_or_else(full)?, self.shares.wait()?])
+        let permits = [self.pending.take().ok_or_else(full)?, self.shares.wait()?];
+        self.member.begin();
+        Ok(Waiting { endpoint: Rc::clone(self), _permits: permits })
     }
 
     fn full(&self, bound: Bound, limit: u64) -> Unreachable {

@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod endpoint;
 pub mod fleet;
 mod health;
+mod line;
 pub mod outlier;
 mod pulse;
 pub mod quota;

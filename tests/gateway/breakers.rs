@@ -109,6 +109,45 @@ async fn no_more_calls_wait_for_a_connection_than_may() {
 }
 
 #[tokio::test]
+async fn a_call_that_waits_goes_to_whichever_endpoint_is_free_first() {
+    for freed in [0, 1] {
+        let options = || Options { max_concurrent_streams: Some(1), ..Options::default() };
+        let (one, other) = (backend::start_with(options()).await, backend::start_with(options()).await);
+        let keys = ", connections: { max_per_endpoint: 1 }, circuit_breaker: { max_pending: 1 }";
+        let gateway = over_endpoints(&[one.address, other.address], keys, "").await;
+        let client = Raw::connect(gateway.address).await;
+        let mut running = Vec::new();
+        for calls in [1, 2] {
+            running.push(stalled(&client).await);
+            let reached = || one.tally.counts().started + other.tally.counts().started;
+            soon(async {
+                while reached() < calls {
+                    tokio::task::yield_now().await
+                }
+            })
+            .await;
+        }
+
+        let waiting: Vec<_> = (0..2)
+            .map(|_| {
+                let mut client = client.clone();
+                tokio::spawn(async move { say(&mut client).await })
+            })
+            .collect();
+        // Since no more than one may wait, the other does now.
+        gateway.metric_reaches(&refused("pending"), 1.0).await;
+        drop(running.remove(freed));
+
+        let mut codes = Vec::new();
+        for waited in waiting {
+            codes.push(soon(waited).await.expect("no panic"));
+        }
+        codes.sort_unstable();
+        assert_eq!(codes, [0, 14], "{freed}");
+    }
+}
+
+#[tokio::test]
 async fn no_more_connections_are_made_than_may_be() {
     let backend = backend::start_with(Options { max_concurrent_streams: Some(1), ..Options::default() }).await;
     let gateway = over_endpoints(&[backend.address], ", circuit_breaker: { max_connections: 2 }", "").await;
