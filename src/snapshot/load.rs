@@ -14,6 +14,7 @@ use crate::schema::{File, Schema, source};
 use crate::transcode::Plans;
 use crate::upstream::Security;
 use crate::upstream::discovery;
+use crate::upstream::fleet::List;
 use crate::upstream::reflection::{self, Fetched, Target};
 
 /// All of one upstream's descriptors, from connect to the last file.
@@ -88,7 +89,7 @@ pub(super) async fn link(fetched: Fetched) -> Result<Schema, String> {
 /// What the last endpoint said.
 pub(super) async fn ask(upstream: &config::Upstream) -> Result<Fetched, String> {
     let mut failure = String::from("it has no endpoints");
-    let found = discovery::find(&upstream.endpoints).await?;
+    let found = discovery::find(&upstream.endpoints, &List::default()).await?;
     for Endpoint { address, .. } in &found.endpoints {
         let target = Target {
             address: address.to_string(),

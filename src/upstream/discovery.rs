@@ -1,10 +1,10 @@
 //! Finds the endpoints of upstreams that are not listed in the configuration: in DNS, or in a file that others write.
 //!
 //! Runs on the control runtime, one task for each such fleet, which ends with the fleet. What was found last stays when
-//! nothing is found any more: a name server that is down must not take the services behind it with it. Only a file may say
-//! that there are no endpoints.
+//! nothing is found any more: a name server that is down must not take the services behind it with it. That holds for the
+//! addresses of IPv4 and IPv6 each, for which it is asked apart. Only a file may say that there are no endpoints.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, List};
 use crate::config::endpoints::{self, Endpoint, Endpoints};
 
 /// What was found, and for how long it holds.
@@ -27,6 +27,14 @@ pub struct Found {
     pub endpoints: Vec<Endpoint>,
     /// After which to ask again.
     pub fresh_for: Duration,
+    /// Why some of them are those from before.
+    pub problem: Option<String>,
+}
+
+impl Found {
+    fn whole(endpoints: Vec<Endpoint>, fresh_for: Duration) -> Self {
+        Self { endpoints, fresh_for, problem: None }
+    }
 }
 
 /// Keeps a fleet's endpoints up to date for as long as it is there.
@@ -44,8 +52,9 @@ pub(super) fn follow(fleet: &Arc<Fleet>, control: &Handle) {
 async fn keep(fleet: Weak<Fleet>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let Some(endpoints) = fleet.upgrade().map(|fleet| fleet.config().endpoints.clone()) else { return };
-        let found = find(&endpoints).await;
+        let known = |fleet: Arc<Fleet>| (fleet.config().endpoints.clone(), fleet.list());
+        let Some((endpoints, list)) = fleet.upgrade().map(known) else { return };
+        let found = find(&endpoints, &list).await;
         let Some(fleet) = fleet.upgrade() else { return };
         let next = match &found {
             Ok(found) => {
@@ -69,9 +78,16 @@ async fn keep(fleet: Weak<Fleet>) {
 fn take(fleet: &Fleet, found: Result<Found, String>) {
     let (name, list) = (&fleet.config().name, fleet.list());
     match found {
-        Ok(found) if list.problem.is_some() || !list.is(&found.endpoints) => {
-            tracing::info!(upstream = %name, endpoints = found.endpoints.len(), "endpoints found");
-            fleet.set(found.endpoints);
+        Ok(found) if list.problem.as_deref() != found.problem.as_deref() || !list.is(&found.endpoints) => {
+            match &found.problem {
+                Some(problem) if list.problem.as_deref() != Some(problem) => {
+                    tracing::warn!(upstream = %name, %problem, "some endpoints cannot be found, those from before stay");
+                }
+                Some(_) | None => {
+                    tracing::info!(upstream = %name, endpoints = found.endpoints.len(), "endpoints found")
+                }
+            }
+            fleet.set(found.endpoints, found.problem.map(Into::into));
         }
         Ok(_) => {}
         Err(problem) if list.problem.as_deref() != Some(&problem) => {
@@ -82,17 +98,17 @@ fn take(fleet: &Fleet, found: Result<Found, String>) {
     }
 }
 
-/// Finds endpoints once.
+/// Finds endpoints once, of which those in `known` were found before.
 ///
 /// # Errors
 /// In words: the name does not resolve, or the file cannot be read.
-pub async fn find(endpoints: &Endpoints) -> Result<Found, String> {
+pub async fn find(endpoints: &Endpoints, known: &List) -> Result<Found, String> {
     match endpoints {
-        Endpoints::Fixed(endpoints) => Ok(Found { endpoints: endpoints.clone(), fresh_for: Duration::MAX }),
+        Endpoints::Fixed(endpoints) => Ok(Found::whole(endpoints.clone(), Duration::MAX)),
         Endpoints::File(path) => read(path),
         Endpoints::Dns { host, port, resolvers } => {
             let found = match resolver(resolvers) {
-                Ok(resolver) => addresses(&resolver, host, *port).await,
+                Ok(resolver) => addresses(&resolver, host, *port, known).await,
                 Err(error) => Err(error),
             };
             found.map_err(|error| format!("{host} does not resolve: {error}"))
@@ -108,13 +124,36 @@ pub async fn find(endpoints: &Endpoints) -> Result<Found, String> {
 }
 
 fn read(path: &Path) -> Result<Found, String> {
-    endpoints::read(path).map(|endpoints| Found { endpoints: sorted(endpoints), fresh_for: FILE_INTERVAL })
+    endpoints::read(path).map(|endpoints| Found::whole(sorted(endpoints), FILE_INTERVAL))
 }
 
-async fn addresses(resolver: &TokioResolver, host: &str, port: u16) -> Result<Found, NetError> {
+async fn addresses(resolver: &TokioResolver, host: &str, port: u16, known: &List) -> Result<Found, NetError> {
     let lookup = resolver.lookup_ip(host).await?;
-    let endpoints = lookup.iter().map(|ip| Endpoint::at(SocketAddr::new(ip, port).to_string().into()));
-    Ok(Found { endpoints: sorted(endpoints.collect()), fresh_for: fresh_for(Instant::from_std(lookup.valid_until())) })
+    let at = |ip: IpAddr| Endpoint::at(SocketAddr::new(ip, port).to_string().into());
+    let mut endpoints: Vec<_> = lookup.iter().map(at).collect();
+    let (name, mut problem) = (lookup.query().name(), None);
+    for kind in [RecordType::A, RecordType::AAAA] {
+        let is_of_kind = |endpoint: &Endpoint| {
+            let address = endpoint.address.parse::<SocketAddr>();
+            address.is_ok_and(|address| address.is_ipv4() == (kind == RecordType::A))
+        };
+        let before: Vec<_> = known.members.iter().map(|known| &known.endpoint).filter(|it| is_of_kind(it)).collect();
+        if before.is_empty() || endpoints.iter().any(is_of_kind) {
+            continue;
+        }
+        // One of the two answers is enough above, whatever became of the other: there may be no such addresses any more, or
+        // nobody could say.
+        match resolver.lookup(name.clone(), kind).await {
+            Ok(lookup) => endpoints.extend(lookup.answers().iter().filter_map(|record| record.data.ip_addr()).map(at)),
+            Err(error) if error.is_no_records_found() => {}
+            Err(error) => {
+                endpoints.extend(before.into_iter().cloned());
+                problem = Some(format!("{host} does not resolve as {kind}: {error}"));
+            }
+        }
+    }
+    let fresh_for = fresh_for(Instant::from_std(lookup.valid_until()));
+    Ok(Found { endpoints: sorted(endpoints), fresh_for, problem })
 }
 
 async fn services(resolver: &TokioResolver, name: &str) -> Result<Found, NetError> {
@@ -129,7 +168,7 @@ async fn services(resolver: &TokioResolver, name: &str) -> Result<Found, NetErro
         let address = format!("{}:{}", host.trim_end_matches('.'), service.port);
         Endpoint { weight: u32::from(service.weight).max(1), ..Endpoint::at(address.into()) }
     });
-    Ok(Found { endpoints: sorted(endpoints.collect()), fresh_for: fresh_for(Instant::from_std(lookup.valid_until())) })
+    Ok(Found::whole(sorted(endpoints.collect()), fresh_for(Instant::from_std(lookup.valid_until()))))
 }
 
 /// Name servers answer in any order.

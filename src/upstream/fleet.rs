@@ -201,8 +201,9 @@ impl Fleet {
         );
     }
 
-    /// Replaces the endpoints. Those that were known keep their standing. Only discovery calls it, one at a time.
-    pub(super) fn set(&self, endpoints: Vec<Endpoint>) {
+    /// Replaces the endpoints; with a problem, some of them could not be found again. Those that were known keep their
+    /// standing. Only discovery calls it, one at a time.
+    pub(super) fn set(&self, endpoints: Vec<Endpoint>, problem: Option<Arc<str>>) {
         let before = self.list();
         let known = |endpoint: Endpoint| {
             let same = before.members.iter().find(|known| known.endpoint.address == endpoint.address);
@@ -212,7 +213,7 @@ impl Fleet {
             }
         };
         let members = endpoints.into_iter().map(known).collect();
-        self.publish(List { members, problem: None });
+        self.publish(List { members, problem });
     }
 
     /// Notes that discovery failed; what it found before stays.

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use hickory_resolver::proto::rr::rdata::{A, SRV};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, SRV};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
 use crate::authentication::keys;
@@ -14,7 +15,7 @@ use crate::support::backend::pb::{Behaviour, SayRequest};
 use crate::support::backend::{self, Backend};
 use crate::support::gateway::TestGateway;
 use crate::support::grpc::{Raw, SAY, framed, soon};
-use crate::support::names::name_server;
+use crate::support::names::{name_server, name_server_failing};
 
 /// A gateway with one worker over an upstream that is found as `keys` say.
 async fn found_by(keys: &str) -> (TestGateway, Raw) {
@@ -131,6 +132,58 @@ async fn addresses_of_a_name_are_endpoints_and_a_name_without_any_says_so() {
     assert_eq!(answer.code(), 14);
     *records.lock().unwrap() = vec![(RecordType::A, RData::A(A(ip)))];
     call_until_reached(&mut client, &backend).await;
+}
+
+#[tokio::test]
+async fn addresses_of_a_kind_that_cannot_be_asked_for_are_kept_until_there_are_none() {
+    let (four, six) =
+        (|last| a(Ipv4Addr::new(192, 0, 2, last)), |last| aaaa(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last)));
+    for (fails, kept, others) in [
+        (RecordType::AAAA, "[2001:db8::1]:1", [four(1), four(2), six(1)]),
+        (RecordType::A, "192.0.2.1:1", [six(1), six(2), four(1)]),
+    ] {
+        let [one, other, lost] = others;
+        let records = Arc::new(Mutex::new(vec![one.clone(), lost]));
+        let failing = Arc::new(Mutex::new(Vec::new()));
+        let server = name_server_failing(Arc::clone(&records), Arc::clone(&failing)).await;
+        let (gateway, _client) = found_by(&format!("dns: \"backend.test:1\", resolvers: [\"{server}\"]")).await;
+        let told = async || {
+            let upstream = gateway.operator("/upstreams").await.json()["upstreams"][0].clone();
+            let endpoints = upstream["endpoints"].as_array().expect("a list").clone();
+            let addresses = endpoints.iter().map(|it| it["address"].as_str().expect("text").to_owned());
+            (addresses.collect::<Vec<_>>(), upstream["discovery"].to_string())
+        };
+        let until = async |count: usize, is_there: bool| {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            soon(async {
+                loop {
+                    ticks.tick().await;
+                    let (addresses, problem) = told().await;
+                    if addresses.len() == count && addresses.iter().any(|it| it == kept) == is_there {
+                        return problem;
+                    }
+                }
+            })
+            .await
+        };
+        assert_eq!(until(2, true).await, "null");
+
+        *failing.lock().unwrap() = vec![fails];
+        *records.lock().unwrap() = vec![one.clone(), other];
+        let problem = until(3, true).await;
+        assert!(problem.contains(&format!("backend.test does not resolve as {fails}")), "{problem}");
+        failing.lock().unwrap().clear();
+
+        assert_eq!(until(2, false).await, "null");
+    }
+}
+
+fn a(ip: Ipv4Addr) -> (RecordType, RData) {
+    (RecordType::A, RData::A(A(ip)))
+}
+
+fn aaaa(ip: Ipv6Addr) -> (RecordType, RData) {
+    (RecordType::AAAA, RData::AAAA(AAAA(ip)))
 }
 
 #[tokio::test]
