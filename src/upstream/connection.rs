@@ -114,10 +114,10 @@ pub struct Lease {
     /// What had come on the connection when the call began.
     count: u64,
     answered: Cell<bool>,
-    _counted: UpstreamStream,
+    /// Until it leaves.
+    counted: Option<UpstreamStream>,
     /// What it takes of the endpoint's bound, and of the upstream's.
-    _permit: Permit,
-    permit: Option<Permit>,
+    permits: [Option<Permit>; 2],
 }
 
 impl Lease {
@@ -133,15 +133,14 @@ impl Lease {
             since: Instant::now(),
             count,
             answered: Cell::new(false),
-            _counted: counted,
-            _permit: permit,
-            permit: None,
+            counted: Some(counted),
+            permits: [Some(permit), None],
         }
     }
 
     /// The same with what it takes of another bound.
     pub(super) fn with(mut self, permit: Permit) -> Self {
-        self.permit = Some(permit);
+        self.permits[1] = Some(permit);
         self
     }
 
@@ -198,6 +197,21 @@ impl Lease {
         bytes <= self.connection.share()
     }
 
+    /// Makes room for another call, because nothing more comes of this one. Dropping it does the same.
+    pub fn leave(&mut self) {
+        if self.counted.take().is_none() {
+            return;
+        }
+        self.hold(0);
+        if !self.answered.get() {
+            self.connection.pulse.unanswered(self.count, self.since.elapsed(), Instant::now());
+        }
+        self.connection.active.set(self.connection.active.get() - 1);
+        self.endpoint.member().end();
+        self.endpoint.stream_ended();
+        self.permits = [None, None];
+    }
+
     /// Keeps new calls off this connection; the running ones go on.
     pub fn retire(&self) {
         self.connection.close();
@@ -208,13 +222,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.hold(0);
-        if !self.answered.get() {
-            self.connection.pulse.unanswered(self.count, self.since.elapsed(), Instant::now());
-        }
-        self.connection.active.set(self.connection.active.get() - 1);
-        self.endpoint.member().end();
-        self.endpoint.stream_ended();
+        self.leave();
     }
 }
 
