@@ -25,7 +25,7 @@ where
         ("/livez", _) if reads => live(),
         ("/readyz", _) if reads => ready(state),
         ("/metrics", _) if reads => text(StatusCode::OK, Registry::CONTENT_TYPE, state.registry.encode()),
-        ("/config", _) if reads => text(StatusCode::OK, TEXT, views::config(&state.source.load())),
+        ("/config", _) if reads => text(StatusCode::OK, JSON, state.source.load().config.shown.to_json()),
         ("/upstreams", _) if reads => text(StatusCode::OK, JSON, views::upstreams(state)),
         ("/routes", _) if reads => text(StatusCode::OK, JSON, views::routes(&state.source.load())),
         ("/log-level", _) if reads => text(StatusCode::OK, TEXT, format!("{}\n", changes::level_now())),

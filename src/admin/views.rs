@@ -112,11 +112,6 @@ fn kind(method: &Method) -> &'static str {
     }
 }
 
-/// The whole configuration in use, with every default. Types that hold secrets do not show them.
-pub(super) fn config(snapshot: &Snapshot) -> String {
-    format!("{:#?}\n", snapshot.config)
-}
-
 fn optional(text: Option<&str>) -> String {
     text.map_or_else(|| "null".to_owned(), json_string)
 }

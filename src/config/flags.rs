@@ -12,6 +12,7 @@ use super::contents::no_file;
 use super::endpoints::{Endpoint, Endpoints};
 use super::problem::{Errors, Place, Problem};
 use super::rate_limit::RateLimiting;
+use super::shown::Shown;
 use super::tls::{ClientFiles, ClientTls, H2};
 use super::{
     AccessLog, Config, Connections, DEFAULT_ADMIN, DEFAULT_DRAIN_TIMEOUT, DEFAULT_LISTEN, Listener, LogFormat,
@@ -95,6 +96,7 @@ impl Config {
 
     /// These upstreams with every other setting at its default.
     fn of(upstreams: Vec<Upstream>) -> Self {
+        let shown = Shown::of_upstreams(&upstreams);
         Self {
             listeners: vec![Listener::on(DEFAULT_LISTEN)],
             admin: Some(DEFAULT_ADMIN),
@@ -115,6 +117,7 @@ impl Config {
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             drain_delay: Duration::ZERO,
             watch: true,
+            shown,
             files: Vec::new(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         }
@@ -147,6 +150,7 @@ impl Config {
                  --listen moves the gateway"
             ));
         }
+        self.shown.apply(overrides);
         self.workers = overrides.workers.unwrap_or(self.workers);
         if let Some(format) = overrides.log_format {
             match &mut self.telemetry.access_log {

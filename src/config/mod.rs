@@ -32,6 +32,7 @@ pub mod redis;
 mod rendering;
 mod resolve;
 pub mod retry;
+pub mod shown;
 pub(crate) mod spelling;
 pub mod tls;
 pub(crate) mod units;
@@ -59,6 +60,7 @@ use self::problem::{Errors, Place, Problem};
 use self::rate_limit::{RateLimit, RateLimiting};
 use self::read::{Read, Report};
 use self::retry::{Hedge, Retry};
+use self::shown::Shown;
 use self::tls::{ClientTls, Expiry, Tls};
 
 pub use self::pattern::{MethodPattern, ServicePattern};
@@ -106,9 +108,9 @@ fn from_str_with(
     let mut report = Report::new(variable);
     let root = Place { path: String::new(), position: None };
     let config = match node::Node::parse(text) {
-        Ok(node) => {
-            file::File::read(&node, &root, &mut report).and_then(|file| resolve::config(file, folder, &mut report))
-        }
+        Ok(node) => file::File::read(&node, &root, &mut report)
+            .and_then(|file| resolve::config(file, folder, &mut report))
+            .map(|config| Config { shown: Shown::of(&node), ..config }),
         Err((position, message)) => {
             report.problem(&Place { position, ..root }, message);
             None
@@ -166,6 +168,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Whether files that change are read again without being asked to. Default `true`.
     pub watch: bool,
+    /// What operators are shown of it.
+    pub shown: Shown,
     /// Every file that this was read from, but those of endpoints, which discovery follows.
     pub files: Vec<PathBuf>,
     /// Data-plane threads; one per core unless set.

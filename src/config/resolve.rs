@@ -31,6 +31,7 @@ use crate::config::file::{
 };
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report, Switch};
+use crate::config::shown::Shown;
 use crate::config::spelling::nearest;
 use crate::config::units::{OptionalSpan, Span};
 use crate::config::{
@@ -77,6 +78,7 @@ pub(crate) fn config(file: File, base: &Path, report: &mut Report<'_>) -> Option
         drain_timeout,
         drain_delay,
         watch: value(file.reload).watch.is_none_or(|watch| watch.value),
+        shown: Shown::default(),
         files: Vec::new(),
         workers: workers(file.workers, report),
     };

@@ -50,6 +50,29 @@ fn fails(code: Code) -> Option<pb::Behaviour> {
 }
 
 #[tokio::test]
+async fn the_configuration_is_shown_in_the_words_of_the_file() {
+    let text = "telemetry: { access_log: { path: off } }
+listeners: [ { address: \"127.0.0.1:0\", limits: { max_headers: 7 } } ]
+admin: { address: \"127.0.0.1:0\" }
+upstreams: [ { name: echo, endpoints: [\"127.0.0.1:9\"], schema: none } ]
+redis: { url: \"redis://127.0.0.1:9\", password: s3cret }
+";
+    let gateway = TestGateway::start(text).await;
+
+    let shown = gateway.operator("/config").await;
+
+    assert_eq!(shown.headers["content-type"], "application/json");
+    let expected = json!({
+        "telemetry": { "access_log": { "path": "off" } },
+        "listeners": [{ "address": "127.0.0.1:0", "limits": { "max_headers": 7 } }],
+        "admin": { "address": "127.0.0.1:0" },
+        "upstreams": [{ "name": "echo", "endpoints": ["127.0.0.1:9"], "schema": "none" }],
+        "redis": { "url": "redis://127.0.0.1:9", "password": "[hidden]" },
+    });
+    assert_eq!(shown.json(), expected);
+}
+
+#[tokio::test]
 async fn pages_say_that_it_lives_and_is_ready() {
     let backend = backend::start().await;
     let gateway = TestGateway::over(backend.address).await;
