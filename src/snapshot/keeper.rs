@@ -31,6 +31,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// After an upstream came back, before it is asked: its other connections come back meanwhile.
 const REVIVED_PAUSE: Duration = Duration::from_millis(100);
+/// After an answer that was no news, before an upstream is asked because it came back: some close their connections all the time.
+const SAME_PAUSE: Duration = Duration::from_secs(10);
 
 /// Holds what the snapshot is built from.
 #[derive(Debug)]
@@ -363,7 +365,7 @@ async fn seek(keeper: Weak<Keeper>, upstream: config::Upstream, fleet: Arc<Fleet
     loop {
         let answer = match load::ask(&upstream).await {
             Ok(told) if last.as_ref() == Some(&told) => {
-                until_stale(&upstream, &fleet).await;
+                until_stale(&upstream, &fleet, SAME_PAUSE).await;
                 continue;
             }
             Ok(told) => {
@@ -381,7 +383,7 @@ async fn seek(keeper: Weak<Keeper>, upstream: config::Upstream, fleet: Arc<Fleet
                 keeper.arrived(&upstream, schema).await;
                 drop(keeper);
                 pause = FIRST_PAUSE;
-                until_stale(&upstream, &fleet).await;
+                until_stale(&upstream, &fleet, Duration::ZERO).await;
             }
             Err(why) => {
                 keeper.missed(&upstream, why).await;
@@ -393,8 +395,8 @@ async fn seek(keeper: Weak<Keeper>, upstream: config::Upstream, fleet: Arc<Fleet
     }
 }
 
-/// Returns when an upstream may have another schema.
-async fn until_stale(upstream: &config::Upstream, fleet: &Fleet) {
+/// Returns when an upstream may have another schema. That it came back is not looked at before `pause` is over.
+async fn until_stale(upstream: &config::Upstream, fleet: &Fleet, pause: Duration) {
     let refresh = async {
         match upstream.schema_changes.refresh {
             // Less up to a tenth, so that gateways do not ask together.
@@ -402,8 +404,49 @@ async fn until_stale(upstream: &config::Upstream, fleet: &Fleet) {
             None => std::future::pending().await,
         }
     };
+    let revived = async {
+        sleep(pause).await;
+        fleet.changes().revived().await;
+        sleep(REVIVED_PAUSE).await;
+    };
     tokio::select! {
         () = refresh => {}
-        () = fleet.changes().revived() => sleep(REVIVED_PAUSE).await,
+        () = revived => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_comes_back_all_the_time_is_asked_at_once_for_news_and_else_seldom() {
+        let config = Config::from_flags(&["127.0.0.1:1".to_owned()], &SchemaSource::Reflection, None);
+        let mut upstream = config.expect("right flags").upstreams.remove(0);
+        for (refresh, pause, expected) in [
+            (None, Duration::ZERO, REVIVED_PAUSE),
+            (None, SAME_PAUSE, SAME_PAUSE + REVIVED_PAUSE),
+            (Some(Duration::from_secs(1)), SAME_PAUSE, Duration::from_secs(1)),
+        ] {
+            upstream.schema_changes.refresh = refresh;
+            let fleet = Fleet::new(upstream.clone(), Arc::default());
+            let standing = Arc::clone(&fleet.list().members[0].standing);
+            standing.lose();
+            standing.reach();
+            let begun = Instant::now();
+
+            until_stale(&upstream, &fleet, pause).await;
+
+            // Timers have milliseconds, and a tenth may be left out of intervals.
+            let took = begun.elapsed();
+            assert!(
+                took >= expected.mul_f64(0.9) && took <= expected + Duration::from_millis(5),
+                "{took:?} {expected:?}"
+            );
+        }
     }
 }
