@@ -36,10 +36,15 @@ pub fn find<'r>(places: &Places, headers: &'r HeaderMap, uri: &'r Uri) -> Shown<
     shown
 }
 
+/// Whether a credential stands in the header, which comes before every other place.
+pub fn is_in_header(places: &Places, headers: &HeaderMap) -> bool {
+    in_header(&places.header, headers) != Shown::Nothing
+}
+
 /// Whether a credential stands in a cookie, and in no place that comes before it.
 pub fn is_in_cookie(places: &Places, headers: &HeaderMap) -> bool {
     let has = |name: &str| cookies(headers, name).next().is_some();
-    places.cookie.as_deref().is_some_and(has) && in_header(&places.header, headers) == Shown::Nothing
+    places.cookie.as_deref().is_some_and(has) && !is_in_header(places, headers)
 }
 
 /// The credentials of `authorization` behind a scheme, which is written in any case

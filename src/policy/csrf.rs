@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, Method};
 
 use super::cors::{self, Own};
 use super::credential;
-use super::identity::{Identities, Identity};
+use super::identity::Identities;
 use crate::config::authentication::{Kind, Provider};
 use crate::config::cors::Cors;
 
@@ -39,18 +39,21 @@ pub fn permits(policy: Option<&Cors>, headers: &HeaderMap, own: &Own<'_>) -> boo
     }
 }
 
-/// Whether everything that was proven of the caller was proven by what its browser adds by itself: a cookie, a password that
-/// it remembers, a certificate. One credential that a page had to know is enough for the page to be the caller's.
-pub fn is_added_by_browsers(identities: &Identities, providers: &[Arc<Provider>], headers: &HeaderMap) -> bool {
-    let is_added = |identity: &Identity| {
+/// Whether something that was proven of the caller was proven by what its browser adds by itself (a cookie, a password that it
+/// remembers, a certificate), and nothing by a header, which no page of somebody else can set. A credential in the query
+/// proves nothing of the page: that of its own owner stands there as well as the caller's.
+pub fn may_be_forged(identities: &Identities, providers: &[Arc<Provider>], headers: &HeaderMap) -> bool {
+    let mut by_browser = false;
+    for identity in identities.iter() {
         let provider = providers.iter().find(|provider| *provider.name == *identity.source());
-        match provider.map(|provider| &provider.kind) {
-            Some(Kind::Basic(_) | Kind::Certificate) => true,
-            Some(kind) => kind.places().is_some_and(|places| credential::is_in_cookie(places, headers)),
-            None => false,
+        let Some(kind) = provider.map(|provider| &provider.kind) else { continue };
+        match kind.places() {
+            Some(places) if credential::is_in_header(places, headers) => return false,
+            Some(places) => by_browser |= credential::is_in_cookie(places, headers),
+            None => by_browser |= matches!(kind, Kind::Basic(_) | Kind::Certificate),
         }
-    };
-    !identities.is_empty() && identities.iter().all(is_added)
+    }
+    by_browser
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(super) fn strip(call: &Call, parts: &mut request::Parts) {
 /// It may.
 pub(super) fn forbid_forgery(call: &Call, parts: &request::Parts) -> Result<(), Error> {
     let providers = &call.prepared.snapshot.config.authentication;
-    if !csrf::is_added_by_browsers(&call.identity, providers, &parts.headers) {
+    if !csrf::may_be_forged(&call.identity, providers, &parts.headers) {
         return Ok(());
     }
     let own = Own { uri: &parts.uri, tls: call.peer.tls };

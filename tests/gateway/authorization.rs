@@ -310,6 +310,26 @@ async fn pages_of_others_cannot_act_by_a_cookie() {
 }
 
 #[tokio::test]
+async fn a_key_in_the_query_does_not_make_a_cookie_the_word_of_its_owner() {
+    let site = Site::start("", "- { match: \"*\", authenticate: { all_of: [cookies, queries] } }").await;
+    let evil = [("sec-fetch-site", "cross-site"), ("origin", "https://evil.example.org")];
+    let json = ("content-type", "application/json");
+    for version in Version::BOTH {
+        let mut client = site.gateway.client(version).await;
+        for (path, credential, from, expected) in [
+            ("?key=k-bob", ("cookie", "session=k-ann"), &evil[..], 403),
+            ("?key=k-ann", ("cookie", "session=k-ann"), &[], 200),
+            ("?key=k-bob", ("x-session", "k-ann"), &evil, 200),
+        ] {
+            let headers: Vec<_> = [credential, json].into_iter().chain(from.iter().copied()).collect();
+            let path = format!("/portico.test.v1.Echo/Say{path}");
+            let reply = client.send(request(Method::POST, &path, &headers, "{}")).await;
+            assert_eq!(reply.status.as_u16(), expected, "{path} {credential:?} {reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn preflights_are_answered_before_credentials_are_asked_for() {
     let site = Site::start(
         "",

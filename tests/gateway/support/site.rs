@@ -24,7 +24,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// A gateway with these policies, which has the providers `keys` and `cookies`; `more` stands before the policies.
+    /// A gateway with these policies, which has the providers `keys`, `cookies` and `queries`; `more` stands before the policies.
     pub(crate) async fn start(more: &str, policies: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let hashed: Vec<String> = CALLERS
@@ -53,6 +53,7 @@ authentication:
   api_keys:
     - {{ name: keys, file: {name} }}
     - {{ name: cookies, file: {name}, header: x-session, cookie: session }}
+    - {{ name: queries, file: {name}, header: x-query, query: key }}
 policies:
 {policies}
 ",
