@@ -55,6 +55,7 @@ pub mod grpc;
 pub mod inspect;
 pub(crate) mod io;
 pub mod jose;
+pub mod media;
 pub mod multipart;
 pub mod pb;
 pub mod policy;

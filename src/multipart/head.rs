@@ -1,6 +1,7 @@
 //! What the headers of a part say, and the boundary in the content type of the whole.
 
 use super::MultipartError;
+use crate::media;
 
 /// The headers of a part, as far as they mean anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +50,8 @@ impl Head {
 /// # Errors
 /// It has none, or one that is not allowed.
 pub fn boundary(content_type: &str) -> Option<Result<String, MultipartError>> {
-    let (media, rest) = content_type.split_once(';').unwrap_or((content_type, ""));
-    if !media.trim().eq_ignore_ascii_case("multipart/form-data") {
+    let (essence, rest) = media::split(content_type);
+    if !essence.eq_ignore_ascii_case("multipart/form-data") {
         return None;
     }
     let is_allowed = |text: &String| {

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue};
 use super::call::Call;
 use super::form::quality;
 use crate::encoding::{self, Compressor, Encoding};
+use crate::media;
 
 /// What is compressed at once.
 const PIECE: usize = 64 << 10;
@@ -165,7 +166,7 @@ fn can_be_compressed(headers: &HeaderMap) -> bool {
 
 /// Whether content of that type is worth compressing; of types that say nothing it is not known.
 fn is_plain(media: &str) -> bool {
-    let essence = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = media::essence(media).to_ascii_lowercase();
     let (family, kind) = essence.split_once('/').unwrap_or((&essence, ""));
     let archives = ["zip", "gzip", "zstd", "br", "bzip", "bzip2", "xz", "7z-compressed", "rar-compressed", "compress"];
     match family {

@@ -4,6 +4,8 @@ use bytes::{BufMut as _, BytesMut};
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
 
+use crate::media;
+
 /// What a client can be sent, by its `accept` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -24,8 +26,8 @@ impl Form {
     pub(crate) fn wanted(headers: &HeaderMap) -> Self {
         let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
         let wanted = ranges.filter_map(|range| {
-            let (media, parameters) = range.split_once(';').unwrap_or((range, ""));
-            Some((Self::named(media.trim())?, quality(parameters)))
+            let (essence, parameters) = media::split(range);
+            Some((Self::named(essence)?, quality(parameters)))
         });
         let best =
             wanted.filter(|(_, quality)| *quality > 0).reduce(|best, next| if next.1 > best.1 { next } else { best });

@@ -7,6 +7,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::form::quality;
+use crate::media;
 use crate::telemetry::Protocol;
 
 /// `connect-protocol-version`: what clients of Connect send with unary calls.
@@ -57,8 +58,11 @@ impl Dialect {
         let media = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         if is_grpc(media) {
             // What the upstream makes of another codec is between it and the client.
-            let codec =
-                if essence(media).eq_ignore_ascii_case(b"application/grpc+json") { Codec::Json } else { Codec::Proto };
+            let codec = if media::essence_of_bytes(media).eq_ignore_ascii_case(b"application/grpc+json") {
+                Codec::Json
+            } else {
+                Codec::Proto
+            };
             return Self { framing: Framing::Grpc, codec };
         }
         let rest = Self { framing: Framing::Rest, codec: Codec::Json };
@@ -71,7 +75,8 @@ impl Dialect {
                 Self { framing: Framing::ConnectGet, codec: Codec::Unknown }
             }
             None if *method == Method::OPTIONS => rest,
-            None => Self::connect_unary(essence(media), headers.contains_key(CONNECT_VERSION)).unwrap_or(rest),
+            None => Self::connect_unary(media::essence_of_bytes(media), headers.contains_key(CONNECT_VERSION))
+                .unwrap_or(rest),
         }
     }
 
@@ -83,7 +88,7 @@ impl Dialect {
             (b"application/grpc-web", Framing::Web),
             (b"application/connect", Framing::ConnectStream),
         ];
-        let media = essence(media);
+        let media = media::essence_of_bytes(media);
         let (name, framing) = families
             .into_iter()
             .find(|(name, _)| media.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))?;
@@ -174,11 +179,6 @@ pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
     content_type.len() >= NAME.len()
         && content_type[..NAME.len()].eq_ignore_ascii_case(NAME)
         && matches!(content_type.get(NAME.len()), None | Some(b'+' | b';' | b' '))
-}
-
-/// A content type without its parameters.
-fn essence(content_type: &[u8]) -> &[u8] {
-    content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
 }
 
 fn is_connect_get(uri: &Uri) -> bool {

@@ -18,6 +18,7 @@ use super::unary::{One, collect, receive_one};
 use super::{coding, compression, multipart, negotiate};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
+use crate::media;
 use crate::policy::headers;
 use crate::snapshot::Transcoding;
 use crate::transcode::{self, Input, ReplyPlan};
@@ -94,13 +95,11 @@ fn kind(plan: &Transcoding, media: Option<&str>, content: &[u8]) -> Result<Kind,
     if let Some(boundary) = multipart::boundary(media)? {
         return Ok(Kind::Parts(boundary));
     }
-    let essence = media.split(';').next().unwrap_or_default().trim();
-    let is = |name: &str| essence.eq_ignore_ascii_case(name);
-    let suffix = essence.len().checked_sub(5).and_then(|at| essence.get(at..));
-    if is("application/json") || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json")) {
+    let essence = media::essence(media);
+    if media::is_json(essence) {
         return Ok(Kind::Plain);
     }
-    let is_form = is("application/x-www-form-urlencoded");
+    let is_form = media::is(essence, "application/x-www-form-urlencoded");
     let looks_like_json = matches!(content.trim_ascii_start().first(), Some(b'{' | b'[' | b'"'));
     if is_form && !looks_like_json {
         return Ok(Kind::Form);

@@ -24,6 +24,7 @@ use crate::body::RequestBody;
 use crate::config::Json;
 use crate::error::{Error, Reason};
 use crate::grpc::frame::{self, PREFIX};
+use crate::media;
 use crate::transcode::{self, Fault, Form, Input, Values};
 
 /// Makes the call upstream out of a REST request whose body holds messages. Nothing of the body is read here.
@@ -62,10 +63,10 @@ const JOINED: usize = 16 << 10;
 /// How the messages stand in a body, by its type.
 fn form(headers: &HeaderMap) -> Result<Form, Error> {
     let Some(media) = headers.get(CONTENT_TYPE) else { return Ok(Form::Array) };
-    let essence = media.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = media::essence(media.to_str().unwrap_or_default()).to_ascii_lowercase();
     match &*essence {
         "application/x-ndjson" | "application/ndjson" => Ok(Form::Lines),
-        json if json == "application/json" || json.ends_with("+json") => Ok(Form::Array),
+        json if media::is_json(json) => Ok(Form::Array),
         other => Err(Error::new(
             Reason::UnsupportedMediaType,
             format!(

@@ -8,6 +8,7 @@ use super::encode::part::{PartValue, Value};
 use super::error::{Error, Result};
 use super::plan::{FieldPlan, Shape, WellKnown};
 use super::query::{MAX_PAIRS, Name, Pairs};
+use crate::media;
 use crate::schema::Kind;
 
 /// One part, or as much of it as goes into one message.
@@ -30,18 +31,13 @@ impl Part {
         self.content_type.as_deref().or_else(|| (!self.is_file).then_some("text/plain"))
     }
 
-    fn essence(&self) -> &str {
-        self.media_type().unwrap_or_default().split(';').next().unwrap_or_default().trim()
-    }
-
     /// Whether it is what a person wrote into a field, and no file.
     pub(super) fn is_text(&self) -> bool {
-        !self.is_file && self.essence().eq_ignore_ascii_case("text/plain")
+        !self.is_file && self.media_type().is_some_and(|media| media::is(media, "text/plain"))
     }
 
     pub(super) fn is_json(&self) -> bool {
-        let essence = self.essence().to_ascii_lowercase();
-        essence == "application/json" || essence.ends_with("+json")
+        self.media_type().is_some_and(media::is_json)
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom up. A module imports from lines above its own and from itself, never from its neighbours.
 const LAYERS: &[&[&str]] = &[
+    &["media"],
     &["encoding", "expression", "grpc", "io", "jose", "multipart", "pb", "runtime"],
     &["config"],
     &["fetch", "telemetry"],
