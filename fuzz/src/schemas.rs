@@ -18,8 +18,8 @@ pub fn schemas(input: &[u8]) {
     let schema = plans.schema();
     let json = Json { emit_defaults: true, ..Json::default() };
     for method in schema.services().iter().flat_map(|service| &service.methods) {
-        if let Some(rule) = &method.http {
-            let _ = Binding::flatten(schema, method, rule);
+        if let Some(rule) = method.http_rule() {
+            let _ = Binding::flatten(schema, method, &rule);
         }
         for id in [method.input, method.output] {
             let message = schema.message(id);

@@ -218,7 +218,7 @@ impl Telling<'_> {
     fn tell_policies(&self, lines: &mut Lines) {
         let unknown;
         let settings = match self.method() {
-            Some(method) => &method.settings,
+            Some(method) => &*method.settings,
             None if self.rehearsal.upstream.is_some() => {
                 unknown = self.snapshot.config.method(self.path.trim_start_matches('/'));
                 &unknown
@@ -315,7 +315,7 @@ impl Telling<'_> {
 
     fn tell_settings(&self, sent: &Sent, lines: &mut Lines) {
         let defaults = &self.snapshot.config.defaults;
-        let settings = self.method().map_or(defaults, |method| &method.settings);
+        let settings = self.method().map_or(defaults, |method| &*method.settings);
         let unary = self.method().is_some_and(|method| stream_kind(method).is_empty());
         let own = if unary {
             settings

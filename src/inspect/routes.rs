@@ -91,7 +91,7 @@ fn row<'s>(snapshot: &'s Snapshot, binding: &'s Binding) -> Row<'s> {
     Row {
         order: (0, order),
         http_method: &binding.http_method,
-        path: binding.template.clone(),
+        path: binding.template.to_string(),
         body: match &binding.body {
             BodyRule::None => String::new(),
             BodyRule::Whole => "*".into(),

@@ -92,18 +92,18 @@ pub struct Allow(pub HeaderValue);
 struct Leaf<T> {
     target: T,
     /// Number of segments.
-    length: usize,
+    length: u8,
     /// Index of the `**`.
-    rest: Option<usize>,
-    /// Segments of each variable, and whether it is a multi-segment one.
-    variables: Box<[(Range<usize>, bool)]>,
+    rest: Option<u8>,
+    /// Segments of each variable, from and to, and whether it is a multi-segment one.
+    variables: Box<[(u8, u8, bool)]>,
 }
 
 /// A path as the trees see it.
 struct Paths<'p> {
     plain: Path<'p>,
     /// Without its verb, and the root of the templates that have it.
-    with_verb: Option<(usize, Path<'p>)>,
+    with_verb: Option<(u32, Path<'p>)>,
 }
 
 impl<T> Router<T> {
@@ -128,7 +128,7 @@ impl<T> Router<T> {
     /// [`Miss::NotFound`] or [`Miss::BadPath`].
     pub fn find_any(&self, path: &str, wanted: impl Fn(&T) -> bool) -> Result<Found<'_, T>, Miss> {
         let answer = |ends: &Ends| {
-            let target = ends.targets().find(|target| wanted(&self.leaves[*target].target))?;
+            let target = ends.targets().find(|target| wanted(&self.leaves[*target as usize].target))?;
             Some(Answer { target, head_by_get: false })
         };
         self.search(&self.paths(path)?, answer).ok_or(Miss::NotFound)
@@ -158,10 +158,10 @@ impl<T> Router<T> {
     }
 
     fn found(&self, answer: Answer, path: &Path<'_>) -> Found<'_, T> {
-        let leaf = &self.leaves[answer.target];
-        let captures = leaf.variables.iter().enumerate().map(|(variable, (segments, multi))| {
-            let segments = leaf.place(segments.start, path)..leaf.place(segments.end, path);
-            Capture { variable, range: path.range(&segments), multi: *multi }
+        let leaf = &self.leaves[answer.target as usize];
+        let captures = leaf.variables.iter().enumerate().map(|(variable, &(from, to, multi))| {
+            let segments = leaf.place(from, path)..leaf.place(to, path);
+            Capture { variable, range: path.range(&segments), multi }
         });
         Found { target: &leaf.target, captures: captures.collect(), head_by_get: answer.head_by_get }
     }
@@ -193,14 +193,19 @@ impl<T> Builder<T> {
     /// [`Conflict`], if an equal template is bound to that method already.
     pub fn insert(&mut self, method: &HttpMethod, template: &Template, target: T) -> Result<(), Conflict<'_, T>> {
         let Router { trie, leaves } = &mut self.router;
-        if let Err(existing) = trie.insert(method, template, leaves.len()) {
-            return Err(Conflict { existing: &leaves[existing].target, rejected: target });
+        let leaf = u32::try_from(leaves.len()).expect("no memory holds 2^32 templates");
+        if let Err(existing) = trie.insert(method, template, leaf) {
+            return Err(Conflict { existing: &leaves[existing as usize].target, rejected: target });
         }
-        let variables = template.variables().iter().map(|variable| (variable.segments(), variable.is_multi()));
+        let place = |segment: usize| u8::try_from(segment).expect("a template has at most MAX_SEGMENTS, which is 64");
+        let variables = template.variables().iter().map(|variable| {
+            let Range { start, end } = variable.segments();
+            (place(start), place(end), variable.is_multi())
+        });
         leaves.push(Leaf {
             target,
-            length: template.segments().len(),
-            rest: template.segments().iter().position(|segment| *segment == Segment::Rest),
+            length: place(template.segments().len()),
+            rest: template.segments().iter().position(|segment| *segment == Segment::Rest).map(place),
             variables: variables.collect(),
         });
         Ok(())
@@ -214,10 +219,10 @@ impl<T> Builder<T> {
 
 impl<T> Leaf<T> {
     /// Where a segment of the template lies in a path that the template matches, in segments.
-    fn place(&self, segment: usize, path: &Path<'_>) -> usize {
+    fn place(&self, segment: u8, path: &Path<'_>) -> usize {
         match self.rest {
-            Some(rest) if segment > rest => segment + path.len() - self.length,
-            Some(_) | None => segment,
+            Some(rest) if segment > rest => usize::from(segment) + path.len() - usize::from(self.length),
+            Some(_) | None => usize::from(segment),
         }
     }
 }

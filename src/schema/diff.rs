@@ -122,7 +122,8 @@ impl Comparing<'_> {
                 self.breaks(text);
             }
         }
-        if old.http.is_some() && old.http != new.http {
+        let rule = old.http_rule();
+        if rule.is_some() && rule != new.http_rule() {
             self.breaks(format!("method {} has another HTTP rule", old.name));
         }
     }

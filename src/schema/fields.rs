@@ -9,6 +9,7 @@ use super::declaration::{FieldDeclaration, MessageDeclaration, OneofDeclaration}
 use super::features::{Features, Presence};
 use super::link::Imports;
 use super::names::{Names, PendingExtension, PendingMessage, is_identifier, shorten};
+use super::texts::Texts;
 use super::wire::Malformed;
 use super::{Cardinality, Field, Kind, Message, MessageId, Symbol};
 use crate::pb::google::protobuf::field_descriptor_proto::{Label, Type};
@@ -22,6 +23,7 @@ const MAX_NUMBER: i32 = (1 << 29) - 1;
 pub(super) struct Fields<'n, 'a> {
     names: &'n Names<'a>,
     imports: &'n Imports<'n>,
+    texts: Texts,
     linked: usize,
 }
 
@@ -37,7 +39,7 @@ struct Around<'s> {
 
 impl<'n, 'a> Fields<'n, 'a> {
     pub(super) fn new(names: &'n Names<'a>, imports: &'n Imports<'n>) -> Self {
-        Self { names, imports, linked: 0 }
+        Self { names, imports, texts: Texts::default(), linked: 0 }
     }
 
     /// # Errors
@@ -94,7 +96,7 @@ impl<'n, 'a> Fields<'n, 'a> {
     }
 
     fn named_extension(
-        &self,
+        &mut self,
         declaration: &FieldDeclaration<'_>,
         pending: &PendingExtension<'_>,
         name: &str,
@@ -120,7 +122,7 @@ impl<'n, 'a> Fields<'n, 'a> {
     }
 
     /// Everything but number and oneof, of a field whose name was checked.
-    fn field(&self, declaration: &FieldDeclaration<'_>, around: Around<'_>) -> Result<Field, String> {
+    fn field(&mut self, declaration: &FieldDeclaration<'_>, around: Around<'_>) -> Result<Field, String> {
         let features = around.features.with(&declaration.overrides).with_packed_option(declaration.packed);
         let kind = self.kind(declaration, around, features)?;
         let is_map = self.map_entry(kind);
@@ -137,8 +139,11 @@ impl<'n, 'a> Fields<'n, 'a> {
         };
         let json_name = declaration.json_name.filter(|name| !name.is_empty());
         Ok(Field {
-            name: declaration.name.into(),
-            json_name: json_name.map_or_else(|| json_name_of(declaration.name), Box::from),
+            name: self.texts.share(declaration.name),
+            json_name: match json_name {
+                Some(name) => self.texts.share(name),
+                None => self.texts.share(&json_name_of(declaration.name)),
+            },
             number: 0,
             kind,
             cardinality,
@@ -290,7 +295,7 @@ fn number(number: i32, most: i32) -> Result<u32, String> {
 }
 
 /// lowerCamelCase as protoc derives it: an underscore goes, and what follows it is upper case.
-fn json_name_of(name: &str) -> Box<str> {
+fn json_name_of(name: &str) -> String {
     let mut json = String::with_capacity(name.len());
     let mut upper = false;
     for character in name.chars() {
@@ -301,7 +306,7 @@ fn json_name_of(name: &str) -> Box<str> {
             upper = false;
         }
     }
-    json.into()
+    json
 }
 
 fn malformed(_: Malformed) -> String {

@@ -26,7 +26,7 @@ pub struct Binding {
     /// What the request body sets.
     pub body: BodyRule,
     /// The reply's field (name in the `.proto` file) that becomes the whole body, of any kind; the whole reply if unset.
-    pub response_body: Option<Box<str>>,
+    pub response_body: Option<Arc<str>>,
 }
 
 /// HTTP methods of a binding.
@@ -46,7 +46,7 @@ pub enum BodyRule {
     /// Every field that the path does not set (`*`).
     Whole,
     /// This top-level field (name in the `.proto` file), of any kind.
-    Field(Box<str>),
+    Field(Arc<str>),
 }
 
 /// The bindings of one method.
@@ -341,7 +341,7 @@ fn check_variable(schema: &Schema, input: MessageId, variable: &Variable) -> Res
     let mut names = variable.names();
     let mut field = find(schema.message(input), names.next().unwrap_or_default(), path, Role::Variable)?;
     for name in names {
-        let ancestor = || BindingProblem::Ancestor { field: path.into(), ancestor: field.name.clone() };
+        let ancestor = || BindingProblem::Ancestor { field: path.into(), ancestor: (*field.name).into() };
         let (Kind::Message(id) | Kind::Group(id), false) = (field.kind, field.cardinality.is_repeated()) else {
             return Err(ancestor());
         };
@@ -358,11 +358,11 @@ fn check_variable(schema: &Schema, input: MessageId, variable: &Variable) -> Res
     Ok(())
 }
 
-fn top_level(message: &Message, name: &str, role: Role) -> Result<Box<str>, BindingProblem> {
+fn top_level(message: &Message, name: &str, role: Role) -> Result<Arc<str>, BindingProblem> {
     if name.contains('.') {
         return Err(BindingProblem::NotTopLevel { role, field: name.into() });
     }
-    find(message, name, name, role).map(|field| field.name.clone())
+    find(message, name, name, role).map(|field| Arc::clone(&field.name))
 }
 
 fn find<'s>(message: &'s Message, name: &str, path: &str, role: Role) -> Result<&'s Field, BindingProblem> {

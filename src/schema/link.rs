@@ -16,7 +16,7 @@ use super::declaration::FileDeclaration;
 use super::fields::Fields;
 use super::names::{Names, shorten};
 use super::services::link_service;
-use super::{Extension, File, Message, MessageId, Problem, Schema, Symbol, set};
+use super::{EnumId, Extension, File, Message, MessageId, Problem, Schema, Symbol, set};
 
 /// Most files of a schema. All of Google's public APIs have about 8,000.
 const MAX_FILES: usize = 20_000;
@@ -186,17 +186,14 @@ fn link(names: Names<'_>, imports: &Imports<'_>, mut problems: Problems) -> Sche
         }
     }
 
-    let Names { table: mut symbols, enums, .. } = names;
-    symbols.retain(|_, symbol| match symbol {
-        Symbol::Message(id) => broken.reason(*id).is_none(),
-        Symbol::Enum(_) => true,
-        Symbol::Service(_) => false, // their indexes have changed
-    });
-    symbols.extend(
-        services.iter().enumerate().map(|(index, service)| (Arc::clone(&service.name), Symbol::Service(index))),
-    );
-    symbols.shrink_to_fit();
-    Schema { files: Vec::new(), messages, enums, services, extensions, names: symbols, problems: problems.0 }
+    let Names { mut enums, .. } = names;
+    enums.shrink_to_fit();
+    let sound = (0u32..).map(MessageId).take(messages.len()).filter(|id| broken.reason(*id).is_none());
+    let types = (0u32..).map(|id| Symbol::Enum(EnumId(id))).take(enums.len()).chain(sound.map(Symbol::Message));
+    let mut schema = Schema { messages, enums, services, extensions, problems: problems.0, ..Schema::default() };
+    schema.add_symbols(types);
+    schema.add_symbols(schema.service_symbols());
+    schema
 }
 
 /// Extensions by what they extend; of two with one number the first counts.
@@ -207,7 +204,7 @@ fn link_extensions(
     problems: &mut Problems,
 ) -> HashMap<MessageId, Vec<Extension>> {
     let mut extensions: HashMap<MessageId, Vec<Extension>> = HashMap::new();
-    let mut taken: HashMap<(MessageId, u32), Box<str>> = HashMap::new();
+    let mut taken: HashMap<(MessageId, u32), Arc<str>> = HashMap::new();
     for pending in &names.extensions {
         let (extendee, field) = match fields.extension(pending) {
             Ok(linked) => linked,
@@ -227,7 +224,7 @@ fn link_extensions(
                 problems.note(format!("extension {}", field.name), format!("{} has its number", first.get()));
             }
             Entry::Vacant(entry) => {
-                entry.insert(field.name.clone());
+                entry.insert(Arc::clone(&field.name));
                 extensions.entry(extendee).or_default().push(Extension { field, file: pending.file });
             }
         }

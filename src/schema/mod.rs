@@ -28,12 +28,17 @@ pub mod source;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod wire;
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use prost::Message as _;
+
+use crate::pb::google::api::HttpRule;
 
 /// Everything that one upstream declares.
 #[derive(Debug, Default)]
@@ -44,8 +49,9 @@ pub struct Schema {
     pub(crate) services: Vec<Service>,
     /// Extensions by the message that they extend.
     pub(crate) extensions: HashMap<MessageId, Vec<Extension>>,
-    /// Full names without a leading dot.
-    pub(crate) names: HashMap<Arc<str>, Symbol>,
+    /// Found by their full names, which are kept in the messages, enums and services alone.
+    pub(crate) symbols: HashTable<Symbol>,
+    pub(crate) hasher: DefaultHashBuilder,
     /// What was left out, and why.
     pub(crate) problems: Vec<Problem>,
 }
@@ -69,7 +75,7 @@ pub enum Symbol {
     /// An enum.
     Enum(EnumId),
     /// Index into the schema's services.
-    Service(usize),
+    Service(u32),
 }
 
 /// Index of a message in its schema.
@@ -99,9 +105,9 @@ pub struct Message {
 #[derive(Debug, Clone)]
 pub struct Field {
     /// Name in the `.proto` file; for an extension its full name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// `json_name` as declared, else lowerCamelCase of the name; for an extension `[full.name]`.
-    pub json_name: Box<str>,
+    pub json_name: Arc<str>,
     /// Field number.
     pub number: u32,
     /// What one value is.
@@ -230,7 +236,7 @@ pub struct Enum {
     /// Full name without a leading dot.
     pub name: Arc<str>,
     /// Names and numbers in the order of declaration; aliases share a number. Never empty.
-    pub values: Box<[(Box<str>, i32)]>,
+    pub values: Box<[(Arc<str>, i32)]>,
     /// Whether unknown numbers are refused instead of kept.
     pub closed: bool,
 }
@@ -263,8 +269,17 @@ pub struct Method {
     pub side_effect_free: bool,
     /// Whether the method may be repeated (`NO_SIDE_EFFECTS` or `IDEMPOTENT`).
     pub idempotent: bool,
-    /// The `google.api.http` annotation as declared (additional bindings inside), if there is one.
-    pub http: Option<crate::pb::google::api::HttpRule>,
+    /// The `google.api.http` annotation as declared (additional bindings inside), if there is one: an encoded
+    /// [`HttpRule`], since it takes several times as much when decoded, and is needed only when a snapshot is built.
+    http: Option<Box<[u8]>>,
+}
+
+impl Method {
+    /// The `google.api.http` annotation as declared, if there is one.
+    pub fn http_rule(&self) -> Option<HttpRule> {
+        // What cannot be decoded was not kept.
+        HttpRule::decode(self.http.as_deref()?).ok()
+    }
 }
 
 /// Something that a schema had to leave out.
@@ -289,7 +304,8 @@ impl Schema {
 
     /// What a full name (no leading dot) stands for.
     pub fn symbol(&self, name: &str) -> Option<Symbol> {
-        self.names.get(name).copied()
+        let is_it = |symbol: &Symbol| self.name_of(*symbol) == name;
+        self.symbols.find(self.hasher.hash_one(name), is_it).copied()
     }
 
     /// The message of that full name.
@@ -329,9 +345,30 @@ impl Schema {
     /// Forgets the services that are not among these full names: a file may declare more than a server serves.
     pub fn keep_services(&mut self, names: &[String]) {
         self.services.retain(|service| names.iter().any(|name| **name == *service.name));
-        self.names.retain(|_, symbol| !matches!(symbol, Symbol::Service(_)));
-        let services = self.services.iter().enumerate();
-        self.names.extend(services.map(|(index, service)| (Arc::clone(&service.name), Symbol::Service(index))));
+        self.symbols.retain(|symbol| !matches!(symbol, Symbol::Service(_)));
+        self.add_symbols(self.service_symbols());
+    }
+
+    fn service_symbols(&self) -> impl Iterator<Item = Symbol> + use<> {
+        (0u32..).map(Symbol::Service).take(self.services.len())
+    }
+
+    /// Lets these be found, of which none is known yet.
+    fn add_symbols(&mut self, symbols: impl Iterator<Item = Symbol>) {
+        let mut table = std::mem::take(&mut self.symbols);
+        let hash = |symbol: &Symbol| self.hasher.hash_one(self.name_of(*symbol));
+        for symbol in symbols {
+            table.insert_unique(hash(&symbol), symbol, hash);
+        }
+        self.symbols = table;
+    }
+
+    fn name_of(&self, symbol: Symbol) -> &str {
+        match symbol {
+            Symbol::Message(id) => &self.message(id).name,
+            Symbol::Enum(id) => &self.enumeration(id).name,
+            Symbol::Service(index) => &self.services[index as usize].name,
+        }
     }
 
     /// Notes services that never came, each with the reason.

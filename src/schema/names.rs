@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 
 use super::declaration::{EnumDeclaration, FileDeclaration, MessageDeclaration, ServiceDeclaration, Types};
 use super::features::Features;
+use super::texts::Texts;
 use super::wire::Malformed;
 use super::{Enum, EnumId, MessageId, Symbol};
 
@@ -37,6 +38,8 @@ pub(super) struct Names<'a> {
     pub(super) enums: Vec<Enum>,
     /// Where each enum came from, to tell whether another declaration is the same.
     enum_sources: Vec<(&'a [u8], Features)>,
+    /// Names of enum values, of which several versions of an API have the same.
+    texts: Texts,
     /// Enum values so far, those of files that were left out included.
     values: usize,
     pub(super) services: Vec<PendingService<'a>>,
@@ -140,13 +143,14 @@ impl<'a> Names<'a> {
         for &raw in &file.services {
             let service = ServiceDeclaration::read(raw).map_err(malformed)?;
             let Some(name) = self.claim(scope, service.name, |names, symbol| match symbol {
-                Symbol::Service(existing) => names.services[existing].raw == raw,
+                Symbol::Service(existing) => names.services[existing as usize].raw == raw,
                 Symbol::Message(_) | Symbol::Enum(_) => false,
             })?
             else {
                 continue;
             };
-            self.table.insert(Arc::clone(&name), Symbol::Service(self.services.len()));
+            let symbol = Symbol::Service(count(self.services.len())?);
+            self.table.insert(Arc::clone(&name), symbol);
             self.services.push(PendingService { name, raw, file: index });
         }
         Ok(())
@@ -221,7 +225,7 @@ impl<'a> Names<'a> {
         self.enum_sources.push((raw, scope.features));
         self.enums.push(Enum {
             name,
-            values: declaration.values.iter().map(|&(value, number)| (Box::from(value), number)).collect(),
+            values: declaration.values.iter().map(|&(value, number)| (self.texts.share(value), number)).collect(),
             closed: scope.features.with(&declaration.overrides).closed_enums,
         });
         Ok(())

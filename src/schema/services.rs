@@ -44,12 +44,12 @@ pub(super) fn link_service(
         }
         let name: Arc<str> = Arc::from(format!("{}/{}", pending.name, method.name));
         let level = IdempotencyLevel::try_from(method.idempotency).unwrap_or_default();
-        let http = method.http.as_deref().and_then(|rule| {
-            let rule = HttpRule::decode(rule).ok();
-            if rule.is_none() {
+        let http = method.http.filter(|rule| {
+            let sound = HttpRule::decode(rule.as_slice()).is_ok();
+            if !sound {
                 problems.note(name.to_string(), String::from("its google.api.http annotation is malformed"));
             }
-            rule
+            sound
         });
         methods.push(Method {
             name,
@@ -59,7 +59,7 @@ pub(super) fn link_service(
             server_streaming: method.server_streaming,
             side_effect_free: level == IdempotencyLevel::NoSideEffects,
             idempotent: matches!(level, IdempotencyLevel::NoSideEffects | IdempotencyLevel::Idempotent),
-            http,
+            http: http.map(Vec::into_boxed_slice),
         });
     }
     Ok(Service { name: Arc::clone(&pending.name), methods: methods.into(), file: pending.file })

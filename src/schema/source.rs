@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(schema.problems(), []);
         let services: Vec<_> = schema.services().iter().map(|service| &*service.name).collect();
         assert_eq!(services, ["t.S"]);
-        assert!(schema.services()[0].methods[0].http.is_some());
+        assert!(schema.services()[0].methods[0].http_rule().is_some());
         assert!(schema.message_named("google.longrunning.Operation").is_some());
         let file = schema.files().iter().find(|file| &*file.name == "api.proto").unwrap();
         assert!(memchr::memmem::find(&file.bytes, b" Kept.").is_some());

@@ -35,7 +35,7 @@ struct Building<'c> {
     rules: Rules,
     upstreams: Vec<Upstream>,
     methods: Vec<Method>,
-    by_path: HashMap<Arc<str>, usize>,
+    by_name: HashMap<Arc<str>, usize>,
     router: Builder<usize>,
     bindings: Vec<Binding>,
     notices: Vec<Notice>,
@@ -78,7 +78,7 @@ impl<'c> Building<'c> {
             rules,
             upstreams,
             methods: Vec::new(),
-            by_path: HashMap::new(),
+            by_name: HashMap::new(),
             router: Router::builder(),
             bindings: Vec::new(),
             notices,
@@ -164,6 +164,15 @@ impl<'c> Building<'c> {
         })
     }
 
+    /// What holds for a method. Most have the same as the one before: they have it together, since it is large.
+    fn settings(&self, method: &str) -> Arc<MethodSettings> {
+        let settings = self.config.method(method);
+        match self.methods.last() {
+            Some(before) if *before.settings == settings => Arc::clone(&before.settings),
+            Some(_) | None => Arc::new(settings),
+        }
+    }
+
     fn add_method(
         &mut self,
         upstream: usize,
@@ -171,22 +180,21 @@ impl<'c> Building<'c> {
         schema: &Schema,
         method: &crate::schema::Method,
     ) -> Result<(), String> {
-        let path: Arc<str> = format!("/{}", method.name).into();
         let mut direct = Transcoding {
             request: RequestPlan::compile(plans, method.input, &[], &BodyRule::Whole)?,
             reply: ReplyPlan::compile(plans, method.output, None)?,
         };
         let index = self.methods.len();
-        let prepared = PathAndQuery::from_maybe_shared(bytes::Bytes::copy_from_slice(path.as_bytes()))
-            .map_err(|error| error.to_string())?;
-        let settings = self.config.method(&method.name);
+        let path = format!("/{}", method.name);
+        let path = PathAndQuery::try_from(path.as_str()).map_err(|error| error.to_string())?;
+        let settings = self.settings(&method.name);
         let limits = self.limits(upstream, schema, method).map(Box::new);
         for problem in bind_headers(&mut direct, &settings, method.server_streaming) {
             self.note(NoticeKind::LeftOut, upstream, format!("{}: {problem}", method.name));
         }
         self.methods.push(Method {
             name: Arc::clone(&method.name),
-            path: prepared,
+            path,
             upstream,
             client_streaming: method.client_streaming,
             server_streaming: method.server_streaming,
@@ -197,9 +205,10 @@ impl<'c> Building<'c> {
             limits,
             direct,
         });
-        self.by_path.insert(path, index);
-        let Some(rule) = self.rules.of(&method.name).or(method.http.as_ref()) else { return Ok(()) };
-        let flattened = http_rule::Binding::flatten(schema, method, rule);
+        self.by_name.insert(Arc::clone(&method.name), index);
+        let rule = self.rules.of(&method.name).cloned().or_else(|| method.http_rule());
+        let Some(rule) = rule else { return Ok(()) };
+        let flattened = http_rule::Binding::flatten(schema, method, &rule);
         for broken in flattened.broken {
             self.note(NoticeKind::LeftOut, upstream, format!("the HTTP rule of {broken}"));
         }
@@ -217,7 +226,7 @@ impl<'c> Building<'c> {
         binding: http_rule::Binding,
     ) {
         let upstream = self.methods[index].upstream;
-        let variables: Vec<Box<str>> =
+        let variables: Box<[Box<str>]> =
             binding.template.variables().iter().map(|variable| variable.field().into()).collect();
         let names: Vec<&str> = variables.iter().map(AsRef::as_ref).collect();
         let what = format!("{}: {} {}", method.name, binding.method, binding.template);
@@ -231,7 +240,7 @@ impl<'c> Building<'c> {
                 return self.note(NoticeKind::LeftOut, upstream, format!("the HTTP rule of {what}: {reason}"));
             }
         };
-        let settings = self.methods[index].settings.clone();
+        let settings = Arc::clone(&self.methods[index].settings);
         for problem in bind_headers(&mut plan, &settings, method.server_streaming) {
             self.note(NoticeKind::LeftOut, upstream, format!("the HTTP rule of {what}: {problem}"));
         }
@@ -240,7 +249,7 @@ impl<'c> Building<'c> {
             Ok(()) => self.bindings.push(Binding {
                 method: index,
                 http_method: binding.method.to_string(),
-                template: binding.template.to_string(),
+                template: binding.template.to_string().into(),
                 variables,
                 body: binding.body,
                 response_body: binding.response_body,
@@ -294,7 +303,7 @@ impl<'c> Building<'c> {
             config,
             upstreams: self.upstreams,
             methods: self.methods,
-            by_path: self.by_path,
+            by_name: self.by_name,
             services,
             router: self.router.build(),
             bindings: self.bindings,

@@ -36,8 +36,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Upstream>,
     /// Every method of every service that is served.
     pub methods: Vec<Method>,
-    /// `/pkg.Service/Method` to an index into `methods`.
-    by_path: HashMap<Arc<str>, usize>,
+    /// `pkg.Service/Method` to an index into `methods`.
+    by_name: HashMap<Arc<str>, usize>,
     /// Full names of the services that are served.
     services: HashSet<Arc<str>>,
     /// Templates to indices into `bindings`.
@@ -87,8 +87,8 @@ pub struct Method {
     pub side_effect_free: bool,
     /// Whether it is declared to do the same once or twice.
     pub idempotent: bool,
-    /// What holds for it.
-    pub settings: MethodSettings,
+    /// What holds for it, shared with the methods before it that are set alike.
+    pub settings: Arc<MethodSettings>,
     /// Which pages of other origins may call it; none when there is no word of it.
     pub cors: Option<Arc<Cors>>,
     /// How often it may be called; none for as often as anybody likes.
@@ -121,13 +121,13 @@ pub struct Binding {
     /// The HTTP method, `*` for any.
     pub http_method: String,
     /// The path template as written.
-    pub template: String,
+    pub template: Box<str>,
     /// Field paths of the template's variables, in order.
-    pub variables: Vec<Box<str>>,
+    pub variables: Box<[Box<str>]>,
     /// Where the request's body goes.
     pub body: BodyRule,
     /// Which field of the reply is the body.
-    pub response_body: Option<Box<str>>,
+    pub response_body: Option<Arc<str>>,
     /// The compiled form.
     pub plan: Transcoding,
 }
@@ -177,7 +177,7 @@ pub enum Known {
 impl Snapshot {
     /// The method behind `/pkg.Service/Method`.
     pub fn method_at(&self, path: &str) -> Option<usize> {
-        self.by_path.get(path).copied()
+        self.by_name.get(path.strip_prefix('/')?).copied()
     }
 
     /// Whether that service is served.

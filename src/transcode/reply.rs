@@ -52,7 +52,7 @@ impl ReplyPlan {
             Some((_, field)) => declared::is_single(schema, field, WellKnown::HttpBody),
         };
         let field = field.map(|(index, _)| index);
-        Ok(Self { plans: Arc::clone(plans), output, field, http_body, headers: Arc::new([]) })
+        Ok(Self { plans: Arc::clone(plans), output, field, http_body, headers: Arc::default() })
     }
 
     /// Lets single fields that are no messages become headers too.
@@ -69,7 +69,9 @@ impl ReplyPlan {
             bound.push(field.map_err(|problem| format!("the header {name} is set by no field: {problem}"))?);
             Ok(())
         });
-        self.headers = bound.into();
+        if !bound.is_empty() {
+            self.headers = bound.into();
+        }
         result
     }
 

@@ -128,7 +128,7 @@ impl RequestPlan {
             .filter(|(_, field)| declared::is_single(schema, field, WellKnown::FieldMask))
             .map(|(index, _)| index)
             .filter(|index| body != Body::Field(*index));
-        Ok(Self { plans: Arc::clone(plans), input, variables, headers: Arc::new([]), body, http_body, update_mask })
+        Ok(Self { plans: Arc::clone(plans), input, variables, headers: Arc::default(), body, http_body, update_mask })
     }
 
     /// Lets headers set fields as parameters of a query would: one value each, of a field that is no message and not
@@ -152,7 +152,9 @@ impl RequestPlan {
         let result = headers.into_iter().try_for_each(|(name, path)| {
             bind(name, path).map_err(|problem| format!("the header {name} sets no field: {problem}"))
         });
-        self.headers = bound.into();
+        if !bound.is_empty() {
+            self.headers = bound.into();
+        }
         result
     }
 

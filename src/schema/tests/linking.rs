@@ -36,10 +36,10 @@ fn http_annotation_is_read_with_additional_bindings() {
     let [service] = schema.services() else { panic!("one service") };
     let [get, plain] = &*service.methods else { panic!("two methods") };
     assert_eq!((&*get.name, &*plain.name), ("t.S/Get", "t.S/Plain"));
-    let http = get.http.as_ref().unwrap();
+    let http = get.http_rule().unwrap();
     assert_eq!(http.pattern, Some(Pattern::Get("/v1/{name}".into())));
     assert_eq!(http.additional_bindings[0].body, "*");
-    assert_eq!(plain.http, None);
+    assert_eq!(plain.http_rule(), None);
     assert!(get.server_streaming && !get.client_streaming && get.side_effect_free && get.idempotent);
     assert!(plain.client_streaming && !plain.server_streaming && !plain.side_effect_free && plain.idempotent);
 }
@@ -70,7 +70,7 @@ fn pieces_of_an_annotation_merge() {
 
     let schema = Schema::from_files(vec![bytes.into()]);
 
-    let http = schema.services()[0].methods[0].http.as_ref().unwrap();
+    let http = schema.services()[0].methods[0].http_rule().unwrap();
     assert_eq!((http.pattern.as_ref(), &*http.body), (Some(&Pattern::Get("/a".into())), "*"));
 }
 
@@ -92,7 +92,7 @@ fn malformed_annotation_leaves_the_method_without_a_rule() {
 
     let schema = Schema::from_files(vec![bytes.into()]);
 
-    assert_eq!(schema.services()[0].methods[0].http, None);
+    assert_eq!(schema.services()[0].methods[0].http_rule(), None);
     assert_eq!(problem_lines(&schema), ["t.S/Get: its google.api.http annotation is malformed"]);
 }
 

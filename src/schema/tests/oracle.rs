@@ -67,7 +67,7 @@ fn assert_same(set: &[u8]) {
     assert_eq!(ours.enums.len(), theirs.all_enums().count());
     for their in theirs.all_enums() {
         let our = ours.enums.iter().find(|our| *our.name == *their.full_name()).expect("same enums");
-        let mut values: Vec<_> = their.values().map(|value| (Box::from(value.name()), value.number())).collect();
+        let mut values: Vec<_> = their.values().map(|value| (Arc::from(value.name()), value.number())).collect();
         let mut ours = our.values.to_vec();
         values.sort_unstable();
         ours.sort_unstable();
