@@ -308,9 +308,18 @@ impl Pump {
             if self.chunk.len() < SMALL && self.poll_join(cx).is_pending() {
                 return Poll::Pending;
             }
+            let is_last = match &self.next {
+                Some(next) => next.is_none(),
+                None => self.replay.is_over() && self.source.is_end(),
+            };
             let Some(stream) = &mut self.stream else { break };
-            stream.reserve_capacity(self.chunk.len());
-            let mut capacity = stream.capacity();
+            // The last of a request may wait in h2 if it is small. A new stream has no capacity before its connection had a
+            // turn, so that most calls would take two turns, and two writes: one for the head, one for this.
+            let mut capacity = if is_last && self.chunk.len() <= JOINED { self.chunk.len() } else { 0 };
+            if capacity == 0 {
+                stream.reserve_capacity(self.chunk.len());
+                capacity = stream.capacity();
+            }
             while capacity == 0 {
                 match ready!(stream.poll_capacity(cx)) {
                     Some(Ok(more)) => capacity = more,
@@ -325,10 +334,6 @@ impl Pump {
             if taken < SMALL {
                 (self.small, self.waited) = (self.small.saturating_add(1), 0);
             }
-            let is_last = match &self.next {
-                Some(next) => next.is_none(),
-                None => self.replay.is_over() && self.source.is_end(),
-            };
             let end = self.chunk.is_empty() && is_last;
             let sent = stream.send_data(piece, end);
             let released = taken.min(self.owed);
