@@ -17,7 +17,7 @@ use crate::cli::{Demo, Exit, Log, Run};
 use crate::config::{Config, SchemaSource};
 use crate::demo;
 use crate::gateway::handover::{self, Successors};
-use crate::gateway::{Gateway, Inherited, Launch, Manner, PATIENCE};
+use crate::gateway::{Gateway, Inherited, Launch, Manner, PATIENCE, open_files};
 use crate::runtime;
 use crate::server::listener;
 use crate::telemetry::logs;
@@ -34,6 +34,7 @@ fn gateway(run: Run, control: &Runtime) -> Result<(), Exit> {
     for warning in &run.loaded.warnings {
         tracing::warn!("{warning}");
     }
+    open_files::allow(&run.loaded.config);
     let takeover = run.takeover.clone();
     let said = |path: &Path, error| wrong(format!("--takeover {}: {error}", path.display()));
     let mut inherited = Inherited::from_environment();

@@ -11,6 +11,7 @@ pub mod handover;
 mod inherited;
 mod listeners;
 mod memory;
+pub mod open_files;
 mod reload;
 mod watch;
 

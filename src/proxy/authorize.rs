@@ -79,20 +79,16 @@ pub(super) async fn authorize(call: &mut Call, parts: &mut request::Parts, timer
 /// Tells the upstream who calls, as the method's policy says.
 pub(super) fn forward_identity(call: &Call, parts: &mut request::Parts) {
     let Some(forwarded) = &call.settings().identity else { return };
-    if !forwarded.credentials
-        && let Some(requirement) = &call.settings().authenticate
-    {
-        for provider in requirement.rule.providers() {
-            let provider = call.prepared.snapshot.config.authentication.get(provider);
-            match provider.map(|provider| &provider.kind) {
-                Some(Kind::Basic(_)) => {
-                    parts.headers.remove(AUTHORIZATION);
-                }
-                Some(kind) => {
-                    kind.places().into_iter().for_each(|places| credential::remove(places, &mut parts.headers));
-                }
-                None => {}
+    if !forwarded.credentials {
+        let all = &call.prepared.snapshot.config.authentication;
+        // Who need not show any may have sent them all the same.
+        let asked = call.settings().authenticate.as_ref();
+        let asked = asked.map_or_else(|| (0..all.len()).collect(), |requirement| requirement.rule.providers());
+        for provider in asked.into_iter().filter_map(|index| all.get(index)) {
+            if matches!(provider.kind, Kind::Basic(_)) {
+                parts.headers.remove(AUTHORIZATION);
             }
+            provider.kind.places().into_iter().for_each(|places| credential::remove(places, &mut parts.headers));
         }
     }
     identity_headers::set(&mut parts.headers, forwarded, &call.identity);

@@ -282,6 +282,7 @@ fn bind(address: SocketAddr) -> io::Result<StdListener> {
 
 /// The next connection, whatever goes wrong before it.
 async fn accept(listener: &TcpListener) -> (tokio::net::TcpStream, SocketAddr) {
+    let mut told = false;
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
@@ -289,7 +290,9 @@ async fn accept(listener: &TcpListener) -> (tokio::net::TcpStream, SocketAddr) {
                 tracing::debug!(%error, "connection lost before it was accepted")
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections now");
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "cannot accept connections now");
+                }
                 time::sleep(OUT_OF_RESOURCES).await;
             }
         }

@@ -224,6 +224,18 @@ async fn the_upstream_learns_who_calls_and_nobody_can_pretend() {
 }
 
 #[tokio::test]
+async fn credentials_that_nobody_asked_for_are_removed_too() {
+    let policies =
+        "- { match: \"*\", authenticate: keys, identity: { headers: { x-user: name }, credentials: remove } }
+- { match: portico.test.v1.Echo/Say, authenticate: none }";
+    let site = Site::start("", policies).await;
+    for (way, outcome) in everywhere(&site.gateway, &[("x-api-key", "k-ann")]).await {
+        assert_eq!(outcome.code, 0, "{way}");
+        assert!(outcome.seen.is_none_or(|seen| !seen.contains_key("x-api-key")), "{way}");
+    }
+}
+
+#[tokio::test]
 async fn connection_takes_nothing_out_that_the_gateway_says() {
     let site = Site::start(
         "",

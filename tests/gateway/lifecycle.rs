@@ -308,3 +308,28 @@ async fn mistakes_end_with_1_and_wrong_usage_with_2() {
         assert_eq!(process::run(&arguments).await.code, Some(0));
     }
 }
+
+#[tokio::test]
+async fn as_many_files_may_be_open_as_the_system_grants() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("portico.yaml");
+    let limits = "limits: { max_connections: 150 }";
+    let listener =
+        format!("listeners: [{{ address: \"127.0.0.1:0\", {limits} }}]\nadmin: {{ address: \"127.0.0.1:0\" }}\n");
+    let upstream = "upstreams: [{ name: echo, endpoints: [\"127.0.0.1:9\"], schema: none }]\n";
+    std::fs::write(&path, listener + upstream).expect("a file");
+    let arguments = ["run", "--config", path.to_str().expect("a path")];
+
+    let mut enough = Portico::start_with_files(64, 200, &arguments);
+    let address = enough.address("portico listens on").await;
+    let mut too_few = Portico::start_with_files(64, 100, &arguments);
+
+    // More than it could have had open, had it not asked.
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        open.push(tokio::net::TcpStream::connect(address).await.expect("the gateway listens"));
+    }
+    let mut last = Client::connect(address, Version::Http1).await;
+    assert_eq!(last.get("/").await.status, StatusCode::NOT_FOUND);
+    too_few.line("fewer files may be open than the listeners may have connections").await;
+}

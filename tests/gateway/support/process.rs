@@ -31,8 +31,17 @@ pub(crate) struct Ended {
 impl Portico {
     /// Starts the binary with those arguments.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portico"))
-            .args(arguments)
+        Self::run(Command::new(env!("CARGO_BIN_EXE_portico")).args(arguments))
+    }
+
+    /// The same, where a process may have so many files open unless it asks for more, up to `most`.
+    pub(crate) fn start_with_files(files: u32, most: u32, arguments: &[&str]) -> Self {
+        let script = format!("ulimit -Sn {files} && ulimit -Hn {most} && exec \"$0\" \"$@\"");
+        Self::run(Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_portico")]).args(arguments))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
