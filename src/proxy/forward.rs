@@ -91,11 +91,10 @@ pub(super) struct Sender<'a> {
 }
 
 /// A further attempt that may be made.
-enum Again {
-    /// With what lets it be under way; none for a call that nobody had work with.
-    Now(Option<Further>),
-    /// After so long. Until then it is not under way.
-    Later(Duration),
+struct Again {
+    wait: Option<Duration>,
+    /// What lets it be under way; none for a call that nobody had work with.
+    further: Option<Further>,
 }
 
 /// Sends a call and returns the head of its reply, which is known to be gRPC.
@@ -125,30 +124,19 @@ pub(crate) async fn send(
             Some(hedge) => Box::pin(sender.hedged(pump, hedge)).await?,
             None => sender.attempt(pump).await?,
         };
-        let Outcome { mut reply, fault, pump: sent } = outcome;
+        let Outcome { reply, fault, pump: sent } = outcome;
         pump = sent;
         drop(further.take());
-        match fault.and_then(|fault| sender.again(fault, &mut pump)) {
-            None => {}
-            Some(Again::Now(granted)) => {
-                sender.done.unseen += 1;
-                cluster.shares().metrics().retries.add(1);
-                further = granted;
-                continue;
-            }
-            Some(Again::Later(wait)) => {
-                // Its place is free for others while this call waits.
-                if let Ok((_, body)) = &mut reply {
-                    body.lease.leave();
-                }
+        if let Some(fault) = fault
+            && let Some(again) = sender.again(fault, &mut pump)
+        {
+            // Its place is free for others while this call waits.
+            drop(reply);
+            further = again.further;
+            if let Some(wait) = again.wait {
                 within(&mut sender.timer, sleep(wait)).await?;
-                further = cluster.shares().begin_further();
-                if further.is_some() {
-                    sender.done.retries += 1;
-                    cluster.shares().metrics().retries.add(1);
-                    continue;
-                }
             }
+            continue;
         }
         let (head, body) = reply?;
         pump.arrived();
@@ -206,18 +194,31 @@ impl Sender<'_> {
             self.seen = self.seen.saturating_sub(1);
         }
         let next = self.rules.next(fault, self.done, fastrand::f64());
+        let wait = match next {
+            Next::Stop => return None,
+            Next::Resend { .. } => None,
+            Next::Retry(wait) => Some(wait),
+        };
         let too_late = |wait: Duration| self.timer.left().is_ok_and(|left| left.is_some_and(|left| left <= wait));
-        if next == Next::Stop || matches!(next, Next::Retry(wait) if too_late(wait)) || !pump.rewind() {
+        if wait.is_some_and(too_late) || !pump.rewind() {
             return None;
         }
         let shares = self.cluster.shares();
-        match next {
-            Next::Stop => None,
-            Next::Resend { refused: false } => Some(Again::Now(None)),
-            Next::Resend { refused: true } => shares.further(Want::Refused).map(|further| Again::Now(Some(further))),
-            // Where there are too many now, nobody waits to find as many later.
-            Next::Retry(wait) => shares.further(Want::Policy).map(|_| Again::Later(wait)),
+        let want = match next {
+            Next::Resend { refused: false } | Next::Stop => None,
+            Next::Resend { refused: true } => Some(Want::Refused),
+            Next::Retry(_) => Some(Want::Policy),
+        };
+        let further = match want {
+            Some(want) => Some(shares.further(want)?),
+            None => None,
+        };
+        match wait {
+            None => self.done.unseen += 1,
+            Some(_) => self.done.retries += 1,
         }
+        shares.metrics().retries.add(1);
+        Some(Again { wait, further })
     }
 }
 

@@ -114,10 +114,10 @@ pub struct Lease {
     /// What had come on the connection when the call began.
     count: u64,
     answered: Cell<bool>,
-    /// Until it leaves.
-    counted: Option<UpstreamStream>,
+    _counted: UpstreamStream,
     /// What it takes of the endpoint's bound, and of the upstream's.
-    permits: [Option<Permit>; 2],
+    _permit: Permit,
+    permit: Option<Permit>,
 }
 
 impl Lease {
@@ -133,14 +133,15 @@ impl Lease {
             since: Instant::now(),
             count,
             answered: Cell::new(false),
-            counted: Some(counted),
-            permits: [Some(permit), None],
+            _counted: counted,
+            _permit: permit,
+            permit: None,
         }
     }
 
     /// The same with what it takes of another bound.
     pub(super) fn with(mut self, permit: Permit) -> Self {
-        self.permits[1] = Some(permit);
+        self.permit = Some(permit);
         self
     }
 
@@ -197,21 +198,6 @@ impl Lease {
         bytes <= self.connection.share()
     }
 
-    /// Makes room for another call, because nothing more comes of this one. Dropping it does the same.
-    pub fn leave(&mut self) {
-        if self.counted.take().is_none() {
-            return;
-        }
-        self.hold(0);
-        if !self.answered.get() {
-            self.connection.pulse.unanswered(self.count, self.since.elapsed(), Instant::now());
-        }
-        self.connection.active.set(self.connection.active.get() - 1);
-        self.endpoint.member().end();
-        self.endpoint.stream_ended();
-        self.permits = [None, None];
-    }
-
     /// Keeps new calls off this connection; the running ones go on.
     pub fn retire(&self) {
         self.connection.close();
@@ -222,7 +208,13 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.leave();
+        self.hold(0);
+        if !self.answered.get() {
+            self.connection.pulse.unanswered(self.count, self.since.elapsed(), Instant::now());
+        }
+        self.connection.active.set(self.connection.active.get() - 1);
+        self.endpoint.member().end();
+        self.endpoint.stream_ended();
     }
 }
 

@@ -69,11 +69,6 @@ impl Shares {
             self.metrics.refused(Bound::Budget);
             return None;
         }
-        self.begin_further()
-    }
-
-    /// The same for one that the budget has been asked about: it was put off, and may be under way now.
-    pub fn begin_further(&self) -> Option<Further> {
         let permit = self.retries.take();
         if permit.is_none() {
             self.metrics.refused(Bound::Retries);

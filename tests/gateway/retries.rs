@@ -171,24 +171,6 @@ async fn what_a_server_says_of_retries_is_honoured() {
 }
 
 #[tokio::test]
-async fn a_call_that_waits_for_its_next_attempt_keeps_no_other_from_one() {
-    let trailers = [("grpc-status", "14"), ("grpc-retry-pushback-ms", "3600000")];
-    let pushed_back = vec![Step::Read, act::grpc_head(&[]), Step::Trailers(act::entries(&trailers))];
-    let backend = scripted::start(vec![pushed_back, act::fails(14, ""), act::reply(&message())]).await;
-    let file = format!("policies: [ {{ match: \"*\", timeout: {{ unary: none }}, {RETRY} }} ]");
-    let gateway = over_endpoints(&[backend.address], ", circuit_breaker: { max_retries: 1 }", &file).await;
-    let client = Raw::connect(gateway.address).await;
-    let mut waits = client.clone();
-    let waiting = tokio::spawn(async move { waits.call(SAY, &[], framed(&SayRequest::default())).await.code() });
-    backend.tally.until(|counts| counts.finished == 1).await;
-
-    let answer = soon(client.clone().call(SAY, &[], framed(&SayRequest::default()))).await;
-
-    assert_eq!((answer.code(), backend.calls().len()), (0, 3), "{answer:?}");
-    assert!(!waiting.is_finished());
-}
-
-#[tokio::test]
 async fn an_attempt_that_takes_too_long_makes_way_for_another() {
     let silent = always(act::hold()).await;
     let headed = always(vec![Step::Read, act::grpc_head(&[]), Step::Hold]).await;
