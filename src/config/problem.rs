@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::spelling::nearest;
+
 /// Line and column, both from 1; the column counts characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -118,10 +120,15 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Whether a key or a line may be, or have beside it, what nobody should read in a log: by its name, or as the password of a URL.
-fn may_hold_secret(text: &str) -> bool {
+/// Whether a key or a line may be, or have beside it, what nobody should read in a log: by its name, also where that is
+/// misspelt, or as the user or the query of a URL.
+pub(super) fn may_hold_secret(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    ["password", "secret"].iter().any(|name| text.contains(name)) || (text.contains("://") && text.contains('@'))
+    let mut words = text.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    text.contains("text:")
+        || text.contains("base64:")
+        || (text.contains("://") && text.contains(['@', '?']))
+        || words.any(|word| word.len() > 3 && nearest(word, &["password", "secret", "client_secret"]).is_some())
 }
 
 /// Longer lines are not shown; nobody finds a caret in them.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::environment;
 use super::node::{Node, Value};
-use super::problem::{Place, Problem};
+use super::problem::{Place, Problem, may_hold_secret};
 use super::spelling::nearest;
 use super::units::{OptionalSpan, Percent, Size, Span, Tenths};
 
@@ -122,7 +122,14 @@ impl<'a> Report<'a> {
     }
 
     pub(crate) fn problem(&mut self, at: &Place, message: impl Into<String>) {
-        self.problems.push(Problem::new(at.clone(), message.into()));
+        let mut message = message.into();
+        // What stands there instead may be the secret itself.
+        if may_hold_secret(&at.path)
+            && let Some((expected, _)) = message.split_once("; found ")
+        {
+            message = expected.to_owned();
+        }
+        self.problems.push(Problem::new(at.clone(), message));
     }
 
     pub(crate) fn warn(&mut self, at: &Place, message: impl Into<String>) {

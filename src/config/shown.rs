@@ -3,6 +3,8 @@
 //!
 //! **Invariant**: no secret is in it, but for one that somebody wrote where none belongs. Environment variables stay names.
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value, json};
 
 use super::node::{Node, Value as Written};
@@ -81,9 +83,13 @@ fn schema(source: &SchemaSource) -> Value {
     match source {
         SchemaSource::Reflection => json!({ "reflection": {} }),
         SchemaSource::None => "none".into(),
-        SchemaSource::DescriptorSet(path) => json!({ "descriptor_set": path }),
-        SchemaSource::Proto { files, include } => json!({ "proto": files, "include": include }),
+        SchemaSource::DescriptorSet(path) => json!({ "descriptor_set": path.display().to_string() }),
+        SchemaSource::Proto { files, include } => json!({ "proto": paths(files), "include": paths(include) }),
     }
+}
+
+fn paths(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
 }
 
 /// The value of a key in a section of that name.
@@ -95,7 +101,7 @@ fn value(section: &str, key: &str, node: &Node) -> Value {
         Written::Null => Value::Null,
         Written::Bool(value) => (*value).into(),
         Written::Unsigned(number) => (*number).into(),
-        Written::Number(text) => (&**text).into(),
+        Written::Number(text) => text.parse().map_or_else(|_| (&**text).into(), Value::Number),
         Written::Text(text) if key == "url" => address(text).into(),
         Written::Text(text) => text.as_str().into(),
         // Its items are of the same kind.
@@ -109,16 +115,29 @@ fn value(section: &str, key: &str, node: &Node) -> Value {
 
 /// A URL without what may be secret in it: who asks, and the query.
 fn address(url: &str) -> String {
-    let (url, query) = url.split_once('?').map_or((url, String::new()), |(url, _)| (url, format!("?{HIDDEN}")));
-    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
-        Some((scheme, host)) => format!("{scheme}://{HIDDEN}@{host}{query}"),
-        None => format!("{url}{query}"),
-    }
+    let (scheme, rest) =
+        url.split_once("://").map_or((String::new(), url), |(scheme, rest)| (format!("{scheme}://"), rest));
+    // First who asks, whose password may hold anything.
+    let (user, rest) = rest.rsplit_once('@').map_or((String::new(), rest), |(_, rest)| (format!("{HIDDEN}@"), rest));
+    let (path, query) = rest.split_once('?').map_or((rest, String::new()), |(path, _)| (path, format!("?{HIDDEN}")));
+    format!("{scheme}{user}{path}{query}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_who_asks_and_without_its_query() {
+        for (url, shown) in [
+            ("redis://:pa?ss@host/0", "redis://[hidden]@host/0"),
+            ("https://a@b:c@host/x?y=z", "https://[hidden]@host/x?[hidden]"),
+            ("https://host/x", "https://host/x"),
+            ("host?q", "host?[hidden]"),
+        ] {
+            assert_eq!(address(url), shown);
+        }
+    }
 
     #[test]
     fn is_what_was_written_without_secrets() {

@@ -29,8 +29,9 @@ pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// `grpc-accept-encoding`: what the sender can inflate.
 pub const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
-/// Whether a service is one that every server may have beside its own: health, reflection, channelz. No gateway routes
+/// Whether a service is one that every server may have beside its own: health, reflection, channelz, in any capitals. No gateway routes
 /// those, and none of its upstreams declares them.
 pub fn is_infrastructure(service: &str) -> bool {
-    ["grpc.health.", "grpc.reflection.", "grpc.channelz."].iter().any(|prefix| service.starts_with(prefix))
+    let is_of = |prefix: &str| service.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    ["grpc.health.", "grpc.reflection.", "grpc.channelz."].iter().any(|prefix| is_of(prefix))
 }

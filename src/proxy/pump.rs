@@ -1,6 +1,6 @@
 //! Moves a call's request upstream, with flow control end to end and enough memory to start again.
 //!
-//! The client's window opens only by what the upstream took. What was sent is remembered up to a limit, so that a call can
+//! The client's window opens only by what the upstream took, or by a small request that is all here. What was sent is remembered up to a limit, so that a call can
 //! be sent to another endpoint. Small pieces that are here together go out together (docs/decisions/0020).
 
 use std::future::poll_fn;
@@ -36,6 +36,8 @@ const FEW: u32 = 16;
 pub(crate) struct Pump {
     source: Source,
     stream: Option<SendStream<Bytes>>,
+    /// Whether nothing was sent on it yet.
+    fresh: bool,
     /// Read from the source, not yet taken by the upstream; and how much of it the client's window still waits for.
     chunk: Bytes,
     /// Read behind that, when small pieces were joined.
@@ -173,6 +175,7 @@ impl Pump {
         Self {
             source,
             stream: None,
+            fresh: true,
             chunk: Bytes::new(),
             next: None,
             small: 0,
@@ -189,6 +192,7 @@ impl Pump {
     /// Sends to this stream from now on, from the beginning.
     pub(crate) fn attach(&mut self, stream: SendStream<Bytes>) {
         self.stream = Some(stream);
+        self.fresh = true;
     }
 
     /// Prepares to send everything once more.
@@ -313,9 +317,10 @@ impl Pump {
                 None => self.replay.is_over() && self.source.is_end(),
             };
             let Some(stream) = &mut self.stream else { break };
-            // The last of a request may wait in h2 if it is small. A new stream has no capacity before its connection had a
+            // A request that is small and all here may wait in h2. A new stream has no capacity before its connection had a
             // turn, so that most calls would take two turns, and two writes: one for the head, one for this.
-            let mut capacity = if is_last && self.chunk.len() <= JOINED { self.chunk.len() } else { 0 };
+            let is_small = self.fresh && is_last && self.chunk.len() <= JOINED;
+            let mut capacity = if is_small { self.chunk.len() } else { 0 };
             if capacity == 0 {
                 stream.reserve_capacity(self.chunk.len());
                 capacity = stream.capacity();
@@ -336,6 +341,7 @@ impl Pump {
             }
             let end = self.chunk.is_empty() && is_last;
             let sent = stream.send_data(piece, end);
+            self.fresh = false;
             let released = taken.min(self.owed);
             self.owed -= released;
             self.source.release(released);

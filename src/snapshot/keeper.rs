@@ -31,6 +31,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// After an upstream came back, before it is asked: its other connections come back meanwhile.
 const REVIVED_PAUSE: Duration = Duration::from_millis(100);
+/// After an answer that was news: versions that take turns behind one address are news each time.
+const NEWS_PAUSE: Duration = Duration::from_secs(1);
 /// After an answer that was no news, before an upstream is asked because it came back: some close their connections all the time.
 const SAME_PAUSE: Duration = Duration::from_secs(10);
 
@@ -383,7 +385,7 @@ async fn seek(keeper: Weak<Keeper>, upstream: config::Upstream, fleet: Arc<Fleet
                 keeper.arrived(&upstream, schema).await;
                 drop(keeper);
                 pause = FIRST_PAUSE;
-                until_stale(&upstream, &fleet, Duration::ZERO).await;
+                until_stale(&upstream, &fleet, NEWS_PAUSE).await;
             }
             Err(why) => {
                 keeper.missed(&upstream, why).await;

@@ -26,8 +26,8 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Takes the names of all upstreams that have a schema, or are to have one. New ones have no schema yet, known ones keep their state, others are
-    /// forgotten.
+    /// Takes the names of all upstreams that have a schema, or are to have one. New ones have no schema yet, known ones keep
+    /// their state, others are forgotten.
     pub fn set_upstreams(&self, names: impl IntoIterator<Item = Arc<str>>) {
         let mut state = self.state();
         let mut known = std::mem::take(&mut state.schemas);

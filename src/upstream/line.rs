@@ -28,7 +28,8 @@ pub(super) async fn first_free<'e>(
     endpoints: impl Iterator<Item = &'e Rc<Endpoint>>,
     failure: &mut Option<Unreachable>,
 ) -> Option<(&'e Rc<Endpoint>, Lease)> {
-    let mut left: SmallVec<[&Rc<Endpoint>; 4]> = endpoints.take(MOST).collect();
+    let mut more = endpoints;
+    let mut left: SmallVec<[&Rc<Endpoint>; 4]> = more.by_ref().take(MOST).collect();
     let mut place: Option<Place> = None;
     loop {
         let mut changes: SmallVec<[_; 4]> = left.iter().map(|endpoint| Box::pin(endpoint.changed())).collect();
@@ -58,13 +59,24 @@ pub(super) async fn first_free<'e>(
                 drop(place.take_if(|place| place.waiting.is_at(endpoint)));
                 left.remove(index);
                 drop(changes.remove(index));
+                // One that is down keeps nobody from those behind it.
+                if let Some(next) = more.next() {
+                    left.push(next);
+                    changes.push(Box::pin(next.changed()));
+                }
                 continue;
             }
             index += 1;
         }
         if place.is_none() {
             place = stand(&left, failure);
-            place.as_ref()?;
+            if place.is_none() {
+                left = more.by_ref().take(MOST).collect();
+                if left.is_empty() {
+                    return None;
+                }
+                continue;
+            }
         }
         let changed = poll_fn(|cx| {
             let index = changes.iter_mut().position(|change| change.as_mut().poll(cx).is_ready());

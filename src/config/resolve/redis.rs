@@ -81,12 +81,15 @@ impl Url {
         let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
         let database = match database {
             "" => 0,
-            number => number.parse().map_err(|_| format!("{number:?} is not the number of a database"))?,
+            number => {
+                number.parse().map_err(|_| format!("what follows the port is not the number of a database; {shape}"))?
+            }
         };
         let has_port = address.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let address = if has_port { address.to_owned() } else { format!("{address}:{PORT}") };
         let account = user.map(Self::account).transpose()?;
-        Ok(Self { tls, account, address: pattern::host_port(&address)?, database })
+        let address = pattern::host_port(&address).map_err(|_| format!("there is no HOST, or no PORT; {shape}"))?;
+        Ok(Self { tls, account, address, database })
     }
 
     fn account(text: &str) -> Result<Account, String> {

@@ -446,6 +446,12 @@ fn lines_that_may_hold_a_secret_are_not_shown() {
         "redis: { url: \"redis://localhost\", password: s3cret-word, timeout: 20 }",
         "redis: { url: \"redis://user:s3cret-word@localhost/x\" }",
         "redis:\n  password: [s3cret-word]",
+        "redis:\n  passwrd: s3cret-word",
+        "redis:\n  url: redis://:s3cret-word",
+        "redis:\n  url: redis://h/0?password=s3cret-word",
+        "authentication: { jwt: [{ name: a, issuer: b, audiences: [c], secret: s3cret-word }] }",
+        "authentication:\n  jwt:\n  - name: a\n    issuer: b\n    audiences: [c]\n    jwks:\n      url: https://u:s3cret-word#@h/",
+        "authentication:\n  jwt:\n  - secret:\n      text: *s3cret-word",
         "authentication: { jwt: [{ name: a, issuer: b, audiences: [c], secret: { text: s3cret-word }, leeway: 1 }] }",
     ] {
         assert!(!shown(text).contains("s3cret-word"), "{}", shown(text));

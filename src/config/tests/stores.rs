@@ -169,7 +169,7 @@ fn names_what_is_wrong_with_where_redis_is() {
         ("redis: {}", "one of `url`, `cluster` and `sentinel` is needed"),
         ("redis: { url: \"redis://a\", cluster: [\"b:1\"] }", "only one of `url`, `cluster` and `sentinel`"),
         ("redis: { url: \"a:6379\" }", "this is not the URL of a Redis"),
-        ("redis: { url: \"redis://a/x\" }", "\"x\" is not the number of a database"),
+        ("redis: { url: \"redis://a/x\" }", "what follows the port is not the number of a database"),
         ("redis: { url: \"redis://a\", tls: {} }", "`tls` goes with `url: rediss://…`"),
         ("redis: { url: \"redis://a\", username: me }", "`username` goes with `password`"),
         ("redis: { url: \"redis://:a@b\", password: c }", "the URL and `password` both say"),

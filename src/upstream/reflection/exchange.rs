@@ -108,12 +108,12 @@ impl Exchange {
         if let Some(head) = self.head.take() {
             self.begin(head.await?)?;
         }
-        let Some(body) = &mut self.body else { return Err(Error::Malformed("the call is over")) };
         loop {
+            let Some(body) = &mut self.body else { return Err(Error::Malformed("the call is over")) };
             if let Some((compressed, mut message)) = next_message(&mut self.buffer)? {
                 if compressed {
                     message = inflated(self.encoding, &message)?;
-                    self.received = self.received.saturating_add(message.len());
+                    self.count(message.len())?;
                 }
                 self.answered += 1;
                 return M::decode(message).map_err(|_| Error::Malformed("a reply is not the message that is due"));
@@ -121,16 +121,22 @@ impl Exchange {
             match body.data().await {
                 Some(chunk) => {
                     let chunk = chunk?;
-                    self.received = self.received.saturating_add(chunk.len());
-                    if self.received > MAX_RECEIVED {
-                        return Err(Error::TooLarge(format!("replies exceed the limit of {MAX_RECEIVED} bytes")));
-                    }
+                    self.count(chunk.len())?;
+                    let Some(body) = &mut self.body else { return Err(Error::Malformed("the call is over")) };
                     body.flow_control().release_capacity(chunk.len())?;
                     self.buffer.extend_from_slice(&chunk);
                 }
                 None => return Err(ended(body.trailers().await?.as_ref())),
             }
         }
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), Error> {
+        self.received = self.received.saturating_add(bytes);
+        if self.received > MAX_RECEIVED {
+            return Err(Error::TooLarge(format!("replies exceed the limit of {MAX_RECEIVED} bytes")));
+        }
+        Ok(())
     }
 
     fn begin(&mut self, response: http::Response<RecvStream>) -> Result<(), Error> {
