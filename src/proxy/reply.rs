@@ -184,13 +184,15 @@ fn put_status(call: &Call, error: &Error, headers: &mut HeaderMap) {
 
 fn rest_error(call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     let mut headers = HeaderMap::new();
-    // At a method's own path only the content type tells the protocol.
+    // At a method's own path only the content type tells the protocol: to a caller of none, the words are plain. Clients of
+    // Connect would take a Status for an error of theirs (its conformance suite, "unexpected-content-type").
     let unknown = error.reason() == Reason::UnsupportedMediaType
         && call.method().is_some_and(|method| method.path.path() == call.uri.path());
-    if unknown {
+    let content = if unknown {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(ACCEPT_POST, HeaderValue::from_static(PROTOCOLS));
-    }
-    let content = if let Some(refusal) = error.authorizer().filter(|refusal| !refusal.body.is_empty()) {
+        Bytes::from(format!("{}\n", error.message()))
+    } else if let Some(refusal) = error.authorizer().filter(|refusal| !refusal.body.is_empty()) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         // Whatever it says it is, nothing else is made of it.
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

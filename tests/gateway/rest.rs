@@ -424,9 +424,10 @@ async fn only_json_is_taken_for_json() {
             assert_eq!(words.contains("curl"), refused.ends_with("urlencoded"), "{words}");
         }
         let direct = with(&mut client, "POST /portico.test.v1.Echo/Say", &[("content-type", "text/plain")], "{}").await;
-        assert_eq!(
-            (direct.status, direct.reason().as_str()),
-            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE")
+        assert_eq!(direct.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{direct:?}");
+        assert!(
+            direct.headers["content-type"].to_str().is_ok_and(|media| media.starts_with("text/plain")),
+            "{direct:?}"
         );
         assert!(
             direct.headers["accept-post"].to_str().is_ok_and(|types| types.contains("application/json")),
