@@ -165,7 +165,7 @@ const BASE64: &[u8] = b"-base64";
 fn wants_text(headers: &HeaderMap) -> bool {
     let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
     let named = ranges.filter_map(|range| {
-        let (media, parameters) = range.split_once(';').unwrap_or((range, ""));
+        let (media, parameters) = media::split(range);
         let Dialect { framing, .. } = Dialect::framed(media.as_bytes())?;
         matches!(framing, Framing::Web | Framing::WebText).then(|| (framing, quality(parameters)))
     });

@@ -1,7 +1,7 @@
 //! Patterns of the configuration that match nothing: mostly misspelt names.
 
 use super::Snapshot;
-use crate::config::{MethodPattern, ServicePattern};
+use crate::config::ServicePattern;
 
 impl Snapshot {
     /// One sentence for each pattern that matches nothing of the schemas; it may be meant for what no schema knows. None as long
@@ -26,9 +26,7 @@ impl Snapshot {
         }
         for policy in &self.config.policies {
             if !self.methods.iter().any(|method| policy.matches.matches(&method.name)) {
-                let MethodPattern { prefix, open } = &policy.matches;
-                let star = if *open { "*" } else { "" };
-                lines.push(format!("policies: `{prefix}{star}` matches no method that is served"));
+                lines.push(format!("policies: `{}` matches no method that is served", policy.matches));
             }
         }
         lines

@@ -25,11 +25,10 @@ struct Place {
 
 /// A place on the first of the endpoints that has one. `None` when none will, for reasons of which the last one is noted.
 pub(super) async fn first_free<'e>(
-    endpoints: impl Iterator<Item = &'e Rc<Endpoint>>,
+    mut endpoints: impl Iterator<Item = &'e Rc<Endpoint>>,
     failure: &mut Option<Unreachable>,
 ) -> Option<(&'e Rc<Endpoint>, Lease)> {
-    let mut more = endpoints;
-    let mut left: SmallVec<[&Rc<Endpoint>; 4]> = more.by_ref().take(MOST).collect();
+    let mut left: SmallVec<[&Rc<Endpoint>; 4]> = endpoints.by_ref().take(MOST).collect();
     let mut place: Option<Place> = None;
     loop {
         let mut changes: SmallVec<[_; 4]> = left.iter().map(|endpoint| Box::pin(endpoint.changed())).collect();
@@ -60,7 +59,7 @@ pub(super) async fn first_free<'e>(
                 left.remove(index);
                 drop(changes.remove(index));
                 // One that is down keeps nobody from those behind it.
-                if let Some(next) = more.next() {
+                if let Some(next) = endpoints.next() {
                     left.push(next);
                     changes.push(Box::pin(next.changed()));
                 }
@@ -71,7 +70,7 @@ pub(super) async fn first_free<'e>(
         if place.is_none() {
             place = stand(&left, failure);
             if place.is_none() {
-                left = more.by_ref().take(MOST).collect();
+                left = endpoints.by_ref().take(MOST).collect();
                 if left.is_empty() {
                     return None;
                 }

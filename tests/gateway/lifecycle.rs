@@ -82,15 +82,20 @@ async fn until_says(gateway: &TestGateway, words: &str) -> (StatusCode, String) 
     soon(waiting).await
 }
 
+/// Two upstreams, both known by reflection: nobody, and the library.
+fn beside_one_that_is_down(library: &Library) -> String {
+    format!(
+        "upstreams:\n  - {{ name: down, endpoints: [\"{}\"], schema: {{ reflection: {{}} }} }}\n  \
+         - {{ name: library, endpoints: [\"{}\"], schema: {{ reflection: {{}} }} }}\n",
+        unused(),
+        library.address
+    )
+}
+
 #[tokio::test]
 async fn an_upstream_that_is_down_keeps_no_other_from_serving() {
     let library = library();
-    let down = unused();
-    let yaml = format!(
-        "upstreams:\n  - {{ name: down, endpoints: [\"{down}\"], schema: {{ reflection: {{}} }} }}\n  \
-         - {{ name: library, endpoints: [\"{}\"], schema: {{ reflection: {{}} }} }}\n",
-        library.address
-    );
+    let yaml = beside_one_that_is_down(&library);
     let gateway = TestGateway::start(&yaml).await;
     gateway.metric_reaches("portico_schema_loaded{upstream=\"library\"}", 1.0).await;
 
@@ -111,12 +116,7 @@ async fn an_upstream_that_is_down_keeps_no_other_from_serving() {
 #[tokio::test]
 async fn an_upstream_that_is_down_keeps_a_new_gateway_from_being_ready_only_so_long() {
     let library = library();
-    let down = unused();
-    let yaml = format!(
-        "upstreams:\n  - {{ name: down, endpoints: [\"{down}\"], schema: {{ reflection: {{}} }} }}\n  \
-         - {{ name: library, endpoints: [\"{}\"], schema: {{ reflection: {{}} }} }}\n",
-        library.address
-    );
+    let yaml = beside_one_that_is_down(&library);
 
     let gateway = TestGateway::start_in(Duration::ZERO, &yaml).await;
     gateway.ready().await;
