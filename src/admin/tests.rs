@@ -26,7 +26,8 @@ async fn start() -> Admin {
     let schemas = crate::snapshot::load::from_files(&config).unwrap();
     let source = Source::new(crate::snapshot::Snapshot::build(&config, schemas.clone()));
     let (fleets, lifecycle) = (Fleets::new(control.clone(), registry.clone()), registry.lifecycle());
-    let keeper = Keeper::start(config, schemas, source.clone(), readiness.clone(), fleets, lifecycle, &control);
+    // With a readiness of its own: what is shown here is what a test says.
+    let keeper = Keeper::start(config, schemas, source.clone(), Arc::default(), fleets, lifecycle, &control);
     let state = State { registry, readiness, keeper, source, reloads: None };
     let (stop, stopped) = oneshot::channel::<()>();
     let served = state.clone();

@@ -134,8 +134,6 @@ impl Gateway {
         let source = Source::new(snapshot);
 
         let readiness = Arc::new(Readiness::default());
-        let serving = config.upstreams.iter().filter(|upstream| upstream.serves());
-        readiness.set_upstreams(serving.map(|upstream| Arc::clone(&upstream.name)));
         let registry = Arc::new(Registry::new(Arc::clone(&readiness)));
         let access_log = AccessLog::start(&config.telemetry.access_log, registry.dropped_log_lines())
             .map_err(StartError::AccessLog)?;

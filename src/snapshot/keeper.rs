@@ -104,6 +104,8 @@ impl Keeper {
         let keeper = Arc::new(Self { source, readiness, fleets, lifecycle, control, told, state });
         // Nobody else has it yet.
         if let Ok(mut state) = keeper.state.try_lock() {
+            // Before anything can arrive: readiness knows nothing of what it was not told to wait for.
+            keeper.expect(&state.config);
             state.seek(&Arc::downgrade(&keeper), &keeper.fleets, &keeper.control);
             keeper.told.store(Arc::new(state.told()));
         }
@@ -145,8 +147,7 @@ impl Keeper {
         let prepared = prepare(&config)?;
         state.config = config;
         state.held = held;
-        let serving = state.config.upstreams.iter().filter(|upstream| upstream.serves());
-        self.readiness.set_upstreams(serving.map(|upstream| Arc::clone(&upstream.name)));
+        self.expect(&state.config);
         state.seek(&Arc::downgrade(self), &self.fleets, &self.control);
         self.publish(&state, snapshot);
         for index in changed {
@@ -277,6 +278,12 @@ impl Keeper {
         self.told.store(Arc::new(state.told()));
         // Whoever hears that the gateway is ready must find it so.
         self.tell_readiness(&self.source.load());
+    }
+
+    /// Says whose schemas the gateway is to have.
+    fn expect(&self, config: &Config) {
+        let serving = config.upstreams.iter().filter(|upstream| upstream.serves());
+        self.readiness.set_upstreams(serving.map(|upstream| Arc::clone(&upstream.name)));
     }
 
     fn tell_readiness(&self, snapshot: &Snapshot) {
