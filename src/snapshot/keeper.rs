@@ -433,11 +433,11 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_upstream_that_comes_back_all_the_time_is_asked_at_once_for_news_and_else_seldom() {
+    async fn an_upstream_that_comes_back_all_the_time_is_asked_soon_after_news_and_else_seldom() {
         let config = Config::from_flags(&["127.0.0.1:1".to_owned()], &SchemaSource::Reflection, None);
         let mut upstream = config.expect("right flags").upstreams.remove(0);
         for (refresh, pause, expected) in [
-            (None, Duration::ZERO, REVIVED_PAUSE),
+            (None, NEWS_PAUSE, NEWS_PAUSE + REVIVED_PAUSE),
             (None, SAME_PAUSE, SAME_PAUSE + REVIVED_PAUSE),
             (Some(Duration::from_secs(1)), SAME_PAUSE, Duration::from_secs(1)),
         ] {
