@@ -129,9 +129,7 @@ impl Gateway {
         let Launch { config, loader, mut inherited, patience, succeeds } = launch;
         let config = Arc::new(config);
         let schemas = load::from_files(&config).map_err(StartError::Schema)?;
-        let snapshot = Snapshot::build(&config, schemas.clone());
-        load::report(&snapshot, None);
-        let source = Source::new(snapshot);
+        let source = Source::new(Snapshot::build(&config, schemas.clone()));
 
         let readiness = Arc::new(Readiness::default());
         let registry = Arc::new(Registry::new(Arc::clone(&readiness)));

@@ -57,6 +57,8 @@ struct State {
     fleets: Vec<Arc<Fleet>>,
     /// Who asks for reflection.
     seekers: Vec<(config::Upstream, AbortHandle)>,
+    /// What operators were told of patterns that match nothing.
+    idle: Vec<String>,
 }
 
 /// The schema of an upstream and how it came.
@@ -99,13 +101,14 @@ impl Keeper {
         control: &Handle,
     ) -> Arc<Self> {
         let held: Vec<_> = schemas.into_iter().map(Held::new).collect();
-        let state = Mutex::new(State { config, held, fleets: Vec::new(), seekers: Vec::new() });
+        let state = Mutex::new(State { config, held, fleets: Vec::new(), seekers: Vec::new(), idle: Vec::new() });
         let (control, told) = (control.clone(), ArcSwap::default());
         let keeper = Arc::new(Self { source, readiness, fleets, lifecycle, control, told, state });
         // Nobody else has it yet.
         if let Ok(mut state) = keeper.state.try_lock() {
             // Before anything can arrive: readiness knows nothing of what it was not told to wait for.
             keeper.expect(&state.config);
+            load::report(&keeper.source.load(), None, &mut state.idle);
             state.seek(&Arc::downgrade(&keeper), &keeper.fleets, &keeper.control);
             keeper.told.store(Arc::new(state.told()));
         }
@@ -153,7 +156,7 @@ impl Keeper {
         for index in changed {
             self.tell_change(&state, index);
         }
-        load::report(&self.source.load(), None);
+        load::report(&self.source.load(), None, &mut state.idle);
         Ok(prepared)
     }
 
@@ -229,7 +232,7 @@ impl Keeper {
                     Ok(snapshot) => {
                         self.publish(&state, snapshot);
                         self.tell_change(&state, index);
-                        load::report(&self.source.load(), Some(index));
+                        load::report(&self.source.load(), Some(index), &mut state.idle);
                     }
                     Err(error) => {
                         tracing::error!(upstream = %upstream.name, %error, "schema could not be compiled, the old state stays");

@@ -112,16 +112,22 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Logs what an operator should know of a snapshot; of one upstream, or of all.
-pub fn report(snapshot: &Snapshot, upstream: Option<usize>) {
+/// Logs what an operator should know of a snapshot; of one upstream, or of all. Of patterns that match nothing, which are
+/// about no upstream alone, only those that are not `told` already; these are then.
+pub(super) fn report(snapshot: &Snapshot, upstream: Option<usize>, told: &mut Vec<String>) {
     let name = upstream.map(|index| &snapshot.upstreams[index].config.name);
     let about = |notice: &&Notice| name.is_none_or(|name| notice.upstream == *name);
     // What is missing is told by whoever looks for it, with the reason, and not before it was looked for.
     for notice in snapshot.notices.iter().filter(about).filter(|notice| notice.kind != NoticeKind::Missing) {
         tracing::warn!(upstream = %notice.upstream, kind = ?notice.kind, "{}", notice.text);
     }
-    for line in snapshot.idle_patterns() {
-        tracing::warn!("{line}");
+    // As long as one is missing nobody knows, so that what was told stays so.
+    if snapshot.missing().next().is_none() {
+        let idle = snapshot.idle_patterns();
+        for line in idle.iter().filter(|line| !told.contains(line)) {
+            tracing::warn!("{line}");
+        }
+        *told = idle;
     }
     for (index, upstream) in
         snapshot.upstreams.iter().enumerate().filter(|(index, _)| upstream.is_none_or(|only| only == *index))

@@ -17,6 +17,7 @@ use crate::support::backend::scripted::{self, Scripted};
 use crate::support::backend::{self, Options, Reflection, act, pb};
 use crate::support::client::{Client, Version};
 use crate::support::gateway::{TestGateway, upstream};
+use crate::support::process::Portico;
 
 /// The message of the schemas below.
 #[derive(Clone, PartialEq, Message)]
@@ -378,4 +379,35 @@ async fn five_thousand_methods_come_by_reflection() {
     // The backend does not have it, and is asked.
     let reply = client.get("/v9/s9/m49/items/1").await;
     assert_eq!((reply.status, reply.reason().as_str()), (StatusCode::NOT_IMPLEMENTED, ""), "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_pattern_that_matches_nothing_is_told_once_whatever_else_changes() {
+    let config = "
+listeners: [{ address: \"127.0.0.1:0\" }]
+admin: off
+reload: { watch: false }
+upstreams: [{ name: shop, endpoints: [\"127.0.0.1:1\"], schema: { proto: [item.proto] } }]
+policies: [{ match: shop.v1.Shop/Puut }]
+";
+    let files = folder(&[("item.proto", ITEM.as_bytes()), ("portico.yaml", config.as_bytes())]);
+    let path = files.path().join("portico.yaml");
+    let mut portico = Portico::start(&["run", "--config", path.to_str().expect("a path")]);
+    portico.said("portico listens on").await;
+
+    for (name, text) in [
+        ("item.proto", ITEM.replace("int64 count = 2;", "int64 count = 2; string more = 3;")),
+        ("portico.yaml", config.replace("Puut", "Gett")),
+        ("portico.yaml", config.to_owned()),
+    ] {
+        std::fs::write(files.path().join(name), text).expect("a file can be written");
+        portico.signal("-HUP").await;
+        portico.line("configuration reloaded").await;
+    }
+
+    let told = |words: &str| portico.seen.iter().filter(|line| line.contains(words)).count();
+    assert_eq!(told("schema has changed"), 1, "{:?}", portico.seen);
+    // At the start, and once more since it was another in between.
+    assert_eq!(told("`shop.v1.Shop/Puut` matches no method"), 2, "{:?}", portico.seen);
+    assert_eq!(told("`shop.v1.Shop/Gett` matches no method"), 1, "{:?}", portico.seen);
 }
