@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use http::uri::PathAndQuery;
 
 use super::{Binding, Method, Notice, NoticeKind, SchemaState, Snapshot, Transcoding, Upstream};
@@ -291,7 +291,9 @@ impl<'c> Building<'c> {
     }
 
     fn finish(self, config: Arc<Config>) -> Snapshot {
-        let services = self.served.iter().flatten().cloned().collect();
+        let services: HashSet<_> = self.served.iter().flatten().cloned().collect();
+        let methods = self.methods.iter().map(|method| Arc::clone(&method.name));
+        let spellings = methods.chain(services.iter().cloned()).collect();
         let schemas: Vec<_> = self
             .upstreams
             .iter()
@@ -305,6 +307,7 @@ impl<'c> Building<'c> {
             methods: self.methods,
             by_name: self.by_name,
             services,
+            spellings,
             router: self.router.build(),
             bindings: self.bindings,
             notices: self.notices,

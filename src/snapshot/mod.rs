@@ -8,6 +8,7 @@ mod idle;
 pub mod keeper;
 pub mod load;
 pub mod source;
+mod spellings;
 
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ use crate::schema::Schema;
 use crate::schema::http_rule::BodyRule;
 use crate::schema::reflect::Index;
 use crate::transcode::{Plans, ReplyPlan, RequestPlan};
+
+use spellings::Spellings;
 
 pub use keeper::Keeper;
 pub use source::Source;
@@ -40,6 +43,8 @@ pub struct Snapshot {
     by_name: HashMap<Arc<str>, usize>,
     /// Full names of the services that are served.
     services: HashSet<Arc<str>>,
+    /// The names of all methods and services.
+    spellings: Spellings,
     /// Templates to indices into `bindings`.
     pub router: Router<usize>,
     /// Every `google.api.http` binding that is routed.
@@ -216,11 +221,8 @@ impl Snapshot {
 
     /// Whether a path that is no method's is one of a method, or of a service, but for capitals.
     fn is_other_spelling(&self, path: &str, service: &str) -> bool {
-        if self.services.contains(service) {
-            self.methods.iter().any(|method| method.path.path().eq_ignore_ascii_case(path))
-        } else {
-            self.services.iter().any(|known| known.eq_ignore_ascii_case(service))
-        }
+        let name = if self.services.contains(service) { path.trim_start_matches('/') } else { service };
+        self.spellings.contains(name)
     }
 
     /// The upstreams whose schema is not there, with what the last attempt said.
