@@ -124,6 +124,8 @@ pub enum Reason {
     StreamIdle,
     /// The client went away.
     ClientGone,
+    /// The gateway ended, or the listener did, before the call.
+    ShutDown,
     /// The upstream's schema is not there yet.
     SchemaUnavailable,
     /// No endpoint of the upstream could be reached.
@@ -176,6 +178,7 @@ impl Reason {
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::StreamIdle => "STREAM_IDLE",
             Self::ClientGone => "CLIENT_GONE",
+            Self::ShutDown => "SHUT_DOWN",
             Self::SchemaUnavailable => "SCHEMA_UNAVAILABLE",
             Self::UpstreamUnreachable => "UPSTREAM_UNREACHABLE",
             Self::UpstreamOverloaded => "UPSTREAM_OVERLOADED",
@@ -225,6 +228,8 @@ impl Reason {
             Self::DeadlineExceeded => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, Gateway),
             Self::StreamIdle => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, Gateway),
             Self::ClientGone => (Code::Cancelled, Code::Cancelled.http(), Client),
+            // As clients take the end of their connection.
+            Self::ShutDown => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway),
             Self::SchemaUnavailable | Self::UpstreamOverloaded => {
                 (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Gateway)
             }

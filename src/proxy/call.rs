@@ -74,7 +74,8 @@ pub(crate) struct Call {
     forwarded: Option<Instant>,
     upstream_duration: Option<Duration>,
     pub(crate) response_bytes: u64,
-    pub(crate) http_status: StatusCode,
+    /// Of the reply, once there is one.
+    pub(crate) http_status: Option<StatusCode>,
     outcome: Outcome,
     complete: bool,
 }
@@ -163,7 +164,7 @@ impl Call {
             forwarded: None,
             upstream_duration: None,
             response_bytes: 0,
-            http_status: StatusCode::OK,
+            http_status: None,
             outcome: Outcome { code: 0, failure: None, note: None },
             complete: false,
         })
@@ -270,6 +271,7 @@ impl Call {
                 | Reason::WebSocketVersion
                 | Reason::StreamIdle
                 | Reason::ClientGone
+                | Reason::ShutDown
                 | Reason::SchemaUnavailable
                 | Reason::UpstreamOverloaded
                 | Reason::UpstreamProtocol
@@ -431,7 +433,10 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.complete && self.outcome.failure.is_none() {
-            self.outcome = Outcome { code: Code::Cancelled.number(), failure: Some(Reason::ClientGone), note: None };
+            let reason = if self.peer.is_cut() { Reason::ShutDown } else { Reason::ClientGone };
+            let error = Error::new(reason, "");
+            self.http_status.get_or_insert_with(|| error.http());
+            self.failed(&error);
         }
         if let Some(permit) = self.permit.take() {
             permit.end(self.end());
@@ -460,7 +465,7 @@ impl Drop for Call {
             method: self.method().map(|method| &*method.name),
             upstream: self.upstream().map(|upstream| &*upstream.config.name),
             endpoint: self.trail.endpoint.as_deref(),
-            http_status: self.http_status.as_u16(),
+            http_status: self.http_status.unwrap_or_default().as_u16(),
             code: self.outcome.code,
             failure: self.outcome.failure.map(|reason| Failure {
                 origin: reason.origin(),

@@ -54,6 +54,7 @@ mod values;
 mod websocket;
 pub mod worker;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -94,13 +95,32 @@ pub struct Peer {
     text: Box<str>,
     /// Its IP address as upstreams are told.
     ip: HeaderValue,
+    is_cut: Cell<bool>,
 }
 
 impl Peer {
     /// The client of one connection, without a certificate so far; what every call tells of it is written here, once.
     pub fn new(address: SocketAddr, local: SocketAddr, tls: bool, listener: Rc<config::Listener>) -> Self {
         let ip = policy::headers::ip_value(address.ip());
-        Self { address, local, tls, certificate: None, listener, text: address.to_string().into(), ip }
+        Self {
+            address,
+            local,
+            tls,
+            certificate: None,
+            listener,
+            text: address.to_string().into(),
+            ip,
+            is_cut: Cell::new(false),
+        }
+    }
+
+    /// The gateway waits no longer for the calls of this connection.
+    pub fn cut(&self) {
+        self.is_cut.set(true);
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.get()
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn adapt_out(
     reply::echo_identifiers(&mut head.headers, &call);
     // A status in trailers says it all; what HTTP says beside it would only confuse a gRPC client.
     head.status = StatusCode::OK;
-    call.http_status = head.status;
+    call.http_status = Some(head.status);
     let is_grpc = |value: &HeaderValue| protocol::is_grpc(value.as_bytes());
     if !passes || !head.headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
         head.headers.insert(CONTENT_TYPE, call.dialect.content_type());

@@ -70,14 +70,14 @@ pub(crate) fn no_content(mut call: Box<Call>, headers: HeaderMap) -> Response<Re
     *response.headers_mut() = headers;
     date::put(response.headers_mut(), call.version);
     echo_identifiers(response.headers_mut(), &call);
-    call.http_status = StatusCode::NO_CONTENT;
+    call.http_status = Some(StatusCode::NO_CONTENT);
     call.complete();
     response
 }
 
 /// Gives a finished REST reply its length and its call.
 pub(crate) fn attach(mut response: Response<ReplyBody>, mut call: Box<Call>) -> Response<ReplyBody> {
-    call.http_status = response.status();
+    call.http_status = Some(response.status());
     // Announced trailers need the chunked coding, which a length excludes: RFC 9112 §6.2.
     let chunked = response.headers().contains_key(TRAILER);
     // RFC 9110 §8.6; a 304 would have to say the length of what it does not send.
@@ -126,7 +126,7 @@ fn grpc_error(mut call: Box<Call>, error: &Error) -> Response<ReplyBody> {
     put_remedies(error, &mut headers);
     put_status(&call, error, &mut headers);
     echo_identifiers(&mut headers, &call);
-    call.http_status = StatusCode::OK;
+    call.http_status = Some(StatusCode::OK);
     let mut response = Response::new(ReplyBody::whole(Bytes::new(), None, Some(call)));
     *response.headers_mut() = headers;
     response

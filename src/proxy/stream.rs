@@ -88,7 +88,7 @@ pub(crate) async fn adapt_out(
         // It was chosen by that header: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.5.
         public.append(VARY, HeaderValue::from_static("accept"));
     }
-    body.call.http_status = status;
+    body.call.http_status = Some(status);
     // Without a body the rest of the stream is of no use; dropping it cancels the call upstream.
     let body = if is_head || !has_content {
         ReplyBody::whole(Bytes::new(), None, Some(body.call))

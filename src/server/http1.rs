@@ -99,7 +99,7 @@ where
                     draining = true;
                     Pin::new(&mut connection).graceful_shutdown();
                 }
-                Stage::Cut => return Poll::Ready(End::Cut),
+                Stage::Cut => return Poll::Ready(cut(&peer)),
                 Stage::Open | Stage::Ending | Stage::Draining => break,
             }
         }
@@ -136,6 +136,12 @@ where
         End::TimedOut => site.metrics.count(ConnectionEvent::IdleTimeout),
         End::Cut => {}
     }
+}
+
+/// The gateway waits no longer; its calls, which are dropped next, are to know.
+fn cut(peer: &Peer) -> End {
+    peer.cut();
+    End::Cut
 }
 
 /// Looks after a reply while the client takes nothing of it, when hyper does not: whether it has ended.

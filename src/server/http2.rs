@@ -178,6 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: Answer> Driver<S, A> {
             }
             if self.seat.stage(cx) == Stage::Cut {
                 let is_first = self.cut.is_none();
+                self.peer.cut();
                 self.cut.get_or_insert_with(Instant::now);
                 if self.farewells.due.get() == 0 {
                     return Poll::Ready(if is_first { End::Gone } else { End::Closed });

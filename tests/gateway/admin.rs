@@ -10,6 +10,7 @@ use tonic::Code;
 use crate::support::backend::{self, pb};
 use crate::support::client::{Version, request};
 use crate::support::gateway::{TestGateway, upstream};
+use crate::support::websocket::Socket;
 
 const SAY: &str = "/portico.test.v1.Echo/Say";
 
@@ -239,4 +240,49 @@ async fn a_call_that_the_client_gives_up_has_its_line_too() {
         );
     }
     assert!(resets >= 1.0);
+}
+
+#[tokio::test]
+async fn calls_that_are_cut_at_the_end_are_the_gateways_own_doing() {
+    let logging = Logging::start().await;
+    let gateway = &logging.gateway;
+    let json_body = [("content-type", "application/json")];
+    let behaviour = Some(pb::Behaviour { stall: true, count: 1, ..pb::Behaviour::default() });
+    let mut held = tokio::task::JoinSet::new();
+    for version in Version::BOTH {
+        let mut client = gateway.client(version).await;
+        let call = request(Method::POST, SAY, &json_body, r#"{"behaviour": {"stall": true}}"#);
+        held.spawn(async move { client.try_send(call).await.map(|_| ()) });
+    }
+    let mut grpc = backend::client(gateway.address).await;
+    let mut stream = grpc.repeat(pb::SayRequest { text: String::new(), behaviour }).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+    let mut sockets = Vec::new();
+    for version in Version::BOTH {
+        let mut socket = Socket::open(gateway.address, version, "/portico.test.v1.Echo/Converse", &[]).await;
+        socket.text(r#"{"text": "a"}"#).await;
+        socket.json().await;
+        sockets.push(socket);
+    }
+    logging.backend.tally.until(|counts| counts.started == 5).await;
+
+    logging.gateway.stop_unless(std::future::ready(())).await;
+
+    let mut told: Vec<_> = lines(&logging.file)
+        .iter()
+        .map(|line| {
+            json!([line["protocol"], line["http_status"], line["code"], line["origin"], line["reason"]]).to_string()
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            r#"["grpc",200,"UNAVAILABLE","gateway","SHUT_DOWN"]"#,
+            r#"["rest",503,"UNAVAILABLE","gateway","SHUT_DOWN"]"#,
+            r#"["rest",503,"UNAVAILABLE","gateway","SHUT_DOWN"]"#,
+            r#"["websocket",101,"UNAVAILABLE","gateway","SHUT_DOWN"]"#,
+            r#"["websocket",200,"UNAVAILABLE","gateway","SHUT_DOWN"]"#,
+        ]
+    );
 }

@@ -47,7 +47,7 @@ pub(crate) async fn answer(
 ) -> Response<ReplyBody> {
     match open(&mut call, parts, body, worker).await {
         Ok(opened) => {
-            call.http_status = match call.version {
+            let status = match call.version {
                 // RFC 8441 §5: over HTTP/2 a tunnel is a success, not another protocol.
                 Version::HTTP_2 => StatusCode::OK,
                 _ => StatusCode::SWITCHING_PROTOCOLS,
@@ -55,7 +55,7 @@ pub(crate) async fn answer(
             let mut headers = opened.headers;
             date::put(&mut headers, call.version);
             replies::echo_identifiers(&mut headers, &call);
-            let status = call.http_status;
+            call.http_status = Some(status);
             let body = SocketBody::new(opened.socket, opened.sending, opened.plan, call);
             let mut response = Response::new(ReplyBody::socket(Box::new(body)));
             *response.status_mut() = status;

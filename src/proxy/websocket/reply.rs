@@ -136,7 +136,9 @@ impl SocketBody {
     pub(crate) fn farewell(&mut self) -> Bytes {
         let mut socket = self.socket.borrow_mut();
         if matches!(self.stage, Stage::Sending(_) | Stage::Running(_)) {
-            socket.close(GOING_AWAY, "the gateway is shutting down");
+            let error = Error::new(Reason::ShutDown, "the gateway is shutting down");
+            socket.close(GOING_AWAY, error.message());
+            self.call.failed(&error);
         }
         socket.take_output()
     }
