@@ -45,6 +45,7 @@ use crate::server::leftover::Leftover;
 use crate::server::refuse::is_host;
 use crate::server::timer::Alarm;
 use crate::server::{Answer, Reply, STALL_TIMEOUT, Site, refuse, tunnel};
+use crate::telemetry::metrics::ListenerMetrics;
 use crate::telemetry::{ConnectionEvent, Transport};
 
 /// What hyper takes without a setting; with one it allocates for each request.
@@ -124,7 +125,7 @@ where
         }
         End::Closed(result) => {
             if let Err(error) = result {
-                tracing::debug!(%error, peer = %peer.address, "connection ended");
+                note(&error, &peer, &site.metrics);
             }
             shut(stream).await;
         }
@@ -136,6 +137,15 @@ where
         End::TimedOut => site.metrics.count(ConnectionEvent::IdleTimeout),
         End::Cut => {}
     }
+}
+
+/// Notes why hyper has given a connection up.
+fn note(error: &hyper::Error, peer: &Peer, metrics: &ListenerMetrics) {
+    // It has answered that by itself.
+    if error.is_parse() {
+        metrics.count(ConnectionEvent::Refused);
+    }
+    tracing::debug!(%error, peer = %peer.address, "connection ended");
 }
 
 /// The gateway waits no longer; its calls, which are dropped next, are to know.

@@ -97,9 +97,12 @@ where
     match end {
         End::Closed => {}
         End::Failed(error) => {
-            // h2 counts streams that were reset before we saw them, and those that we had to reset.
-            if error.is_go_away() && error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
-                metrics.count(ConnectionEvent::ResetFlood);
+            if error.is_go_away() && error.is_library() {
+                metrics.count(match error.reason() {
+                    // h2 counts streams that were reset before we saw them, and those that we had to reset.
+                    Some(Reason::ENHANCE_YOUR_CALM) => ConnectionEvent::ResetFlood,
+                    _ => ConnectionEvent::Refused,
+                });
             }
             tracing::debug!(%error, peer = %peer.address, "connection ended");
         }

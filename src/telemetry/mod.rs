@@ -103,8 +103,8 @@ impl Transport {
 /// Something on a client's connection that operators count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionEvent {
-    /// A request was refused before it reached the proxy: malformed, or over a limit. Those that the protocol libraries
-    /// refuse by themselves are not among them.
+    /// A request was refused before it reached the proxy: malformed, or over a limit; or a connection of HTTP/2 was closed for
+    /// what is against the protocol. Streams that h2 refuses by itself are not among them, since it does not tell.
     Refused,
     /// A connection was closed because its first bytes or a request's head took too long.
     HeaderTimeout,

@@ -9,7 +9,9 @@ use tonic::Code;
 
 use crate::support::backend::{self, pb};
 use crate::support::client::{Version, request};
+use crate::support::frames::{END_HEADERS, END_STREAM, HEADERS, Raw, frame};
 use crate::support::gateway::{TestGateway, upstream};
+use crate::support::rest::raw_http1;
 use crate::support::websocket::Socket;
 
 const SAY: &str = "/portico.test.v1.Echo/Say";
@@ -172,8 +174,19 @@ async fn requests_that_become_no_calls_are_counted_as_refused() {
         // HTTP/2 resets the stream.
         gateway.client(version).await.try_send(twice).await.ok();
     }
-
     gateway.metric_reaches("portico_refused_requests_total", 2.0).await;
+
+    // Refused by hyper.
+    raw_http1(gateway.address, b"GET /test/v1/say/a HTTP/1.1\r\nhost: a\r\nx y: z\r\n\r\n").await;
+    gateway.metric_reaches("portico_refused_requests_total", 3.0).await;
+    let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(70 << 10));
+    raw_http1(gateway.address, large.as_bytes()).await;
+    gateway.metric_reaches("portico_refused_requests_total", 4.0).await;
+    // By h2: an index that is in no table of headers.
+    let mut client = Raw::open(gateway.address).await;
+    client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff, 0xff, 0x7f])).await;
+    while client.frame().await.is_some() {}
+    gateway.metric_reaches("portico_refused_requests_total", 5.0).await;
 }
 
 #[tokio::test]
