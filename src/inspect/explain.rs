@@ -8,13 +8,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{Method as HttpMethod, Request, Version};
 
 use crate::cli::{Exit, Explain};
 use crate::config::admission::Adaptive;
+use crate::config::retry::{Codes, Hedge, Retry};
 use crate::config::units::{Size, Span};
-use crate::config::{AccessLog as AccessLogTo, Json};
+use crate::config::{AccessLog as AccessLogTo, Json, MethodSettings};
 use crate::error::Reason;
 use crate::grpc::status::Code;
 use crate::grpc::timeout;
@@ -48,6 +51,10 @@ pub fn explain(explain: Explain) -> Result<(), Exit> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         lines.put("note", "no content type was given, so it is application/x-www-form-urlencoded, as curl sends it");
     }
+    if wants_websocket(&headers) && !headers.contains_key(SEC_WEBSOCKET_KEY) {
+        shake_hands(&mut headers);
+        lines.put("note", "no handshake was given, so it is one as browsers make it");
+    }
     let asked = Asked { method, headers, body };
     match request(&asked, &target) {
         Err(error) => lines.put("refused", &format!("no HTTP request can have this target: {error}")),
@@ -64,6 +71,17 @@ pub fn explain(explain: Explain) -> Result<(), Exit> {
     print(&lines.0)
 }
 
+fn wants_websocket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Adds what browsers send for a WebSocket.
+fn shake_hands(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="));
+}
+
 /// The request as it was typed.
 struct Asked {
     method: HttpMethod,
@@ -72,11 +90,10 @@ struct Asked {
 }
 
 fn request(asked: &Asked, target: &str) -> Result<Request<Bytes>, http::Error> {
-    let mut request = Request::builder()
-        .method(asked.method.clone())
-        .uri(target)
-        .version(Version::HTTP_2)
-        .body(asked.body.clone())?;
+    // Only there it begins a WebSocket; to anything else the version makes no difference.
+    let version = if wants_websocket(&asked.headers) { Version::HTTP_11 } else { Version::HTTP_2 };
+    let mut request =
+        Request::builder().method(asked.method.clone()).uri(target).version(version).body(asked.body.clone())?;
     *request.headers_mut() = asked.headers.clone();
     Ok(request)
 }
@@ -182,6 +199,12 @@ impl Telling<'_> {
     fn tell_route(&self, lines: &mut Lines) {
         match (self.rehearsal.protocol, self.binding(), self.method()) {
             (Protocol::Grpc, ..) => lines.put("route", "native gRPC"),
+            (Protocol::WebSocket, Some(binding), _) => {
+                lines.put("route", &format!("WebSocket at {}, the path of {}", binding.template, binding.http_method));
+            }
+            (Protocol::WebSocket, None, Some(_)) if self.rehearsal.matched.is_some() => {
+                lines.put("route", "WebSocket at the method's own name");
+            }
             (_, Some(binding), _) => {
                 let body = match &binding.body {
                     BodyRule::None => "no body".to_owned(),
@@ -280,6 +303,13 @@ impl Telling<'_> {
                     lines.put("message", &format!("{name}\n{json}"));
                 }
             }
+            (None, Some(method)) if self.rehearsal.protocol == Protocol::WebSocket => {
+                let first = "the first message of the WebSocket";
+                lines.put(
+                    "message",
+                    if method.client_streaming { "one for each message of the WebSocket" } else { first },
+                );
+            }
             (None, Some(method)) if !method.client_streaming => {
                 lines.put("message", "the client's own, unchanged; exactly one");
             }
@@ -329,6 +359,7 @@ impl Telling<'_> {
             sent.deadline.filter(|deadline| !unary || settings.unary_timeout.is_none_or(|whole| *deadline < whole));
         let client = tighter.map(|deadline| format!("; the client waits for {deadline:?}")).unwrap_or_default();
         lines.put("timeout", &format!("{own}{client}"));
+        tell_attempts(sent, settings, lines);
         let (request, response) = (settings.max_request_message as u64, settings.max_response_message as u64);
         lines.put("limits", &format!("{} per request message, {} per reply", Size(request), Size(response)));
         let name = self.method().map_or_else(|| self.path.trim_start_matches('/'), |method| &method.name);
@@ -368,6 +399,42 @@ impl Telling<'_> {
             text.push_str(&format!("{name}: {value}\n"));
         }
         lines.put("sent", &text);
+    }
+}
+
+/// When the call is sent again, or to several endpoints.
+fn tell_attempts(sent: &Sent, settings: &MethodSettings, lines: &mut Lines) {
+    let names = |codes: Codes| codes.iter().map(|code| code.name().to_lowercase()).collect::<Vec<_>>().join(", ");
+    if let Some(retry) = &sent.retry {
+        let Retry { retries, on, base_backoff, max_backoff, per_try_timeout, buffer } = **retry;
+        let each = per_try_timeout.map(|time| format!("; {} for each attempt but the last", Span(time)));
+        lines.put(
+            "retry",
+            &format!(
+                "up to {retries} more attempts after {}; waits of up to {}, growing to {}; requests of up to {}{}",
+                names(on),
+                Span(base_backoff),
+                Span(max_backoff),
+                Size(buffer as u64),
+                each.unwrap_or_default()
+            ),
+        );
+    }
+    match (&sent.hedge, &settings.hedge) {
+        (Some(hedge), _) => {
+            let Hedge { attempts, delay, non_fatal, assume_idempotent: _ } = **hedge;
+            let replaced = if settings.retry.is_some() { "; no retry beside it" } else { "" };
+            lines.put(
+                "hedge",
+                &format!(
+                    "up to {attempts} attempts, one each {} without a reply; not ended by {}{replaced}",
+                    Span(delay),
+                    names(non_fatal)
+                ),
+            );
+        }
+        (None, Some(_)) => lines.put("hedge", "none: only for unary methods that are known to be idempotent"),
+        (None, None) => {}
     }
 }
 

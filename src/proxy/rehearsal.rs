@@ -5,17 +5,22 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request, request};
 
 use super::call::{Call, Target};
+use super::forward::Outgoing;
 use super::resolve::{self, Route};
-use super::{Adapted, Peer, Proxy, cors, local};
-use crate::body::RequestBody;
+use super::timer::Timer;
+use super::{Peer, Proxy, cors, local, websocket};
+use crate::body::{RequestBody, Tunnel};
+use crate::config::retry::{Hedge, Retry};
 use crate::error::Error;
 use crate::grpc::frame::PREFIX;
+use crate::policy;
 use crate::telemetry::Protocol;
 
 /// How far a request came.
@@ -29,7 +34,7 @@ pub struct Rehearsal {
     pub upstream: Option<usize>,
     /// The providers that vouch for its caller.
     pub callers: Vec<String>,
-    /// The HTTP route that it matched.
+    /// The HTTP route that it matched, or the one that its WebSocket is at.
     pub matched: Option<Matched>,
     /// How it would end.
     pub verdict: Verdict,
@@ -70,6 +75,10 @@ pub struct Sent {
     pub deadline: Option<Duration>,
     /// The encoded request; `None` when the client's own messages pass.
     pub message: Option<Bytes>,
+    /// When it would be sent again.
+    pub retry: Option<Arc<Retry>>,
+    /// When it would be sent to several endpoints.
+    pub hedge: Option<Arc<Hedge>>,
 }
 
 impl Proxy {
@@ -84,6 +93,10 @@ impl Proxy {
         let mut matched = None;
         let outcome = match cors::preflight(&prepared.snapshot, &parts) {
             Some(verdict) => verdict.map(Verdict::Preflight),
+            None if policy::websocket::is_wanted(&parts.method, parts.version, &parts.headers, &parts.extensions) => {
+                call.protocol = Protocol::WebSocket;
+                self.rehearse_websocket(&mut call, parts, &mut matched).await.map(Verdict::Sent)
+            }
             None => match resolve::resolve(&prepared.snapshot, &mut call, &parts, uri.path()) {
                 Ok(Route::Local(service)) => local::admit(&mut call, service, &mut parts).await.map(|_| Verdict::Local),
                 Ok(Route::Options(allow)) => Ok(Verdict::Options(allow)),
@@ -92,7 +105,8 @@ impl Proxy {
                         let captures = captures.iter().cloned().map(Cow::into_owned).collect();
                         matched = Some(Matched { binding: *binding, captures });
                     }
-                    self.prepare(&mut call, route, parts, body).await.map(|adapted| Verdict::Sent(sent(&call, adapted)))
+                    let adapted = self.prepare(&mut call, route, parts, body).await;
+                    adapted.map(|adapted| Verdict::Sent(sent(&call, adapted.outgoing, &adapted.timer)))
                 }
                 Err(error) => Err(error),
             },
@@ -110,14 +124,33 @@ impl Proxy {
             verdict: outcome.unwrap_or_else(Verdict::Refused),
         }
     }
+
+    async fn rehearse_websocket(
+        &self,
+        call: &mut Call,
+        parts: request::Parts,
+        matched: &mut Option<Matched>,
+    ) -> Result<Sent, Error> {
+        let prepared = Rc::clone(&call.prepared);
+        let path = parts.uri.path().to_owned();
+        let found = websocket::find(&prepared.snapshot, call, &path)?;
+        let captures = found.captures.iter().cloned().map(Cow::into_owned).collect();
+        *matched = Some(Matched { binding: found.binding, captures });
+        // Nobody says anything over it.
+        let (_entrance, tunnel) = Tunnel::new();
+        let ready = websocket::prepare(call, &found, parts, RequestBody::Tunnel(tunnel), &self.worker).await?;
+        Ok(sent(call, ready.outgoing, &ready.timer))
+    }
 }
 
-fn sent(call: &Call, adapted: Adapted) -> Sent {
-    let Adapted { outgoing, timer, cluster: _, pick: _, way: _ } = adapted;
+fn sent(call: &Call, outgoing: Outgoing, timer: &Timer) -> Sent {
+    let rules = call.attempt_rules();
     Sent {
         path: outgoing.path.to_string(),
         headers: outgoing.headers,
         deadline: timer.deadline().map(|deadline| deadline - call.started),
         message: outgoing.body.frame().map(|frame| frame.slice(PREFIX..)),
+        retry: rules.retry.clone(),
+        hedge: rules.hedge.clone(),
     }
 }

@@ -446,3 +446,53 @@ fn limits_on_messages_refuse_what_they_would_refuse() {
     assert!(labelled(&wrong, "refused").ends_with("reason INVALID_REQUEST"), "{wrong}");
     assert!(unary.contains(r#"{"count":2,"name":"items/1"}"#), "{unary}");
 }
+
+#[test]
+fn explains_websockets() {
+    let chat = explain("GET /v1/librarian:chat -H upgrade:websocket");
+    let watch = explain("GET /v1/shelves/a/books:watch -H upgrade:websocket");
+    let unary = explain("GET /v1/shelves -H upgrade:websocket");
+    let key = "sec-websocket-key:AAAAAAAAAAAAAAAAAAAAAA==";
+    let old = explain(&format!("GET /v1/librarian:chat -H upgrade:websocket -H connection:upgrade -H {key}"));
+
+    assert_eq!(labelled(&chat, "note"), "no handshake was given, so it is one as browsers make it");
+    assert_eq!(labelled(&chat, "route"), "WebSocket at /v1/librarian:chat, the path of POST");
+    assert_eq!(labelled(&chat, "message"), "one for each message of the WebSocket");
+    assert_eq!(labelled(&chat, "sent"), "POST /portico.library.v1.Library/Chat");
+    assert_eq!(labelled(&watch, "from path"), r#"{"parent":"shelves/a"}"#);
+    assert!(watch.contains("portico.library.v1.WatchBooksRequest\n           {\"parent\":\"shelves/a\"}\n"), "{watch}");
+    assert!(labelled(&unary, "refused").ends_with("HTTP 400, code 12 (UNIMPLEMENTED), reason NOT_A_STREAM"), "{unary}");
+    assert_eq!(labelled(&old, "refused"), "HTTP 426, code 3 (INVALID_ARGUMENT), reason WEBSOCKET_VERSION");
+}
+
+#[test]
+fn explains_when_a_call_is_sent_again() {
+    let policies = "policies:
+  - { match: shop.v1.Shop/Get, retry: { retries: 2, on: [unavailable, aborted], per_try_timeout: 1s } }
+  - { match: shop.v1.Shop/Put, retry: {}, hedge: { attempts: 3, assume_idempotent: true } }
+  - { match: shop.v1.Shop/Watch, hedge: {} }
+";
+    let folder = Folder::with(&[("shop.proto", SHOP), ("portico.yaml", &format!("{CONFIG}{policies}"))]);
+    let explain = |method: &str, path: &str| {
+        let json = ["-H", "content-type: application/json", "-d", "{}"];
+        let ended = folder.portico(&[&["explain", "--config", "portico.yaml", method, path][..], &json].concat());
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+        ended.out
+    };
+
+    let get = explain("POST", "/shop.v1.Shop/Get");
+    let put = explain("PUT", "/v1/items/1");
+    let watch = explain("POST", "/shop.v1.Shop/Watch");
+
+    assert_eq!(
+        labelled(&get, "retry"),
+        "up to 2 more attempts after aborted, unavailable; waits of up to 25ms, growing to 250ms; requests of up to 64KiB; \
+         1s for each attempt but the last"
+    );
+    assert_eq!(
+        labelled(&put, "hedge"),
+        "up to 3 attempts, one each 50ms without a reply; not ended by unavailable; no retry beside it"
+    );
+    assert_eq!(labelled(&watch, "hedge"), "none: only for unary methods that are known to be idempotent");
+    assert!(!put.contains("\nretry") && !watch.contains("\nretry"), "{put}{watch}");
+}

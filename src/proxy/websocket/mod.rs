@@ -22,6 +22,7 @@ use super::call::{Call, Target};
 use super::forward::{self, Outgoing};
 use super::pump::Source;
 use super::resolve::{self, Captures};
+use super::timer::Timer;
 use super::transcoder::Transcoder;
 use super::worker::Worker;
 use super::{cors, date, limits, reply as replies, rest, spread};
@@ -32,6 +33,7 @@ use crate::policy::cors::Own;
 use crate::policy::websocket::{self, BadHandshake, Handshake};
 use crate::snapshot::Snapshot;
 use crate::transcode::Input;
+use crate::upstream::{Cluster, Pick};
 use reply::Sending;
 use socket::Socket;
 
@@ -76,38 +78,15 @@ struct Opened {
 
 async fn open(
     call: &mut Call,
-    mut parts: http_request::Parts,
+    parts: http_request::Parts,
     body: RequestBody,
     worker: &Worker,
 ) -> Result<Opened, Error> {
     let prepared = Rc::clone(&call.prepared);
     let path = parts.uri.path().to_owned();
     let found = find(&prepared.snapshot, call, &path)?;
-    let method = &prepared.snapshot.methods[found.method];
-    let own = Own { uri: &parts.uri, tls: call.peer.tls };
-    if !policy::cors::admits(cors::of(&prepared.snapshot, call), &parts.headers, &own) {
-        return Err(Error::new(Reason::OriginNotAllowed, "pages of that origin may not open a WebSocket here"));
-    }
-    let Handshake { reply, authorization } = websocket::accept(parts.version, &parts.headers).map_err(refused)?;
-    if !matches!(body, RequestBody::Tunnel(_) | RequestBody::Http2(_)) {
-        return Err(Error::new(Reason::InvalidHeader, "the handshake of a WebSocket has no body"));
-    }
-    if let Some(authorization) = authorization {
-        parts.headers.insert(AUTHORIZATION, authorization);
-    }
-    let mut timer = call.timer(&parts)?;
-    admit(call, &mut parts, &mut timer).await?;
-    let gate = limits::gate(call, &parts);
-    let headers = rest::metadata(call, &parts)?;
-    let limit = call.settings().max_request_message;
-    let socket = Rc::new(RefCell::new(Socket::new(body, limit)));
-    let body = source(call, &found, &parts, &socket)?;
-    let mut outgoing = Outgoing { path: prepared.path(found.method, worker), headers, body };
-    if let Some(gate) = gate {
-        limits::put(gate, &mut outgoing, limit);
-    }
-    let cluster = Rc::clone(prepared.cluster(method.upstream));
-    let pick = spread::pick(&cluster, call, &parts);
+    let Ready { headers, socket, mut outgoing, mut timer, cluster, pick } =
+        prepare(call, &found, parts, body, worker).await?;
     let rules = call.attempt_rules();
     call.forwarded();
     let sending = Box::pin(async move {
@@ -118,18 +97,68 @@ async fn open(
         let sent = forward::send(&cluster, outgoing, pick, timer, rules, &mut trail).await;
         (trail, sent)
     });
-    Ok(Opened { headers: reply, socket, sending, plan: found.plan })
+    Ok(Opened { headers, socket, sending, plan: found.plan })
+}
+
+/// A WebSocket whose handshake is good, and its call before any of it is sent.
+pub(super) struct Ready {
+    headers: HeaderMap,
+    socket: Rc<RefCell<Socket>>,
+    pub(super) outgoing: Outgoing,
+    pub(super) timer: Timer,
+    cluster: Rc<Cluster>,
+    pick: Pick,
+}
+
+/// Everything before the upstream.
+pub(super) async fn prepare(
+    call: &mut Call,
+    found: &Found<'_>,
+    mut parts: http_request::Parts,
+    body: RequestBody,
+    worker: &Worker,
+) -> Result<Ready, Error> {
+    let prepared = Rc::clone(&call.prepared);
+    let method = &prepared.snapshot.methods[found.method];
+    let own = Own { uri: &parts.uri, tls: call.peer.tls };
+    if !policy::cors::admits(cors::of(&prepared.snapshot, call), &parts.headers, &own) {
+        return Err(Error::new(Reason::OriginNotAllowed, "pages of that origin may not open a WebSocket here"));
+    }
+    let Handshake { reply: headers, authorization } =
+        websocket::accept(parts.version, &parts.headers).map_err(refused)?;
+    if !matches!(body, RequestBody::Tunnel(_) | RequestBody::Http2(_)) {
+        return Err(Error::new(Reason::InvalidHeader, "the handshake of a WebSocket has no body"));
+    }
+    if let Some(authorization) = authorization {
+        parts.headers.insert(AUTHORIZATION, authorization);
+    }
+    let mut timer = call.timer(&parts)?;
+    admit(call, &mut parts, &mut timer).await?;
+    let gate = limits::gate(call, &parts);
+    let metadata = rest::metadata(call, &parts)?;
+    let limit = call.settings().max_request_message;
+    let socket = Rc::new(RefCell::new(Socket::new(body, limit)));
+    let body = source(call, found, &parts, &socket)?;
+    let mut outgoing = Outgoing { path: prepared.path(found.method, worker), headers: metadata, body };
+    if let Some(gate) = gate {
+        limits::put(gate, &mut outgoing, limit);
+    }
+    let cluster = Rc::clone(prepared.cluster(method.upstream));
+    let pick = spread::pick(&cluster, call, &parts);
+    Ok(Ready { headers, socket, outgoing, timer, cluster, pick })
 }
 
 /// A method and how its messages are bound.
-struct Found<'p> {
+pub(super) struct Found<'p> {
     method: usize,
+    /// Index of the binding whose template it was; `None` for the method's own name.
+    pub(super) binding: Option<usize>,
     plan: Transcoder,
-    captures: Captures<'p>,
+    pub(super) captures: Captures<'p>,
 }
 
 /// The method that a path means, by its name or by a template, whatever that one's HTTP method.
-fn find<'p>(snapshot: &Snapshot, call: &mut Call, path: &'p str) -> Result<Found<'p>, Error> {
+pub(super) fn find<'p>(snapshot: &Snapshot, call: &mut Call, path: &'p str) -> Result<Found<'p>, Error> {
     let streams = |method: usize| !snapshot.methods[method].is_unary();
     let not_a_stream = |method: usize| {
         let name = &snapshot.methods[method].name;
@@ -141,7 +170,7 @@ fn find<'p>(snapshot: &Snapshot, call: &mut Call, path: &'p str) -> Result<Found
             return Err(not_a_stream(method));
         }
         let plan = Transcoder::of_method(&call.prepared, method);
-        return Ok(Found { method, plan, captures: Captures::new() });
+        return Ok(Found { method, binding: None, plan, captures: Captures::new() });
     }
     let router = &snapshot.router;
     let found = router.find_any(path, |binding| streams(snapshot.bindings[*binding].method));
@@ -159,7 +188,8 @@ fn find<'p>(snapshot: &Snapshot, call: &mut Call, path: &'p str) -> Result<Found
     let captures = found.captures.iter().map(|capture| capture.decode(path)).collect::<Result<_, _>>();
     let captures = captures.map_err(resolve::bad_path)?;
     call.set_target(Target::Method(binding.method));
-    Ok(Found { method: binding.method, plan: Transcoder::of_binding(&call.prepared, *found.target), captures })
+    let plan = Transcoder::of_binding(&call.prepared, *found.target);
+    Ok(Found { method: binding.method, binding: Some(*found.target), plan, captures })
 }
 
 fn refused(bad: BadHandshake) -> Error {
@@ -185,7 +215,7 @@ fn source(
     parts: &http_request::Parts,
     socket: &Rc<RefCell<Socket>>,
 ) -> Result<Source, Error> {
-    let Found { method, plan, captures } = found;
+    let Found { method, binding: _, plan, captures } = found;
     if call.prepared.snapshot.methods[*method].client_streaming || plan.request.takes_body() {
         return MessageFrames::new(call, *method, plan, captures, parts, Rc::clone(socket))
             .map(|messages| Source::Socket(Box::new(messages)));
