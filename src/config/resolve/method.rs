@@ -16,7 +16,7 @@ use crate::config::file::{Compression as RawCompression, Json, Policy as RawPoli
 use crate::config::problem::Place;
 use crate::config::read::{List, Located, Report, Switch, Table};
 use crate::config::units::{OptionalSpan, Size, Span};
-use crate::config::{BoundHeaders, MethodPattern, MethodSettings, PartialCompression, PartialSettings, Policy};
+use crate::config::{BoundHeaders, Change, MethodPattern, MethodSettings, PartialCompression, PartialSettings, Policy};
 use crate::encoding::Encoding;
 use crate::grpc::metadata;
 
@@ -47,6 +47,11 @@ pub(super) fn policies(
         let reply = value(reply);
         require(r#match.is_some(), "match", &raw.at, report);
         let (timeout, limits) = (value(timeout), value(limits));
+        let given = Given {
+            stream_idle: timeout.stream_idle.as_ref().map(|span| span.at.clone()),
+            retry: retry.as_ref().map(|section| section.at.clone()),
+            hedge: hedge.as_ref().map(|section| section.at.clone()),
+        };
         let defaults = MethodSettings::default();
         let mut message = |value: Option<Located<Size>>, default: usize| {
             value.map(|value| to_usize(limit(Some(value), MESSAGE, Size(default as u64), report).0))
@@ -74,6 +79,7 @@ pub(super) fn policies(
             admission: admission::admission(admission, report),
             ..self::json(json, report)
         };
+        endless_times(&settings, &given, report);
         let cors = cors::cors(cors, report);
         let pattern = r#match.as_ref().map_or("", |pattern| pattern.value.as_str());
         let rate_limits = all_limits.of(rate_limits, pattern, report);
@@ -88,6 +94,31 @@ pub(super) fn policies(
     }
     all_limits.check(&policies, report);
     policies
+}
+
+/// Where a policy says what takes less than its whole calls.
+struct Given {
+    stream_idle: Option<Place>,
+    retry: Option<Place>,
+    hedge: Option<Place>,
+}
+
+/// Warns of times that are never over before the whole call is, by the same policy.
+fn endless_times(settings: &PartialSettings, given: &Given, report: &mut Report<'_>) {
+    let mut warn = |at: &Option<Place>, key: &str, time: Option<Duration>, whole: Option<Duration>, call: &str| {
+        if let (Some(at), Some(time), Some(whole)) = (at, time, whole.filter(|whole| time >= Some(*whole))) {
+            let text = format!("{key}{} has no effect: the whole {call} has {}", Span(time), Span(whole));
+            report.warn(at, text);
+        }
+    };
+    warn(&given.stream_idle, "", settings.stream_idle, settings.stream_timeout.flatten(), "stream");
+    let unary = settings.unary_timeout.flatten();
+    if let Change::To(retry) = &settings.retry {
+        warn(&given.retry, "`per_try_timeout` of ", retry.per_try_timeout, unary, "call");
+    }
+    if let Change::To(hedge) = &settings.hedge {
+        warn(&given.hedge, "`delay` of ", Some(hedge.delay), unary, "call");
+    }
 }
 
 fn unary_timeout(given: &Located<OptionalSpan>, report: &mut Report<'_>) -> Option<Duration> {

@@ -79,6 +79,11 @@ pub(super) fn outliers(raw: RawOutliers, report: &mut Report<'_>) -> OutlierDete
 pub(super) fn breaker(raw: RawBreaker, report: &mut Report<'_>) -> Breaker {
     let mut breaker = Breaker::default();
     let endpoint = value(raw.per_endpoint);
+    // Elsewhere it is for no bound at all.
+    for none in [&raw.max_requests, &endpoint.max_requests].into_iter().flatten().filter(|given| given.value == 0) {
+        report.warn(&none.at, "0 lets no call pass");
+    }
+    let at = [&endpoint.max_requests, &endpoint.max_pending].map(|given| given.as_ref().map(|given| given.at.clone()));
     for (given, bound) in [
         (raw.max_requests, &mut breaker.max_requests),
         (raw.max_pending, &mut breaker.max_pending),
@@ -89,6 +94,12 @@ pub(super) fn breaker(raw: RawBreaker, report: &mut Report<'_>) -> Breaker {
     ] {
         if let Some(given) = given {
             *bound = bounded(&given, AT_ONCE, report);
+        }
+    }
+    let wholes = [(breaker.endpoint_requests, breaker.max_requests), (breaker.endpoint_pending, breaker.max_pending)];
+    for (at, (endpoint, whole)) in at.iter().zip(wholes) {
+        if let Some(at) = at.as_ref().filter(|_| endpoint > whole) {
+            report.warn(at, format!("has no effect: the upstream as a whole has {whole}"));
         }
     }
     if let Some(Percent(budget)) = raw.retry_budget.map(|budget| budget.value) {

@@ -9,8 +9,8 @@ use http::HeaderName;
 
 use super::listener::WINDOW;
 use super::{
-    bounded, choose, each, existing_file, existing_folder, has_unread, optional, protection, require, to_u32, to_usize,
-    unwatched_file, value,
+    bounded, choose, each, existing_file, existing_folder, has_unread, limit, optional, protection, require, to_u32,
+    to_usize, unwatched_file, value,
 };
 use crate::config::balancing::{Algorithm, Balancing, HashOn};
 use crate::config::endpoints::{Endpoint, Endpoints};
@@ -274,9 +274,8 @@ fn connections(raw: RawConnections, report: &mut Report<'_>) -> Connections {
     if let Some(window) = &raw.stream_window {
         connections.stream_window = to_u32(bounded(window, WINDOW, report).0);
     }
-    if let Some(window) = &raw.connection_window {
-        connections.connection_window = to_u32(bounded(window, WINDOW, report).0);
-    }
+    let default = Size(connections.connection_window.into());
+    connections.connection_window = to_u32(limit(raw.connection_window.clone(), WINDOW, default, report).0);
     let (stream, connection) = (Size(connections.stream_window.into()), Size(connections.connection_window.into()));
     if let Some(window) = raw.connection_window.or(raw.stream_window).filter(|_| connection.0 / stream.0 < READERS) {
         report.problem(

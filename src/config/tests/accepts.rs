@@ -333,6 +333,62 @@ policies: [{{ match: a.B/C, limits: {{ request_message: 5MiB }} }}]
 }
 
 #[test]
+fn what_has_no_effect_or_more_than_was_meant_is_taken_with_a_warning() {
+    let connections = |keys: &str| UPSTREAM.replace("}]", &format!(", connections: {{ {keys} }} }}]"));
+    let breaker = |keys: &str| UPSTREAM.replace("}]", &format!(", circuit_breaker: {{ {keys} }} }}]"));
+    let policy = |keys: &str| format!("policies: [{{ match: a.B/C, {keys} }}]\n{UPSTREAM}");
+    let said = |text: String| -> Vec<String> {
+        let warnings = load(&text).unwrap_or_else(|errors| panic!("{text}: {errors}")).warnings;
+        warnings.iter().map(|warning| format!("{}: {}", warning.path, warning.message)).collect()
+    };
+
+    for (text, expected) in [
+        (
+            connections("connection_window: 33MiB"),
+            "upstreams[0].connections.connection_window: 33MiB is looser than the safe default of 32MiB",
+        ),
+        (breaker("max_requests: 0"), "upstreams[0].circuit_breaker.max_requests: 0 lets no call pass"),
+        (
+            breaker("per_endpoint: { max_requests: 0 }"),
+            "upstreams[0].circuit_breaker.per_endpoint.max_requests: 0 lets no call pass",
+        ),
+        (
+            breaker("per_endpoint: { max_requests: 16385 }"),
+            "upstreams[0].circuit_breaker.per_endpoint.max_requests: has no effect: the upstream as a whole has 16384",
+        ),
+        (
+            breaker("max_pending: 5, per_endpoint: { max_pending: 6 }"),
+            "upstreams[0].circuit_breaker.per_endpoint.max_pending: has no effect: the upstream as a whole has 5",
+        ),
+        (
+            policy("timeout: { stream: 1m, stream_idle: 1m }"),
+            "policies[0].timeout.stream_idle: 1m has no effect: the whole stream has 1m",
+        ),
+        (
+            policy("timeout: { unary: 1s }, retry: { per_try_timeout: 2s }"),
+            "policies[0].retry: `per_try_timeout` of 2s has no effect: the whole call has 1s",
+        ),
+        (
+            policy("timeout: { unary: 20ms }, hedge: {}"),
+            "policies[0].hedge: `delay` of 50ms has no effect: the whole call has 20ms",
+        ),
+    ] {
+        assert_eq!(said(text), [expected]);
+    }
+    for text in [
+        connections("connection_window: 32MiB, stream_window: 4MiB"),
+        breaker(
+            "max_requests: 100, max_pending: 0, max_connections: 0, max_retries: 0, per_endpoint: { max_requests: 100 }",
+        ),
+        breaker("max_requests: 20000, per_endpoint: { max_requests: 18000 }"),
+        policy("timeout: { stream: none, stream_idle: 1h }"),
+        policy("timeout: { unary: 3s }, retry: { per_try_timeout: 1s }, hedge: none"),
+    ] {
+        assert_eq!(said(text), [""; 0]);
+    }
+}
+
+#[test]
 fn files_of_callers_are_watched_by_whoever_reads_them_and_secrets_with_the_configuration() {
     let folder = tempfile::tempdir().expect("a folder");
     identity(folder.path());
