@@ -125,9 +125,13 @@ impl fmt::Display for Problem {
 pub(super) fn may_hold_secret(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let mut words = text.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
-    text.contains("text:")
-        || text.contains("base64:")
+    // Keys may be quoted, as in JSON, or stand apart from their colon.
+    let bare = text.replace(['"', '\'', ' ', '\t'], "");
+    bare.contains("text:")
+        || bare.contains("base64:")
         || (text.contains("://") && text.contains(['@', '?']))
+        // A password whose user and host are missing.
+        || text.contains("://:")
         || words.any(|word| word.len() > 3 && nearest(word, &["password", "secret", "client_secret"]).is_some())
 }
 

@@ -443,18 +443,21 @@ fn lines_that_may_hold_a_secret_are_not_shown() {
 
     assert!(shown("workers: many, many").contains("| workers: many, many"));
     for text in [
-        "redis: { url: \"redis://localhost\", password: s3cret-word, timeout: 20 }",
-        "redis: { url: \"redis://user:s3cret-word@localhost/x\" }",
-        "redis:\n  password: [s3cret-word]",
-        "redis:\n  passwrd: s3cret-word",
-        "redis:\n  url: redis://:s3cret-word",
-        "redis:\n  url: redis://h/0?password=s3cret-word",
-        "authentication: { jwt: [{ name: a, issuer: b, audiences: [c], secret: s3cret-word }] }",
-        "authentication:\n  jwt:\n  - name: a\n    issuer: b\n    audiences: [c]\n    jwks:\n      url: https://u:s3cret-word#@h/",
-        "authentication:\n  jwt:\n  - secret:\n      text: *s3cret-word",
-        "authentication: { jwt: [{ name: a, issuer: b, audiences: [c], secret: { text: s3cret-word }, leeway: 1 }] }",
+        "redis: { url: \"redis://localhost\", password: hunter2, timeout: 20 }",
+        "redis: { url: \"redis://user:hunter2@localhost/x\" }",
+        "redis:\n  password: [hunter2]",
+        "redis:\n  passwrd: hunter2",
+        "redis:\n  url: redis://:hunter2",
+        "redis:\n  url: redis://h/0?password=hunter2",
+        "authentication: { jwt: [{ name: a, issuer: b, audiences: [c], secret: hunter2 }] }",
+        "authentication:\n  jwt:\n  - name: a\n    issuer: b\n    audiences: [c]\n    jwks:\n      url: https://u:hunter2#@h/",
+        "authentication:\n  jwt:\n  - secret:\n      text: *hunter2",
+        "authentication: { jwt: [{ name: a, issuer: b, audiences: [c], secret: { text: hunter2 }, leeway: 1 }] }",
+        r#"authentication: { "jwt": [ { "name": "a", "secret": {
+          "text": "hunter2" }, "leeway": 1 } ] }"#,
+        "authentication: { jwt: [ { name: a, secret: {\n  base64 : hunter2 }, leeway: 1 } ] }",
     ] {
-        assert!(!shown(text).contains("s3cret-word"), "{}", shown(text));
+        assert!(!shown(text).contains("hunter2"), "{}", shown(text));
     }
 }
 
