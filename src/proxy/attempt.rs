@@ -47,7 +47,7 @@ enum Stage {
 struct Reading {
     head: response::Parts,
     body: UpstreamBody,
-    pump: Pump,
+    pump: Box<Pump>,
     /// When the reply is passed on although nothing came; none for a unary one.
     until: Option<Pin<Box<Sleep>>>,
 }
@@ -60,7 +60,7 @@ pub(super) struct Outcome {
     /// What is wrong with it, if anything is.
     pub(super) fault: Option<Fault>,
     /// The request as far as it is not sent.
-    pub(super) pump: Pump,
+    pub(super) pump: Box<Pump>,
 }
 
 impl Attempt {

@@ -441,7 +441,8 @@ impl Drop for Call {
         if let Some(permit) = self.permit.take() {
             permit.end(self.end());
         }
-        let elapsed = self.started.elapsed();
+        let now = Instant::now();
+        let elapsed = now - self.started;
         let origin = self.outcome.failure.map(Reason::origin);
         let metrics = match self.target {
             Target::Method(index) => self.prepared.metrics(index, &self.worker),
@@ -473,7 +474,7 @@ impl Drop for Call {
                 note: self.outcome.note.as_deref(),
             }),
             duration: elapsed,
-            upstream_duration: self.upstream_duration.or_else(|| Some(self.forwarded?.elapsed())),
+            upstream_duration: self.upstream_duration.or_else(|| Some(now - self.forwarded?)),
             request_bytes: self.trail.request_bytes,
             response_bytes: self.response_bytes,
             attempts: self.trail.attempts,

@@ -166,6 +166,10 @@ fn can_be_compressed(headers: &HeaderMap) -> bool {
 
 /// Whether content of that type is worth compressing; of types that say nothing it is not known.
 fn is_plain(media: &str) -> bool {
+    // What nearly all replies are.
+    if media == "application/json" {
+        return true;
+    }
     let essence = media::essence(media).to_ascii_lowercase();
     let (family, kind) = essence.split_once('/').unwrap_or((&essence, ""));
     let archives = ["zip", "gzip", "zstd", "br", "bzip", "bzip2", "xz", "7z-compressed", "rar-compressed", "compress"];

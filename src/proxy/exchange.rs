@@ -23,7 +23,7 @@ use crate::grpc::frame::{FrameError, Scanner};
 pub(super) struct Exchange {
     body: UpstreamBody,
     /// Gone when the whole request was sent.
-    pump: Option<Pump>,
+    pump: Option<Box<Pump>>,
     timer: Timer,
     scanner: Scanner,
     /// Whether exactly one message is due.

@@ -42,7 +42,7 @@ pub(crate) struct Outgoing {
 pub(crate) struct Incoming {
     pub(crate) head: response::Parts,
     pub(crate) body: UpstreamBody,
-    pub(crate) pump: Pump,
+    pub(crate) pump: Box<Pump>,
     pub(crate) timer: Timer,
 }
 
@@ -149,7 +149,7 @@ impl Sender<'_> {
     ///
     /// # Errors
     /// The call is over, whatever could be tried.
-    async fn attempt(&mut self, pump: Pump) -> Result<Outcome, Error> {
+    async fn attempt(&mut self, pump: Box<Pump>) -> Result<Outcome, Error> {
         let lease = match within(&mut self.timer, self.cluster.acquire(&mut self.pick)).await? {
             Ok(lease) => lease,
             Err(unreachable) => return Ok(no_place(&unreachable, pump)),
@@ -171,7 +171,7 @@ impl Sender<'_> {
     ///
     /// # Errors
     /// The deadline has passed.
-    pub(super) fn open(&mut self, lease: Lease, mut pump: Pump) -> Result<Result<Attempt, Outcome>, Error> {
+    pub(super) fn open(&mut self, lease: Lease, mut pump: Box<Pump>) -> Result<Result<Attempt, Outcome>, Error> {
         let mut request = head(&self.path, lease.endpoint(), &self.headers, self.timer.left()?);
         retry::tell(request.headers_mut(), self.seen);
         self.seen += 1;
@@ -223,7 +223,7 @@ impl Sender<'_> {
 }
 
 /// The end of an attempt that found no place.
-pub(super) fn no_place(unreachable: &Unreachable, pump: Pump) -> Outcome {
+pub(super) fn no_place(unreachable: &Unreachable, pump: Box<Pump>) -> Outcome {
     let (reason, fault) = match unreachable.bound() {
         Some(_) => (Reason::UpstreamOverloaded, None),
         None => (Reason::UpstreamUnreachable, Some(Fault::status(Code::Unavailable.number(), &HeaderMap::new()))),

@@ -50,7 +50,7 @@ impl Sender<'_> {
     ///
     /// # Errors
     /// The call is over, whatever could be tried.
-    pub(super) async fn hedged(&mut self, pump: Pump, hedge: &Hedge) -> Result<Outcome, Error> {
+    pub(super) async fn hedged(&mut self, pump: Box<Pump>, hedge: &Hedge) -> Result<Outcome, Error> {
         let lease = match forward::within(&mut self.timer, self.cluster.acquire(&mut self.pick)).await? {
             Ok(lease) => lease,
             Err(unreachable) => return Ok(forward::no_place(&unreachable, pump)),

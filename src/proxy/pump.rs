@@ -169,10 +169,10 @@ enum Replay {
 }
 
 impl Pump {
-    /// Keeps up to `limit` bytes for another attempt.
-    pub(crate) fn new(source: Source, limit: usize) -> Self {
+    /// Keeps up to `limit` bytes for another attempt. Boxed, because it is handed on a dozen times in a call.
+    pub(crate) fn new(source: Source, limit: usize) -> Box<Self> {
         let from_client = matches!(source.inner(), Source::Stream(_) | Source::Recoded(_));
-        Self {
+        Box::new(Self {
             source,
             stream: None,
             fresh: true,
@@ -186,7 +186,7 @@ impl Pump {
             bytes: 0,
             sent: None,
             from_client,
-        }
+        })
     }
 
     /// Sends to this stream from now on, from the beginning.
@@ -237,7 +237,7 @@ impl Pump {
     }
 
     /// Leaves nothing here but the stream, and returns the rest.
-    pub(crate) fn detach(&mut self) -> Self {
+    pub(crate) fn detach(self: &mut Box<Self>) -> Box<Self> {
         let mut stays = Self::new(Source::End, 0);
         stays.replay = Replay::Gone;
         stays.stream = self.stream.take();

@@ -25,19 +25,18 @@ const SETTLE: Duration = Duration::from_millis(50);
 pub(super) struct Unanswered {
     /// Gone when the stream was answered.
     open: Option<Open>,
-    since: Instant,
 }
 
 #[derive(Debug)]
 struct Open {
     reply: ResponseFuture,
-    pump: Pump,
+    pump: Box<Pump>,
     lease: Lease,
 }
 
 impl Unanswered {
-    pub(super) fn new(reply: ResponseFuture, pump: Pump, lease: Lease) -> Self {
-        Self { open: Some(Open { reply, pump, lease }), since: Instant::now() }
+    pub(super) fn new(reply: ResponseFuture, pump: Box<Pump>, lease: Lease) -> Self {
+        Self { open: Some(Open { reply, pump, lease }) }
     }
 
     /// Moves the request until the reply begins, or the stream ends without one.
@@ -61,16 +60,16 @@ impl Unanswered {
     }
 
     /// Gives the stream up; what is left of the request can be sent elsewhere.
-    pub(super) fn abandon(mut self) -> Pump {
+    pub(super) fn abandon(mut self) -> Box<Pump> {
         let open = self.open();
         open.lease.broke();
         open.pump.detach()
     }
 
     /// What goes on living when the stream was answered, or its server ended it. `fine`: not by a failure of the server.
-    pub(super) fn answered(mut self, fine: bool) -> (Pump, Lease) {
+    pub(super) fn answered(mut self, fine: bool) -> (Box<Pump>, Lease) {
         let Open { pump, lease, .. } = self.open.take().expect("taken here only");
-        lease.answered(self.since.elapsed(), fine);
+        lease.answered(fine);
         (pump, lease)
     }
 
@@ -84,8 +83,8 @@ impl Drop for Unanswered {
         let Some(mut open) = self.open.take() else { return };
         // Only the stream lives on. The client's body, or what was made of it, is nobody's any more.
         open.pump.give_up();
-        open.lease.gave_up(self.since.elapsed());
-        let settled = self.since + SETTLE;
+        open.lease.gave_up();
+        let settled = open.lease.since() + SETTLE;
         if Instant::now() < settled {
             runtime::spawn("given-up stream", async move {
                 let _open = open;

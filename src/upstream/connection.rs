@@ -7,7 +7,6 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
@@ -150,9 +149,15 @@ impl Lease {
         &self.endpoint
     }
 
-    /// The call was answered, or its server ended it, after so long. `fine`: not by a failure of the server.
-    pub fn answered(&self, took: Duration, fine: bool) {
+    /// When it was taken.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// The call was answered, or its server ended it. `fine`: not by a failure of the server.
+    pub fn answered(&self, fine: bool) {
         let now = Instant::now();
+        let took = now - self.since;
         self.answered.set(true);
         self.connection.pulse.heard();
         self.endpoint.metrics().answered(took);
@@ -167,9 +172,10 @@ impl Lease {
         self.connection.pulse.heard();
     }
 
-    /// The call was given up after so long without an answer.
-    pub fn gave_up(&self, after: Duration) {
-        self.endpoint.member().waited(after, Instant::now());
+    /// The call was given up without an answer.
+    pub fn gave_up(&self) {
+        let now = Instant::now();
+        self.endpoint.member().waited(now - self.since, now);
     }
 
     /// The call ended with a status of that number, which the endpoint gave.
@@ -210,7 +216,8 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.hold(0);
         if !self.answered.get() {
-            self.connection.pulse.unanswered(self.count, self.since.elapsed(), Instant::now());
+            let now = Instant::now();
+            self.connection.pulse.unanswered(self.count, now - self.since, now);
         }
         self.connection.active.set(self.connection.active.get() - 1);
         self.endpoint.member().end();
