@@ -6,7 +6,7 @@
 /// U+FFFD.
 pub(crate) fn json(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
-    if bytes.iter().all(|byte| is_plain(*byte) || *byte == b' ') {
+    if are_all(bytes, |byte| is_plain(byte) | (byte == b' ')) {
         out.extend_from_slice(bytes);
     } else {
         for chunk in bytes.utf8_chunks() {
@@ -21,6 +21,10 @@ pub(crate) fn json(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Writes one word: all but visible ASCII becomes `\xNN`, as do `"` and `\`.
 pub(crate) fn word(out: &mut Vec<u8>, mut bytes: &[u8]) {
+    if are_all(bytes, is_plain) {
+        out.extend_from_slice(bytes);
+        return;
+    }
     while let Some(special) = bytes.iter().position(|byte| !is_plain(*byte)) {
         let (plain, rest) = bytes.split_at(special);
         out.extend_from_slice(plain);
@@ -57,9 +61,14 @@ pub(crate) fn cut(bytes: &[u8], limit: usize) -> &[u8] {
     cut
 }
 
+/// Asks all of them, without a stop at the first that is not, so that it compiles to vectors: nearly always all are.
+fn are_all(bytes: &[u8], is_one: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |all, byte| all & is_one(*byte))
+}
+
 /// Visible ASCII that needs no escape anywhere.
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_graphic() && byte != b'"' && byte != b'\\'
+    byte.is_ascii_graphic() & (byte != b'"') & (byte != b'\\')
 }
 
 fn json_characters(out: &mut Vec<u8>, text: &str) {
