@@ -22,6 +22,8 @@ use crate::telemetry::trace::{RequestId, TraceParent};
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// What is set here, or left as a trusted proxy says it.
+const FORWARDED: [HeaderName; 3] = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST];
 
 /// What the gateway knows of the caller and tells the upstream.
 #[derive(Debug, Clone, Copy)]
@@ -55,12 +57,14 @@ pub struct BadHeader {
 
 /// Turns the headers of a native gRPC request into those of the request upstream, in place.
 pub fn native_request(headers: &mut HeaderMap, caller: &Caller<'_>) {
-    remove_hop_by_hop(headers);
-    headers.remove(CONTENT_LENGTH);
-    headers.remove(grpc::TIMEOUT);
-    remove_edge(headers);
-    add_gateway_headers(headers, caller);
-    headers.remove(HOST);
+    remove_named(headers);
+    remove_if(headers, |name| {
+        let is_ours = is_hop_by_hop(name) || is_of_edge(name) || [CONTENT_LENGTH, grpc::TIMEOUT].contains(name);
+        // These are set below.
+        is_ours && *name != TE && !FORWARDED.contains(name)
+    });
+    let host = headers.remove(HOST);
+    add_gateway_headers(headers, caller, host);
     headers.insert(TE, HeaderValue::from_static("trailers"));
 }
 
@@ -129,16 +133,14 @@ fn metadata(
         }
     }
     join_cookies(&mut metadata);
-    for name in [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST] {
-        for value in headers.get_all(name) {
-            metadata.append(name, value.clone());
+    if is_trusted(caller.peer, caller.trusted) {
+        for name in &FORWARDED {
+            for value in headers.get_all(name) {
+                metadata.append(name, value.clone());
+            }
         }
     }
-    if let Some(host) = headers.get(HOST) {
-        metadata.insert(HOST, host.clone());
-    }
-    add_gateway_headers(&mut metadata, caller);
-    metadata.remove(HOST);
+    add_gateway_headers(&mut metadata, caller, headers.get(HOST).cloned());
     metadata.insert(TE, HeaderValue::from_static("trailers"));
     metadata.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     Ok(metadata)
@@ -175,7 +177,7 @@ fn join_cookies(metadata: &mut HeaderMap) {
     }
 }
 
-fn add_gateway_headers(headers: &mut HeaderMap, caller: &Caller<'_>) {
+fn add_gateway_headers(headers: &mut HeaderMap, caller: &Caller<'_>, host: Option<HeaderValue>) {
     let trusted = is_trusted(caller.peer, caller.trusted);
     let chain = if trusted { forwarded_chain(headers, caller.peer_value) } else { caller.peer_value.clone() };
     headers.insert(FORWARDED_FOR, chain);
@@ -185,7 +187,7 @@ fn add_gateway_headers(headers: &mut HeaderMap, caller: &Caller<'_>) {
     if !(trusted && headers.contains_key(&FORWARDED_HOST)) {
         let host = match caller.uri.authority() {
             Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-            None => headers.get(HOST).cloned(),
+            None => host,
         };
         match host {
             Some(host) => headers.insert(FORWARDED_HOST, host),
@@ -217,7 +219,8 @@ pub fn ip_value(ip: IpAddr) -> HeaderValue {
 
 /// Removes from a gRPC reply what speaks of one connection, in place. Metadata passes untouched.
 pub fn native_reply(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
+    remove_named(headers);
+    remove_if(headers, is_hop_by_hop);
 }
 
 /// Leaves one status in the trailers of a gRPC reply, in place: the first, by which the call is judged here. Clients
@@ -272,18 +275,11 @@ pub fn steered_status(metadata: &HeaderMap, settings: &Reply) -> StatusCode {
     }
 }
 
-/// Removes what only a gateway may say, but for the names that [`add_gateway_headers`] sets or, from trusted proxies,
-/// leaves as they are.
-fn remove_edge(headers: &mut HeaderMap) {
-    let kept = [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST];
-    remove_if(headers, |name| is_of_edge(name) && !kept.contains(&name));
-}
-
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes the headers that `connection` names.
+fn remove_named(headers: &mut HeaderMap) {
     for name in connection_named(headers) {
         headers.remove(&name);
     }
-    remove_if(headers, is_hop_by_hop);
 }
 
 /// Removes the headers of which that holds. Walking the names once takes a quarter of what looking for each takes, which is
