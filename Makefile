@@ -59,11 +59,14 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (60); SAVE=1 keeps what was found; m
 
 bench: ## Portico beside six other gateways, which it installs; BENCH="--gateways envoy,portico --loads core" passes options to bench/compare.py
 	bench/setup.sh
-	cargo build --locked --profile dist
+	tools/dist.sh
 	bench/compare.py $(BENCH)
 
-instructions: ## instructions per transcoded message beside those that are kept (benches/transcode/instructions.txt)
+dist: ## target/dist/portico as it is shipped: optimised for the loads of bench/; a quarter of an hour
+	tools/dist.sh
+
+instructions: ## instructions per transcoded message and per request beside those that are kept (benches/*/instructions.txt)
 	@tools/install.sh cc cargo valgrind
 	bench/instructions.sh
 
-.PHONY: help instructions test check fmt lint doc deny conformance third-party fuzz soak bench
+.PHONY: help dist instructions test check fmt lint doc deny conformance third-party fuzz soak bench

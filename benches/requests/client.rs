@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 const BUFFER: usize = 256 << 10;
 
@@ -14,8 +15,7 @@ pub(super) struct Http1 {
 
 impl Http1 {
     pub(super) fn connect(address: SocketAddr, path: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
+        let stream = connect(address)?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nuser-agent: bench/1\r\n\r\n").into_bytes();
         Ok(Self { stream, request, buffer: vec![0; BUFFER] })
     }
@@ -60,12 +60,13 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+/// The indexed field `:status: 200` (RFC 7541 appendix A), with which a head begins.
+const STATUS_200: u8 = 0x88;
 
 impl Http2 {
     /// A request with a message is one of gRPC.
     pub(super) fn connect(address: SocketAddr, method: &str, path: &str, message: &[u8]) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
+        let mut stream = connect(address)?;
         // Windows so wide that they need not be opened again.
         let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         frame(&mut hello, SETTINGS, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
@@ -91,13 +92,14 @@ impl Http2 {
         Ok(Self { stream, request, numbers, next: 1, buffer: vec![0; BUFFER] })
     }
 
-    /// Sends the request and reads its reply to the end of the stream.
+    /// Sends the request and reads its reply to the end of the stream: a status of 200, and a body, which errors of gRPC
+    /// have not.
     pub(super) fn call(&mut self) -> io::Result<()> {
         for at in &self.numbers {
             self.request[*at..at + 4].copy_from_slice(&self.next.to_be_bytes());
         }
         self.stream.write_all(&self.request)?;
-        let mut filled = 0;
+        let (mut filled, mut has_head, mut has_body) = (0, false, false);
         loop {
             filled += read(&mut self.stream, &mut self.buffer[filled..])?;
             let mut at = 0;
@@ -109,9 +111,15 @@ impl Http2 {
                 let is_ours = *stream == self.next.to_be_bytes();
                 match kind {
                     RST_STREAM | GOAWAY => return Err(wrong("the stream or the connection was reset")),
-                    DATA | HEADERS if is_ours && flags & END_STREAM != 0 => {
-                        self.next += 2;
-                        return Ok(());
+                    HEADERS if is_ours && !has_head && self.buffer.get(at + 9) != Some(&STATUS_200) => {
+                        return Err(wrong("the status is not 200"));
+                    }
+                    DATA | HEADERS if is_ours => {
+                        (has_head, has_body) = (true, has_body || kind == DATA);
+                        if flags & END_STREAM != 0 {
+                            self.next += 2;
+                            return if has_body { Ok(()) } else { Err(wrong("the reply has no body")) };
+                        }
                     }
                     _ => {}
                 }
@@ -134,6 +142,14 @@ fn literal(head: &mut Vec<u8>, name: &[u8], value: &str) {
     // In seven bits; every value here is short.
     head.push(u8::try_from(value.len()).unwrap_or(0) & 0x7f);
     head.extend_from_slice(value.as_bytes());
+}
+
+/// A connection on which no reply is waited for without end.
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    Ok(stream)
 }
 
 fn read(stream: &mut TcpStream, room: &mut [u8]) -> io::Result<usize> {

@@ -1,9 +1,11 @@
-//! What one request costs the gateway: how often it allocates, and how many instructions it takes.
+//! What one request costs the gateway: how often it allocates, and how many instructions it takes
+//! (`bench/instructions.sh`).
 //!
 //! ```text
 //! cargo test --bench requests                      fails where a path allocates more than it may
 //! cargo bench --bench requests [-- PATH]           prints what each path allocates, and microseconds of the process
 //! requests --count 500 PATH                        nothing but so many requests, for a tool that counts instructions
+//! requests --paths                                 the names of all paths
 //! ```
 //!
 //! A real gateway with one worker, its access log on, runs in this process; the library service of the demo is its upstream
@@ -41,6 +43,8 @@ struct Way {
 const WARM: usize = 300;
 /// Requests that are counted.
 const COUNTED: usize = 500;
+/// Allocations meanwhile that belong to no request.
+const ASIDE: usize = 100;
 
 const BOOK: &str = "shelves/computing/books/the-art-of-computer-programming";
 
@@ -55,6 +59,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument == "--upstream") {
         return serve();
+    }
+    if arguments.iter().any(|argument| argument == "--paths") {
+        PATHS.iter().for_each(|path| println!("{}", path.name));
+        return Ok(());
     }
     let (mut upstream, address) = start_upstream()?;
     let control = runtime::control()?;
@@ -87,10 +95,11 @@ fn run(arguments: &[String], gateway: SocketAddr) -> Result<(), Box<dyn Error>> 
             request()?;
         }
         let (change, spent) = (region.change(), on_cpu() - before);
-        let allocations = (change.allocations + change.reallocations) / COUNTED;
+        let all = change.allocations + change.reallocations;
+        let allocations = (all + COUNTED / 2) / COUNTED;
         let bytes = change.bytes_allocated / COUNTED;
         println!("{:14} {allocations:4} allocations {bytes:7} bytes {:6.1} us", path.name, micros(spent));
-        if allocations > path.most {
+        if all > path.most * COUNTED + ASIDE {
             failures.push(format!("{} allocates {allocations} times, {} are allowed", path.name, path.most));
         }
     }
