@@ -3,6 +3,7 @@
 #
 #   bench/setup.sh                 everything: about ten minutes the first time, most of it structured-proxy
 #   bench/setup.sh envoy nginx     h2load, the backend, and these gateways alone
+#   bench/setup.sh none            h2load and the backend
 
 set -euo pipefail
 
@@ -21,8 +22,9 @@ mkdir -p "$tools/bin"
 wanted=" ${*:-envoy structured-proxy grpc-gateway vanguard nginx haproxy} "
 wants() { [[ $wanted == *" $1 "* ]]; }
 
-# go: where the large schema is.
-programs=(cc cargo go h2load openssl python3)
+programs=(cc cargo h2load openssl python3)
+# Of its modules one has the large schema.
+if ! wants none; then programs+=(go); fi
 if wants envoy; then programs+=(python3-venv); fi
 if wants grpc-gateway || wants vanguard; then programs+=(protoc); fi
 if wants nginx; then programs+=(nginx); fi
@@ -36,7 +38,7 @@ cp -f "$tools/target/release/bench-backend" "$tools/bin/"
 
 # The folder of a Go module, which is fetched if need be.
 module() { (cd "$tools" && go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p'); }
-if ! [ -s "$tools/googleapis.binpb" ]; then
+if ! wants none && ! [ -s "$tools/googleapis.binpb" ]; then
   genproto=$(module "google.golang.org/genproto@$GENPROTO")
   protobuf=$(module "google.golang.org/protobuf@$PROTOBUF")
   "$here/schema.py" googleapis "$tools/googleapis.binpb" "$genproto/googleapis" "$protobuf/types"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs each named program that is absent, as root or through sudo, and says what it cannot install.
 #
-#   tools/install.sh PROGRAM…     cc cargo cargo-deny cargo-fuzz chromium curl go h2load haproxy nginx npm openssl prometheus
-#                                 protoc python3 python3-venv redis-server valgrind
+#   tools/install.sh PROGRAM…     cc cargo cargo-deny cargo-fuzz chromium curl go h2load haproxy llvm-profdata-MAJOR nginx npm
+#                                 openssl prometheus protoc python3 python3-venv redis-server valgrind
 
 set -euo pipefail
 
@@ -37,6 +37,7 @@ for program in "$@"; do
     h2load) need h2load nghttp2-client ;;
     haproxy) need haproxy haproxy ;;
     nginx) need nginx nginx-light ;;
+    llvm-profdata-*) need "$program" "llvm-${program##*-}" ;;
     npm) need npm npm ;;
     openssl) need openssl openssl ;;
     protoc) need protoc protobuf-compiler ;;
