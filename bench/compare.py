@@ -52,7 +52,7 @@ def main():
         memory = bench.memory()
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    rows = report.rows(bench.results)
+    rows = report.rows(bench.results, next(iter(chosen)))
     text = report.text(rows, memory)
     print(text)
     (out / "table.txt").write_text(text + "\n", encoding="utf-8")
@@ -138,9 +138,12 @@ class Bench:
             return
         key = load_name, name
         if key not in self.counts:
-            # The first run warms up, and says how many requests make a run of the wanted length.
-            rate = self.h2load(load_name, load, running, load.least).rate or 0
-            self.counts[key] = max(load.least, int(rate * self.args.seconds))
+            # The first run warms up, the second says how many requests make a run of the wanted length.
+            count = load.least
+            for seconds in (0.5, self.args.seconds):
+                rate = self.h2load(load_name, load, running, count).rate or 0
+                count = max(load.least, int(rate * seconds))
+            self.counts[key] = count
         self.keep(load_name, name, self.h2load(load_name, load, running, self.counts[key]))
 
     def paced(self, load_name, load):

@@ -18,6 +18,8 @@ HERE = pathlib.Path(__file__).parent
 TOOLS = os.environ.get("BENCH_TOOLS", os.path.expanduser("~/.cache/portico-bench"))
 GATEWAY_CORE, LOAD_CORE, BOTH = "0", "1", "0,1"
 EVERYTHING = ("rest", "rest-stream", "grpc", "grpc-web", "connect", "start")
+# Settings in which nothing is to be set.
+PLAINLY = ("plain", "idle", "busy")
 # structured-proxy takes templates of single segments only.
 SINGLE_SEGMENTS = {
     "GetBook": schema.rule("get", "/v1/books/{name}"),
@@ -215,12 +217,12 @@ GATEWAYS = {
     "envoy-log": envoy_with(access_log=True),
     "portico": portico_at(f"{HERE.parent}/target/dist/portico"),
     "structured-proxy": Gateway(
-        structured_proxy, ("rest", "rest-stream", "grpc", "grpc-web", "start"), ("plain", "web"), {"/v1/shelves/1/books/7": "/v1/books/7"},
+        structured_proxy, ("rest", "rest-stream", "grpc", "grpc-web", "start"), (*PLAINLY, "web"), {"/v1/shelves/1/books/7": "/v1/books/7"},
         rules=SINGLE_SEGMENTS,
     ),
-    "grpc-gateway": Gateway(in_go("grpc-gateway"), ("rest", "rest-stream", "start"), ("plain",)),
+    "grpc-gateway": Gateway(in_go("grpc-gateway"), ("rest", "rest-stream", "start"), PLAINLY),
     # It refuses server streams over REST.
-    "vanguard": Gateway(in_go("vanguard"), ("rest", "grpc", "grpc-web", "connect", "start"), ("plain", "web")),
+    "vanguard": Gateway(in_go("vanguard"), ("rest", "grpc", "grpc-web", "connect", "start"), (*PLAINLY, "web")),
     "nginx": Gateway(nginx, ("grpc", "start"), ("plain", "tls")),
     "haproxy": Gateway(haproxy, ("grpc", "start"), ("plain", "tls")),
 }

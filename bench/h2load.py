@@ -1,5 +1,6 @@
 """h2load and nghttp: whether a gateway answers a load rightly, and how fast."""
 import http.client
+import math
 import re
 import socket
 import ssl
@@ -65,12 +66,14 @@ def over_http2(load, running, path, folder, headers):
 def run(load, running, folder, headers, count, length, rate=None):
     """One run of h2load; `rate` is how many requests per second are sent, instead of as many as are answered."""
     log = f"{folder}/latency.log"
-    command = ["h2load", "-n", str(count), "-c", str(min(load.connections, count)), "-m", str(load.streams), *(["--h1"] * load.h1)]
+    # Each connection looks every 10 ms at what is due: with fewer than this it would send several at once.
+    connections = max(load.connections, math.ceil(rate / 100)) if rate else min(load.connections, count)
+    command = ["h2load", "-n", str(count), "-c", str(connections), "-m", str(load.streams), *(["--h1"] * load.h1)]
     if rate:
         open(log, "wb").close()
         # Connections that were opened at the same instant would all send at the same instants.
         apart = ["-r", "1", "--rate-period=1ms"]
-        command += ["--rps", f"{rate / load.connections:.3f}", f"--log-file={log}", *apart]
+        command += ["--rps", f"{rate / connections:.3f}", f"--log-file={log}", *apart]
     if len(load.paths) > 1:
         with open(f"{folder}/urls", "w", encoding="ascii") as out:
             out.writelines(f"{url(running, running.path(path))}\n" for path in load.paths)
@@ -91,12 +94,14 @@ def run(load, running, folder, headers, count, length, rate=None):
         except subprocess.TimeoutExpired:
             return Figure(count, wrong=f"not done after {LONGEST} s")
         spent = process.cpu_seconds(pid) - before
-        mib = process.memory_mib(pid, "VmRSS") if load.idle or load.series else None
+        mib = process.memory_mib(pid, "VmRSS" if load.idle else "VmHWM") if load.idle or load.memory or load.series else None
     figure = figures(out, count, spent, length)
     figure.log_bytes = running.forget_log() / count
     figure.mib = mib
     if rate:
-        figure.p50_us, figure.p99_us, figure.p999_us = percentiles(log)
+        (figure.p50_us, figure.p99_us, figure.p999_us), reached = percentiles(log)
+        if reached < rate * 0.95:
+            figure.wrong = figure.wrong or f"{reached:.0f} requests per second instead of {rate}"
         # It is what was asked for, and no result.
         figure.rate = None
     return figure
@@ -119,11 +124,19 @@ def figures(out, count, spent, length):
 
 
 def percentiles(log):
-    """Microseconds; the first tenth of the requests warm up."""
+    """Microseconds, and the rate of what they are of; the first tenth of the requests warm up.
+
+    Of a percentile that less than ten requests are above, nothing is said.
+    """
     with open(log, encoding="ascii") as lines:
-        times = [int(line.split("\t")[2]) for line in lines]
-    times = sorted(times[len(times) // 10 :]) or [0]
-    return [float(times[min(len(times) - 1, int(len(times) * part))]) for part in (0.5, 0.99, 0.999)]
+        seen = [tuple(map(int, line.split("\t"))) for line in lines]
+    seen = seen[len(seen) // 10 :]
+    began, times = sorted(line[0] for line in seen), sorted(line[2] for line in seen)
+    if len(times) < 2:
+        return (None, None, None), 0
+    parts = (0.5, 0.99, 0.999)
+    enough = [float(times[int(len(times) * part)]) if len(times) * (1 - part) >= 10 else None for part in parts]
+    return enough, (len(began) - 1) / (began[-1] - began[0]) * 1e6
 
 
 def idle_connection(running, load):

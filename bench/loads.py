@@ -48,6 +48,7 @@ class Load:
     least: int = 400  # requests in a run
     direct: str | None = None  # the same call, as the backend takes it; measured at fixed rates too
     series: tuple | None = None  # what grows, and how much of it there is
+    memory: bool = False  # whether the most that the gateway had is of interest
 
 
 JSON = ["content-type: application/json"]
@@ -111,8 +112,8 @@ MEBIBYTE = {
     "grpc-create-1mib": Load("grpc", [CREATE], LAST, 4, 1, headers=GRPC, body=LARGE_CREATE, least=40),
 }
 CONNECTIONS = {
-    "rest-get-h1-1000-idle": rest_get(idle=1000, **H1),
-    "rest-get-h1-1000-busy": rest_get(connections=1000, streams=1, h1=True, least=5000),
+    "rest-get-h1-1000-idle": rest_get(idle=1000, setting=Setting("idle"), **H1),
+    "rest-get-h1-1000-busy": rest_get(connections=1000, streams=1, h1=True, least=5000, setting=Setting("busy"), memory=True),
 }
 START = {
     "start-4-methods": Load("start", []),
@@ -133,11 +134,12 @@ def tens(series, numbers, made):
 
 
 def by_connections(number):
-    return rest_get(connections=number, streams=1, h1=True, least=5 * number, series=("connections", number))
+    setting = Setting(f"connections{number}")
+    return rest_get(connections=number, streams=1, h1=True, least=5 * number, setting=setting, series=("connections", number))
 
 
 def by_streams(number):
-    setting = Setting("streams", many_streams=True)
+    setting = Setting(f"streams{number}", many_streams=True)
     return grpc_get(connections=1, streams=number, setting=setting, series=("streams", number))
 
 

@@ -10,19 +10,27 @@ def tree(root):
     """The process and all its descendants."""
     found = [root]
     for pid in found:
-        try:
-            for task in os.listdir(f"/proc/{pid}/task"):
+        for task in tasks(pid):
+            try:
                 with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as children:
                     found += map(int, children.read().split())
-        except FileNotFoundError:
-            pass
+            except FileNotFoundError:
+                pass
     return found
+
+
+def tasks(pid):
+    """The threads of a process, which may have ended."""
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except FileNotFoundError:
+        return []
 
 
 def cpu_seconds(root):
     total = 0
     for pid in tree(root):
-        for task in os.listdir(f"/proc/{pid}/task"):
+        for task in tasks(pid):
             try:
                 with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as schedstat:
                     total += int(schedstat.read().split()[0])

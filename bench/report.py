@@ -28,16 +28,17 @@ class Row:
     ratios: dict  # the same to those of the first gateway
 
 
-def rows(results):
-    made, first, direct = [], {}, {}
+def rows(results, first):
+    made, base, direct = [], {}, {}
     for (load, name), seen in sorted(results.items(), key=lambda item: order(results, item[0])):
         figures = {column: median(seen, column) for column in COLUMNS}
         if name == "direct":
             direct[load] = figures
             made.append(Row(load, name, figures, {}))
             continue
-        base = first.setdefault(load, figures)
-        ratios = {column: ratio(column, figures, base, direct.get(load)) for column in COLUMNS}
+        if name == first:
+            base[load] = figures
+        ratios = {column: ratio(column, figures, base.get(load), direct.get(load)) for column in COLUMNS}
         made.append(Row(load, name, figures, ratios))
     return made
 
@@ -55,11 +56,11 @@ def median(seen, column):
 
 
 def ratio(column, figures, base, direct):
-    """Of times at a fixed rate, what the gateway adds to the backend's own."""
-    mine, its = figures[column], base[column]
-    if mine is None or its is None:
+    """Of times at a fixed rate, what the gateway adds to the backend's own; None without what it is the ratio to."""
+    mine, its = figures[column], base and base[column]
+    own = (direct and direct[column]) if column.startswith("p") else 0
+    if mine is None or its is None or own is None:
         return None
-    own = direct[column] if direct and column.startswith("p") else 0
     return (mine - own) / (its - own) if its > own else None
 
 
@@ -95,6 +96,7 @@ def growth(all_rows):
             series.setdefault((what, row.gateway), []).append((size, row.figures))
     lines = [["what grows", "gateway", "to", "CPU x", "req/s x", "MiB"]]
     for (what, name), seen in sorted(series.items()):
+        seen.sort(key=lambda each: each[0])
         smallest = seen[0][1]
         for size, figures in seen:
             changes = (cell("{:.2f}", ratio(column, figures, smallest, None)) for column in ("cpu_us", "rate"))
