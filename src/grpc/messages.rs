@@ -81,6 +81,11 @@ impl Messages {
         self.cut.extend_from_slice(&self.piece.split_to(missing));
     }
 
+    /// Bytes of the message that has begun and is not whole; none before its prefix is here.
+    pub fn begun(&self) -> usize {
+        self.prefix(&self.cut).ok().flatten().map_or(0, |(_, length)| length)
+    }
+
     fn prefix(&self, bytes: &[u8]) -> Result<Option<(bool, usize)>, FrameError> {
         let Some(&[flag, a, b, c, d]) = bytes.first_chunk::<PREFIX>() else { return Ok(None) };
         if flag > 1 {

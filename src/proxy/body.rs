@@ -9,9 +9,11 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::call::Call;
+use super::exchange::too_slow;
 use super::framed::FramedBody;
 use super::local::LocalBody;
 use super::native::NativeBody;
+use super::room::{PIECE, Place};
 use super::stream::StreamBody;
 use super::websocket::SocketBody;
 use crate::body::Part;
@@ -77,8 +79,13 @@ impl ReplyBody {
     /// The reply broke off and its protocol has no words for it.
     pub fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Abort>>> {
         match &mut self.0 {
-            Kind::Whole { data, trailers, .. } => {
-                let part = data.take().map(Part::Data).or_else(|| trailers.take().map(Part::Trailers));
+            Kind::Whole { data, trailers, call } => {
+                let place = call.as_ref().and_then(|call| call.place.as_ref());
+                let part = piece(data, place).map(Part::Data).or_else(|| trailers.take().map(Part::Trailers));
+                if part.is_none() && call.take().is_some() {
+                    // It made room for others: see `poll_aside`.
+                    return Poll::Ready(Some(Err(Abort(h2::Reason::ENHANCE_YOUR_CALM))));
+                }
                 self.close_if_over();
                 Poll::Ready(part.map(Ok))
             }
@@ -99,6 +106,12 @@ impl ReplyBody {
             Kind::Framed(body) => body.poll_aside(cx),
             Kind::Stream(body) => body.poll_aside(cx),
             Kind::Socket(body) => body.poll_aside(cx),
+            Kind::Whole { data, trailers, call: Some(call) } if let Some(place) = &call.place => {
+                ready!(place.poll_ended(cx));
+                (*data, *trailers) = (None, None);
+                call.failed(&too_slow());
+                Poll::Ready(())
+            }
             Kind::Whole { .. } | Kind::Local(_) => Poll::Pending,
         }
     }
@@ -137,8 +150,13 @@ impl ReplyBody {
     }
 
     /// Ends the call when the last piece of this body, which is all here, was taken.
-    pub(crate) fn carry(&mut self, carried: Box<Call>) {
-        if let Kind::Whole { call, .. } = &mut self.0 {
+    pub(crate) fn carry(&mut self, mut carried: Box<Call>) {
+        if let Kind::Whole { data, call, .. } = &mut self.0 {
+            if let Some(place) = &mut carried.place {
+                place.settle(data.as_ref().map_or(0, Bytes::len));
+                // What is left to do is its client's, for however long.
+                carried.retire();
+            }
             *call = Some(carried);
         }
         self.close_if_over();
@@ -151,6 +169,17 @@ impl ReplyBody {
             call.complete();
         }
     }
+}
+
+/// The next piece of a reply: all of it, or one after the other of what has to have a place.
+fn piece(data: &mut Option<Bytes>, place: Option<&Place>) -> Option<Bytes> {
+    let (Some(rest), Some(place)) = (data.as_mut(), place) else { return data.take() };
+    place.taken();
+    if rest.len() > PIECE {
+        return Some(rest.split_to(PIECE));
+    }
+    // A copy: the place goes with this piece, and what it was for must go with it.
+    data.take().map(|last| Bytes::copy_from_slice(&last))
 }
 
 /// As hyper takes it.

@@ -18,6 +18,7 @@ use super::forward::Trail;
 use super::limits::Limited;
 use super::protocol::Dialect;
 use super::retry::Rules;
+use super::room::Place;
 use super::timer::Timer;
 use super::worker::{Other, Prepared, Whose, Worker};
 use crate::body::RequestBody;
@@ -64,6 +65,8 @@ pub(crate) struct Call {
     pub(crate) limited: Limited,
     /// Its place among the calls that the gateway takes on.
     pub(crate) permit: Option<Permit>,
+    /// What its reply takes of the room of its connection.
+    pub(crate) place: Option<Place>,
     /// Who it comes from, once that is known.
     pub(crate) identity: Identities,
     /// What the reply gets beside what the upstream and the protocol say.
@@ -157,6 +160,7 @@ impl Call {
             hurried: false,
             limited: Limited::default(),
             permit: None,
+            place: None,
             identity: Identities::default(),
             reply_headers: HeaderMap::new(),
             rehearsed: false,
@@ -428,6 +432,13 @@ impl Call {
     pub(crate) fn complete(&mut self) {
         self.complete = true;
     }
+
+    /// There is nothing more to do for it: others may be taken on.
+    pub(crate) fn retire(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            permit.end(self.end());
+        }
+    }
 }
 
 impl Drop for Call {
@@ -438,9 +449,7 @@ impl Drop for Call {
             self.http_status.get_or_insert_with(|| error.http());
             self.failed(&error);
         }
-        if let Some(permit) = self.permit.take() {
-            permit.end(self.end());
-        }
+        self.retire();
         let now = Instant::now();
         let elapsed = now - self.started;
         let origin = self.outcome.failure.map(Reason::origin);

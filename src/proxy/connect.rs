@@ -22,7 +22,7 @@ use super::recode::Reader;
 use super::timer::Timer;
 use super::transcoder::Transcoder;
 use super::unary::{self, One};
-use super::{coding, negotiate, reply, rest};
+use super::{coding, negotiate, reply, rest, room};
 use crate::body::RequestBody;
 use crate::encoding::Encoding;
 use crate::error::{Error, Reason};
@@ -71,7 +71,11 @@ pub(crate) async fn adapt_out(
     accepted: Option<&HeaderValue>,
     incoming: Incoming,
 ) -> Response<ReplyBody> {
-    match unary::receive_one(&mut call, incoming).await.and_then(|one| answer(&call, &plan.reply, accepted, &one)) {
+    let answer = unary::receive_one(&mut call, incoming).await.and_then(|one| {
+        let (headers, content) = answer(&call, &plan.reply, accepted, &one)?;
+        room::keep(&mut call, content.len()).map(|()| (headers, content))
+    });
+    match answer {
         Ok((headers, content)) => {
             call.response_bytes = content.len() as u64;
             let mut response = Response::new(ReplyBody::whole(content, None, None));

@@ -229,7 +229,8 @@ pub(super) fn compressed(upstream: &str) -> Error {
     )
 }
 
-fn too_slow() -> Error {
+/// The client does not read, and there is no room for more.
+pub(super) fn too_slow() -> Error {
     Error::new(
         Reason::SlowReader,
         "the reply came faster than the client took it, and too many such replies wait already",

@@ -64,6 +64,11 @@ impl Trail {
         self.answered.get_or_insert_with(Instant::now);
     }
 
+    /// The same, at that time.
+    pub(super) fn answered_at(&mut self, at: Instant) {
+        self.answered.get_or_insert(at);
+    }
+
     /// How long the upstream took to answer the whole request; none if it did so before it had it.
     pub(super) fn answered_in(&self) -> Option<Duration> {
         self.answered?.checked_duration_since(self.sent?)

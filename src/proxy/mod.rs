@@ -42,6 +42,7 @@ mod reply;
 mod resolve;
 mod rest;
 mod retry;
+mod room;
 mod spread;
 mod stream;
 mod timer;
@@ -54,7 +55,7 @@ mod values;
 mod websocket;
 pub mod worker;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -74,6 +75,7 @@ use cors::Grant;
 use form::Form;
 use forward::{Incoming, Outgoing};
 use resolve::Route;
+use room::Room;
 use timer::Timer;
 use transcoder::Transcoder;
 use worker::Worker;
@@ -96,6 +98,8 @@ pub struct Peer {
     /// Its IP address as upstreams are told.
     ip: HeaderValue,
     is_cut: Cell<bool>,
+    /// For its large replies, once there is one.
+    room: OnceCell<Rc<Room>>,
 }
 
 impl Peer {
@@ -111,6 +115,7 @@ impl Peer {
             text: address.to_string().into(),
             ip,
             is_cut: Cell::new(false),
+            room: OnceCell::new(),
         }
     }
 
@@ -121,6 +126,10 @@ impl Peer {
 
     pub(crate) fn is_cut(&self) -> bool {
         self.is_cut.get()
+    }
+
+    fn room(&self) -> &Rc<Room> {
+        self.room.get_or_init(|| Room::new(self.listener.limits.max_concurrent_streams))
     }
 }
 

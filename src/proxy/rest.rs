@@ -15,7 +15,7 @@ use super::reply;
 use super::timer::Timer;
 use super::transcoder::{Transcoder, invalid};
 use super::unary::{One, collect, receive_one};
-use super::{coding, compression, multipart, negotiate};
+use super::{coding, compression, multipart, negotiate, room};
 use crate::body::RequestBody;
 use crate::error::{Error, Reason};
 use crate::media;
@@ -130,7 +130,11 @@ pub(super) fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
 
 /// Makes the reply to the client out of the upstream's.
 pub(crate) async fn adapt_out(mut call: Box<Call>, plan: &Transcoding, incoming: Incoming) -> Response<ReplyBody> {
-    match receive_one(&mut call, incoming).await.and_then(|one| transcode(&call, plan, one)) {
+    let answer = receive_one(&mut call, incoming).await.and_then(|one| {
+        let answer = transcode(&call, plan, one)?;
+        room::keep(&mut call, answer.content.len()).map(|()| answer)
+    });
+    match answer {
         Ok(mut answer) => {
             answer.content = compression::whole(&call, &mut answer.headers, answer.content).await;
             match call.trailers {

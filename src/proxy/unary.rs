@@ -8,9 +8,10 @@ use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 
 use super::call::Call;
-use super::exchange::{reply_frame_error, several_replies};
+use super::exchange::{reply_frame_error, several_replies, too_slow};
 use super::forward::{self, Incoming};
 use super::pump::Pump;
+use super::room::Arrival;
 use super::timer::Timer;
 use super::upstream_body::UpstreamBody;
 use crate::body::RequestBody;
@@ -86,9 +87,19 @@ pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<O
     }
     let upstream = call.upstream_name();
     let limit = call.settings().max_response_message;
-    let read = read_one(upstream, limit, &mut body, &mut pump, &mut timer).await;
+    let mut arrival = Arrival::of(call);
+    let read = read_one(upstream, limit, &mut body, &mut pump, &mut timer, &mut arrival).await;
+    let Arrival { since, place, .. } = arrival;
     call.trail.note(Some(&pump));
-    let (message, trailers) = read?;
+    call.place = place;
+    let (message, trailers) = match since {
+        None => read?,
+        Some(since) => {
+            // The client let it wait, which says nothing of its service.
+            call.trail.answered_at(since);
+            read.map_err(|error| if error.reason() == Reason::DeadlineExceeded { too_slow() } else { error })?
+        }
+    };
     call.trail.answered();
     drop(body);
     call.replied();
@@ -103,40 +114,49 @@ pub(super) async fn receive_one(call: &mut Call, incoming: Incoming) -> Result<O
 /// trailers say OK.
 ///
 /// # Errors
-/// It broke off, has several messages, or took too long.
+/// It broke off, has several messages, took too long, or found too many that wait for room.
 pub(super) async fn read_one(
     upstream: &str,
     limit: usize,
     body: &mut UpstreamBody,
     pump: &mut Pump,
     timer: &mut Timer,
+    arrival: &mut Arrival<'_>,
 ) -> Result<(Result<Option<Message>, Error>, HeaderMap), Error> {
     let mut messages = Messages::new(limit);
-    let mut only = None;
+    let mut only = None::<Message>;
     let trailers = poll_fn(|cx| {
         // A reply may begin before the whole request was sent.
         if let Poll::Ready(Err(error)) = pump.poll_touching(timer, cx) {
             return Poll::Ready(Err(error));
         }
         loop {
-            match body.poll_data(cx) {
+            let next = body.poll_data(cx);
+            let is_over = next.is_ready();
+            match next {
                 Poll::Ready(Some(Ok(data))) => {
-                    body.release(data.len());
+                    let bytes = data.len();
                     messages.push(data);
                     while let Some(message) = messages.take().map_err(reply_frame_error)? {
                         if only.replace(message).is_some() {
                             return Poll::Ready(Err(several_replies(upstream)));
                         }
                     }
+                    let length = only.as_ref().map_or_else(|| messages.begun(), |message| message.bytes.len());
+                    arrival.read(bytes, length, body)?;
+                    continue;
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(forward::broken(upstream, &error, timer))),
-                Poll::Ready(None) => match body.poll_trailers(cx) {
-                    Poll::Ready(Ok(trailers)) => return Poll::Ready(Ok(trailers.unwrap_or_default())),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(forward::broken(upstream, &error, timer))),
-                    Poll::Pending => return timer.poll(cx).map(Err),
-                },
-                Poll::Pending => return timer.poll(cx).map(Err),
+                Poll::Ready(None) | Poll::Pending => {}
             }
+            if arrival.poll(body, cx).is_pending() || !is_over {
+                return timer.poll(cx).map(Err);
+            }
+            return match body.poll_trailers(cx) {
+                Poll::Ready(Ok(trailers)) => Poll::Ready(Ok(trailers.unwrap_or_default())),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(forward::broken(upstream, &error, timer))),
+                Poll::Pending => timer.poll(cx).map(Err),
+            };
         }
     });
     let trailers = trailers.await?;

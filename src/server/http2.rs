@@ -11,6 +11,7 @@
 //! | frames and header blocks begun and left there | `header_timeout`, here | GOAWAY PROTOCOL_ERROR |
 //! | floods of PING, SETTINGS, empty or tiny DATA | h2 reads nothing while its answers are not taken; [`DATA_FRAME_BUDGET`] | reading stops; GOAWAY |
 //! | windows left at zero, sockets not read | [`SEND_BUFFER`] per stream, `STALL_TIMEOUT` | reset, close |
+//! | large replies asked for and left there | room for so many, the proxy | they wait, then SLOW_READER |
 //!
 //! Invariant: the driver never waits with bytes collected that the socket would take.
 

@@ -1,13 +1,15 @@
-//! What streams cost in memory: uploads and downloads of any length, and streams whose peers say nothing.
+//! What calls cost in memory: uploads and downloads of any length, streams whose peers say nothing, and large replies that
+//! nobody reads.
 //!
-//! The gateway is a process of its own, so that its memory is its alone. `PORTICO_MIB` and `PORTICO_STREAMS` make the tests
-//! larger; docs/performance.md has what was measured so.
+//! The gateway is a process of its own, so that its memory is its alone. `PORTICO_MIB`, `PORTICO_STREAMS` and
+//! `PORTICO_REPLY` make the tests larger; docs/performance.md has what was measured so.
 
 #![allow(clippy::print_stdout, reason = "the figures are what a larger run is for")]
 
 use std::any::Any;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,12 +18,13 @@ use http::{HeaderMap, Method};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::support::backend::pb::{Behaviour, SayRequest};
 use crate::support::backend::{self, Backend, act};
 use crate::support::client::{Client, Version};
 use crate::support::gateway::upstream;
-use crate::support::grpc::{REPEAT, Raw, soon};
+use crate::support::grpc::{REPEAT, Raw, RawCall, SAY, rest, soon};
 use crate::support::process::Portico;
 use crate::support::websocket::Socket;
 
@@ -29,6 +32,8 @@ use crate::support::websocket::Socket;
 const PIECE: usize = 64 << 10;
 /// Bytes that the gateway may take more for one transfer, of any length.
 const ROOM: usize = 24 << 20;
+/// The same for the large replies of one connection, most of which is what the documentation says.
+const REPLIES: usize = 80 << 20;
 
 fn setting(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
@@ -42,11 +47,15 @@ struct Setup {
 }
 
 async fn setup() -> Setup {
+    setup_with("").await
+}
+
+async fn setup_with(settings: &str) -> Setup {
     let backend = backend::start().await;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("portico.yaml");
     let config = format!(
-        "workers: 1\nlisteners: [ {{ address: \"127.0.0.1:0\" }} ]\nadmin: off\n{}telemetry: {{ access_log: {{ path: off }} }}\n",
+        "workers: 1\nlisteners: [ {{ address: \"127.0.0.1:0\" }} ]\nadmin: off\n{}telemetry: {{ access_log: {{ path: off }} }}\n{settings}",
         upstream("echo", backend.address)
     );
     std::fs::write(&file, config).expect("the file is written");
@@ -79,10 +88,22 @@ impl<'g> Peak<'g> {
         self.most = self.most.max(self.gateway.resident());
     }
 
-    fn check(self, what: &str) {
+    fn check(self, what: &str, room: usize) {
         let more = self.most - self.before;
         println!("{what}: {} KiB before, {} KiB more at the most", self.before >> 10, more >> 10);
-        assert!(more < ROOM, "{what}: {} KiB and {} KiB more", self.before >> 10, more >> 10);
+        assert!(more < room, "{what}: {} KiB and {} KiB more", self.before >> 10, more >> 10);
+    }
+
+    /// Looks until the work is done.
+    async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                _ = ticks.tick() => self.look(),
+            }
+        }
     }
 }
 
@@ -166,7 +187,7 @@ async fn an_upload_of_any_length_takes_little_memory() {
             };
 
             assert_eq!(reply["bytes"], json!((pieces * PIECE).to_string()), "{version:?}");
-            peak.check(&format!("{name}, {version:?}"));
+            peak.check(&format!("{name}, {version:?}"), ROOM);
         }
     }
 }
@@ -206,7 +227,7 @@ async fn a_download_of_any_length_takes_little_memory() {
         };
 
         assert!(read > pieces * PIECE, "{version:?}: {read} bytes");
-        peak.check(&format!("download, {version:?}"));
+        peak.check(&format!("download, {version:?}"), ROOM);
     }
 }
 
@@ -260,4 +281,98 @@ async fn streams_whose_peers_say_nothing_take_little_memory() {
         drop((idle, client));
         backend.tally.until(|counts| counts.cancelled == count).await;
     }
+}
+
+/// Bytes of a large reply's payload; in JSON it is a third longer.
+fn large() -> usize {
+    setting("PORTICO_REPLY", 2_000_000)
+}
+
+/// Asks for a large reply, by REST or by Connect.
+async fn ask(client: &mut Raw, by_rest: bool) -> RawCall {
+    if by_rest {
+        let path = format!("/test/v1/say/x?behaviour.payload_bytes={}", large());
+        return client.begin_as(Method::GET, &path, HeaderMap::new(), true).await;
+    }
+    let head = act::entries(&[("content-type", "application/json"), ("connect-protocol-version", "1")]);
+    let mut call = client.begin_as(Method::POST, SAY, head, false).await;
+    call.send(json!({"behaviour": {"payloadBytes": large()}}).to_string(), true);
+    call
+}
+
+#[tokio::test]
+async fn large_replies_that_nobody_reads_take_a_bounded_memory() {
+    let Setup { _folder, backend: _backend, gateway, address } =
+        setup_with("policies: [ { match: \"*\", timeout: { unary: 5s } } ]\n").await;
+    let mut peak = Peak::of(&gateway);
+    let mut client = Raw::connect_with(address, 1).await;
+    let mut calls = Vec::new();
+    for number in 0..100 {
+        calls.push(ask(&mut client, number % 2 == 0).await);
+    }
+
+    let mut open = Vec::new();
+    let mut refused = Vec::new();
+    for call in calls {
+        let (head, body, _) = peak.during(call.head()).await.expect("there is a reply");
+        if head.status == 200 { open.push(body) } else { refused.push((head, body)) }
+    }
+
+    println!("{} replies have begun, {} were refused", open.len(), refused.len());
+    peak.check("large replies", REPLIES);
+    assert!(!open.is_empty());
+    let (head, body) = refused.pop().expect("there is no room for so many");
+    let told = soon(rest(head, body)).await.expect("it is whole");
+    assert!(String::from_utf8_lossy(&told.body).contains("SLOW_READER"), "{told:?}");
+}
+
+#[tokio::test]
+async fn large_replies_that_are_read_slowly_come_whole() {
+    const COUNT: usize = 16;
+    let Setup { _folder, backend: _backend, gateway, address } = setup().await;
+    let mut peak = Peak::of(&gateway);
+    let mut client = Raw::connect(address).await;
+    let mut reading = JoinSet::new();
+    for number in 0..COUNT {
+        let call = ask(&mut client, number % 2 == 0).await;
+        reading.spawn(async move {
+            let (head, mut body, _request) = call.head().await.expect("there is a reply");
+            assert_eq!(head.status, 200);
+            let mut ticks = tokio::time::interval(Duration::from_millis(5));
+            let mut read = 0;
+            while let Some(data) = body.data().await {
+                let data = data.expect("it is whole");
+                ticks.tick().await;
+                body.flow_control().release_capacity(data.len()).expect("it was taken");
+                read += data.len();
+            }
+            read
+        });
+    }
+
+    let read = peak.during(reading.join_all()).await;
+
+    assert_eq!(read.len(), COUNT);
+    assert!(read.iter().all(|read| *read > large() * 4 / 3), "{read:?}");
+    peak.check("large replies, read slowly", REPLIES);
+}
+
+#[tokio::test]
+async fn replies_that_nobody_reads_make_room_for_those_that_are_read() {
+    let Setup { _folder, backend: _backend, gateway: _gateway, address } = setup().await;
+    let mut client = Raw::connect_with(address, 1).await;
+    let mut stuck = Vec::new();
+    // Each is here before the next one is asked for; the last one finds no room.
+    for number in 0..9 {
+        let (head, body, request) = ask(&mut client, number % 2 == 0).await.head().await.expect("there is a reply");
+        assert_eq!(head.status, 200);
+        stuck.push((body, request));
+    }
+    let (head, ..) = ask(&mut client, true).await.head().await.expect("there is a reply");
+
+    assert_eq!(head.status, 200);
+    let (mut longest, _request) = stuck.swap_remove(0);
+    soon(longest.data()).await.expect("a byte fits the window").expect("it was sent at once");
+    let ended = soon(longest.data()).await.expect("it does not end well").expect_err("it made room");
+    assert_eq!(ended.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM));
 }

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::call::Call;
 use super::forward::{self, Incoming, Outgoing, Trail};
 use super::pump::Source;
+use super::room::Arrival;
 use super::timer::Timer;
 use super::{negotiate, unary};
 use crate::error::{Error, Reason};
@@ -73,7 +74,9 @@ async fn answer(upstream: &str, incoming: Incoming) -> Result<Bytes, Error> {
         forward::trailers_status(upstream, &head.headers, &timer)?;
         return Err(unary::no_message(upstream));
     }
-    let (message, trailers) = unary::read_one(upstream, MAX_ANSWER, &mut body, &mut pump, &mut timer).await?;
+    let mut arrival = Arrival::free();
+    let read = unary::read_one(upstream, MAX_ANSWER, &mut body, &mut pump, &mut timer, &mut arrival);
+    let (message, trailers) = read.await?;
     forward::trailers_status(upstream, &trailers, &timer)?;
     let message = message?.ok_or_else(|| unary::no_message(upstream))?;
     negotiate::plain(upstream, negotiate::sent(&head.headers), &message, MAX_ANSWER)
