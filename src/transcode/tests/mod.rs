@@ -3,6 +3,7 @@
 mod bind;
 mod from_json;
 mod oracle;
+mod parts;
 mod reply;
 mod to_json;
 
