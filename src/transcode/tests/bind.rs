@@ -274,12 +274,42 @@ fn path_and_body_agree_by_value_not_by_spelling() {
     let expected = r#"{"page_size":5,"limit":5,"strict":true}"#;
 
     Case { body: r#"{"page_size":"5.0","limit":5e0,"strict":true}"#, ..case }.gives(expected);
-    Case { body: r#"{"page_size":0,"limit":0,"strict":false}"#, ..case }.gives(expected);
     Case { body: r#"{"page_size":6}"#, ..case }.fails("page_size: the body and the path give different values");
     Case { body: r#"{"limit":6}"#, ..case }.fails("limit: the body and the path give different values");
     Case { path: &[("page_size", "0")], body: r#"{"page_size":6}"#, ..case }.fails("different values");
     Case { path: &[("book.shelf", "s")], body: r#"{"book":{"box":1}}"#, ..case }.fails("book.box: another field");
     Case { path: &[("book.shelf", "s")], body: r#"{"book":{"shelf":"s"}}"#, ..case }.gives(r#"{"book":{"shelf":"s"}}"#);
+}
+
+#[test]
+fn default_in_the_body_is_no_value_only_where_there_is_no_presence() {
+    let path = &[
+        ("page_size", "5"),
+        ("color", "RED"),
+        ("limit", "5"),
+        ("strict", "true"),
+        ("since", "2024-01-31T12:00:00Z"),
+        ("by_name", "n"),
+    ];
+    let case = Case { path, rule: "*", ..Case::default() };
+    let expected = r#"{"page_size":5,"color":"RED","limit":5,"strict":true,"since":"2024-01-31T12:00:00Z","by_name":"n"}"#;
+
+    for body in [r#"{"page_size":0,"color":"COLOR_UNSPECIFIED"}"#, r#"{"limit":null,"strict":null,"since":null}"#] {
+        Case { body, ..case }.gives(expected);
+    }
+    for (body, field) in [
+        (r#"{"limit":0}"#, "limit"),
+        (r#"{"strict":false}"#, "strict"),
+        (r#"{"since":"1970-01-01T00:00:00Z"}"#, "since"),
+        (r#"{"by_name":""}"#, "by_name"),
+    ] {
+        Case { body, ..case }.fails(&format!("{field}: the body and the path give different values"));
+    }
+    let zero = [("limit", "0"), ("strict", "false"), ("since", "1970-01-01T00:00:00Z")];
+    Case { path: &zero, body: r#"{"limit":0,"strict":false,"since":"1970-01-01T00:00:00Z"}"#, ..case }
+        .gives(r#"{"limit":0,"strict":false,"since":"1970-01-01T00:00:00Z"}"#);
+    let json = Json { ignore_unknown_fields: true, ..PLAIN };
+    Case { path: &[("color", "RED")], body: r#"{"color":"PINK"}"#, json, ..case }.gives(r#"{"color":"RED"}"#);
 }
 
 #[test]
