@@ -13,7 +13,7 @@ pub struct Error {
     /// Who sent what is wrong.
     pub fault: Fault,
     /// Path of the field by names of the `.proto` file, such as `books[3].authors[0].birth_year`; empty if the message
-    /// as a whole is wrong.
+    /// as a whole is wrong. Of what a caller made up, cut and escaped.
     pub field: String,
     /// What was expected and what stood there, cut and escaped. Replies are never quoted.
     pub message: String,
@@ -65,13 +65,20 @@ impl Error {
         Box::new(Self { fault, field: String::new(), message, position: None })
     }
 
-    /// The same error seen from the message that holds the field.
+    /// The same error seen from the message that holds the field, whose name is the schema's.
     #[cold]
     pub(super) fn within(mut self: Box<Self>, name: &str) -> Box<Self> {
         let dot = if self.field.is_empty() || self.field.starts_with('[') { "" } else { "." };
         self.field.insert_str(0, dot);
         self.field.insert_str(0, name);
         self
+    }
+
+    /// The same error seen from where a caller gives a name that may be any text: escaped, at most 100 characters of it.
+    #[cold]
+    pub(super) fn within_given(self: Box<Self>, name: &str) -> Box<Self> {
+        const SHOWN: usize = 100;
+        self.within(&name.chars().take(SHOWN).flat_map(char::escape_debug).collect::<String>())
     }
 
     /// The same error seen from the repeated field that holds the element.
@@ -140,12 +147,6 @@ pub(super) fn excerpt(text: &str) -> String {
     }
     shown.push('"');
     shown
-}
-
-/// A name that a caller made up as it may stand in a field path: escaped, at most 100 characters.
-#[cold]
-pub(super) fn shown_name(name: &str) -> String {
-    name.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::bindings::{Bindings, Source, Target};
 use super::encode::part::Value;
 use super::encode::text::TextValue;
-use super::error::{Error, Result, excerpt, shown_name};
+use super::error::{Error, Result, excerpt};
 use super::lexer::MAX_DEPTH;
 use super::plan::{Plans, Shape};
 use super::suggest;
@@ -47,7 +47,7 @@ impl Pairs<'_> {
             }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name)?;
-            let value = decode(value).map_err(|error| error.within(&name))?;
+            let value = decode(value).map_err(|error| error.within_given(&name))?;
             self.bind_pair(&name, &value, bindings)?;
         }
         Ok(())
@@ -62,7 +62,7 @@ impl Pairs<'_> {
         };
         if !self.form && self.body.is_some() && fields.first().copied() == self.body {
             let message = "the field is given by the body and cannot be a query parameter";
-            return Err(Error::client(message).within(&shown_name(name)));
+            return Err(Error::client(message).within_given(name));
         }
         let source = if self.form { Source::Form } else { Source::Query };
         let target = Target { root: self.root, fields: &fields, key, source };
@@ -96,7 +96,7 @@ impl Pairs<'_> {
                 if self.ignore_unknown {
                     return Ok(Name::Ignored);
                 }
-                return Err(Error::client(suggest::no_such_field(plan, segment)).within(&shown_name(name)));
+                return Err(Error::client(suggest::no_such_field(plan, segment)).within_given(name));
             };
             let field = &plan.fields[index];
             fields.push(u32::try_from(index).unwrap_or(u32::MAX));
@@ -107,16 +107,16 @@ impl Pairs<'_> {
                     None if key.contains("].") => "fields of a map's entry cannot be given one by one",
                     None => "the key of a map ends in a bracket, as in name[key]=value",
                 };
-                return Err(Error::client(problem).within(&shown_name(name)));
+                return Err(Error::client(problem).within_given(name));
             }
             let Some(below) = after.strip_prefix('.') else { return Ok(Name::Field) };
             let (Kind::Message(id) | Kind::Group(id)) = field.kind else {
-                return Err(Error::client(format!("{} has no fields", excerpt(segment))).within(&shown_name(name)));
+                return Err(Error::client(format!("{} has no fields", excerpt(segment))).within_given(name));
             };
             plan = self.plans.message(id);
             if field.is_repeated() || plan.well_known.is_some_and(|form| !form.has_fields()) {
                 let message = format!("fields below {} cannot be given one by one", excerpt(segment));
-                return Err(Error::client(message).within(&shown_name(name)));
+                return Err(Error::client(message).within_given(name));
             }
             if fields.len() >= MAX_DEPTH {
                 return Err(Error::client(format!("more than {MAX_DEPTH} names joined by dots")));

@@ -79,7 +79,7 @@ impl<'a> Encoder<'a, '_, '_> {
                 _ if self.ignore_unknown => self.lexer.skip()?,
                 name => {
                     let message = format!("{} has only \"value\" beside \"@type\"", plan.name);
-                    return Err(self.lexer.error_at(at, message).within(name));
+                    return Err(self.lexer.error_at(at, message).within_given(name));
                 }
             }
         }

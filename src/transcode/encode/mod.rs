@@ -20,7 +20,7 @@ mod value;
 mod well_known;
 
 use super::bindings::{Bound, Overlay, Source};
-use super::error::{Error, REQUIRED, Result, shown_name};
+use super::error::{Error, REQUIRED, Result};
 use super::lexer::Lexer;
 use super::out::Out;
 use super::plan::{FieldPlan, MessagePlan, Plans, Seen, Shape};
@@ -145,7 +145,7 @@ impl<'a, 'o, 'b> Encoder<'a, 'o, 'b> {
         let is_empty_value = in_any && name == "value" && plan.fields.is_empty();
         if !is_type && !is_empty_value && !self.ignore_unknown {
             let message = suggest::no_such_field(plan, &name);
-            return Err(self.lexer.error_at(at, message).within(&shown_name(&name)));
+            return Err(self.lexer.error_at(at, message).within_given(&name));
         }
         self.lexer.skip()?;
         Ok(None)

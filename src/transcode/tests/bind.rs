@@ -192,6 +192,17 @@ fn query_is_strict() {
 }
 
 #[test]
+fn parameters_that_the_caller_made_up_are_shown_cut_and_escaped() {
+    for name in ["x".repeat(10_000), "a%0A%22.b".to_owned(), "counts[%0A]".to_owned(), "ids[%0A".to_owned()] {
+        for query in [format!("{name}=%zz"), format!("{name}=x"), format!("parent={name}%zz"), format!("color={name}")] {
+            let error = Case { query: &query, ..Case::default() }.message().unwrap_err();
+
+            assert!(error.len() < 500 && !error.contains('\n'), "{query}: {error}");
+        }
+    }
+}
+
+#[test]
 fn unknown_parameters_are_dropped_when_they_are_ignored() {
     let json = Json { ignore_unknown_fields: true, ..PLAIN };
 

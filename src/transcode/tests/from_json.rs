@@ -260,6 +260,28 @@ fn well_known_types_have_their_own_form() {
 }
 
 #[test]
+fn names_that_the_caller_made_up_are_shown_cut_and_escaped() {
+    let texts = [
+        r#"{"NAME":1}"#,
+        r#"{"fKinds":{"NAME":1}}"#,
+        r#"{"wAny":{"@type":"x/google.protobuf.Duration","value":"1s","NAME":1}}"#,
+        r#"{"wAny":{"@type":"x/test.Author","NAME":1}}"#,
+        r#"{"wAny":{"@type":"x/NAME"}}"#,
+        r#"{"mInt32":{"NAME":1}}"#,
+        r#"{"mString":{"NAME":1}}"#,
+        r#"{"fColor":"NAME"}"#,
+        r#"{"wTime":"NAME"}"#,
+    ];
+    for text in texts {
+        for name in [&*"x".repeat(10_000), r#"a\"]\n.b"#] {
+            let error = to_wire(&text.replace("NAME", name)).unwrap_err().to_string();
+
+            assert!(error.len() < 500 && !error.contains('\n'), "{text}: {error}");
+        }
+    }
+}
+
+#[test]
 fn any_is_typed_wherever_its_type_stands() {
     let author = "type.googleapis.com/test.Author";
     let plain = format!(r#"{{"wAny":{{"@type":"{author}","givenName":"U","birthYear":1932}}}}"#);
