@@ -14,6 +14,14 @@ use crate::transcode::wire::{Tag, WireType};
 const TYPE_URL: Tag = Tag::new(1, WireType::Delimited);
 const VALUE: Tag = Tag::new(2, WireType::Delimited);
 
+/// What an `Any` without its `value` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IfAbsent {
+    Refused,
+    /// An `Empty`, which some printers give a `value`, as they do the other well-known types, and others do not.
+    Empty,
+}
+
 impl<'a> Encoder<'a, '_, '_> {
     /// The content of an `Any`; `{}` is an empty one.
     pub(super) fn any(&mut self, _plan: &'a MessagePlan) -> Result<()> {
@@ -47,7 +55,8 @@ impl<'a> Encoder<'a, '_, '_> {
         let outer: &'a Plans = std::mem::replace(&mut self.plans, plans);
         let plan = plans.message(id);
         let result = match plan.well_known {
-            Some(well_known) if !well_known.is_object() => self.any_value(plan),
+            Some(well_known) if !well_known.is_object() => self.any_value(plan, IfAbsent::Refused),
+            _ if &*plan.name == "google.protobuf.Empty" => self.any_value(plan, IfAbsent::Empty),
             _ => self.object(plan, None, Members::FieldsAndType),
         };
         self.plans = outer;
@@ -61,7 +70,7 @@ impl<'a> Encoder<'a, '_, '_> {
     }
 
     /// A well-known type inside: its form stands as the member `value`.
-    fn any_value(&mut self, plan: &'a MessagePlan) -> Result<()> {
+    fn any_value(&mut self, plan: &'a MessagePlan, if_absent: IfAbsent) -> Result<()> {
         let start = self.lexer;
         self.lexer.open(b'{')?;
         let (mut first, mut given, mut typed) = (true, false, false);
@@ -83,7 +92,7 @@ impl<'a> Encoder<'a, '_, '_> {
                 }
             }
         }
-        if given { Ok(()) } else { Err(start.expected("an object with \"value\"")) }
+        if given || if_absent == IfAbsent::Empty { Ok(()) } else { Err(start.expected("an object with \"value\"")) }
     }
 }
 

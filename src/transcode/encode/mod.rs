@@ -136,14 +136,11 @@ impl<'a, 'o, 'b> Encoder<'a, 'o, 'b> {
         if let Some(index) = plan.field_named(&name) {
             return Ok(Some(index));
         }
-        let in_any = members == Members::FieldsAndType;
-        let is_type = in_any && name == "@type";
+        let is_type = members == Members::FieldsAndType && name == "@type";
         if is_type && std::mem::replace(typed, true) {
             return Err(self.lexer.error_at(at, "\"@type\" is given twice".to_owned()));
         }
-        // Some printers give an Empty inside an Any a `value`, as they do for the other well-known types.
-        let is_empty_value = in_any && name == "value" && plan.fields.is_empty();
-        if !is_type && !is_empty_value && !self.ignore_unknown {
+        if !is_type && !self.ignore_unknown {
             let message = suggest::no_such_field(plan, &name);
             return Err(self.lexer.error_at(at, message).within_given(&name));
         }

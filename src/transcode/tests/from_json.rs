@@ -310,6 +310,8 @@ fn any_is_typed_wherever_its_type_stands() {
             r#"{"wAny":{"@type":"type.googleapis.com/google.protobuf.Empty","value":{}}}"#,
             r#"{"wAny":{"@type":"type.googleapis.com/google.protobuf.Empty"}}"#,
         ),
+        (r#"{"wAny":{"@type":"x/google.protobuf.Empty"}}"#, r#"{"wAny":{"@type":"x/google.protobuf.Empty"}}"#),
+        (r#"{"wAny":{"@type":"x/test.NoFields"}}"#, r#"{"wAny":{"@type":"x/test.NoFields"}}"#),
     ]);
     refused(&[
         (r#"{"wAny":{"a":1}}"#, "w_any: expected an object with \"@type\""),
@@ -320,6 +322,11 @@ fn any_is_typed_wherever_its_type_stands() {
         (&format!(r#"{{"wAny":{{"@type":"{author}","value":{{}}}}}}"#), "has no field \"value\""),
         (r#"{"wAny":{"@type":"x/google.protobuf.Duration"}}"#, "expected an object with \"value\""),
         (r#"{"wAny":{"@type":"x/google.protobuf.Duration","value":"1s","a":1}}"#, "has only \"value\""),
+        (r#"{"wAny":{"@type":"x/google.protobuf.Empty","value":5}}"#, "w_any.value: expected an object, found `5`"),
+        (r#"{"wAny":{"@type":"x/google.protobuf.Empty","value":{"a":1}}}"#, "google.protobuf.Empty has no field \"a\""),
+        (r#"{"wAny":{"@type":"x/google.protobuf.Empty","value":{},"value":{}}}"#, "the field is given twice"),
+        (r#"{"wAny":{"@type":"x/google.protobuf.Empty","a":1}}"#, "has only \"value\""),
+        (r#"{"wAny":{"@type":"x/test.NoFields","value":{}}}"#, "test.NoFields has no field \"value\""),
     ]);
 }
 
