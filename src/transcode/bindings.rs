@@ -111,6 +111,10 @@ impl Bindings {
     /// # Errors
     /// The text is no value of the field's type, or the field or its oneof is set already.
     pub(super) fn set(&mut self, target: Target<'_>, value: Value<'_>) -> Result<()> {
+        self.insert(target, value).map_err(|error| error.within(&path(target, value.plans())))
+    }
+
+    fn insert(&mut self, target: Target<'_>, value: Value<'_>) -> Result<()> {
         let mut plan = value.plans().message(target.root);
         let mut node = ROOT;
         let Some((&leaf, branches)) = target.fields.split_last() else { return Ok(()) };
@@ -131,7 +135,6 @@ impl Bindings {
                 self.append_entry(list, field, target.key, value)
             }
         }
-        .map_err(|error| error.within(&path(target, value.plans())))
     }
 
     fn set_single(

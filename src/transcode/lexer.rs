@@ -37,8 +37,8 @@ impl<'a> Lexer<'a> {
             return Ok(Self::new(text));
         }
         // Again, to say where.
-        let valid = simdutf8::compat::from_utf8(body).map_or_else(|error| error.valid_up_to(), str::len);
-        Err(Error::client(format!("invalid UTF-8 at byte {valid}")))
+        let valid = body.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        Err(Error::client("invalid UTF-8").at(valid, valid.len()))
     }
 
     /// Offset of the next byte.

@@ -358,8 +358,8 @@ fn syntax_is_that_of_rfc_8259() {
         (r#"{"fInt32":1"#, "found the end of the text"),
         ("\u{feff}{}", "found `\\u{feff}`"),
     ]);
-    let error = to_wire_with(plans(), "test.Kinds", b"{\"fString\":\"\xff\"}", PLAIN).unwrap_err();
-    assert_eq!(error.message, "invalid UTF-8 at byte 12");
+    let error = to_wire_with(plans(), "test.Kinds", b"{\n \"fString\":\"\xff\"}", PLAIN).unwrap_err();
+    assert_eq!(error.to_string(), "invalid UTF-8 (line 2, column 13)");
 }
 
 #[test]
