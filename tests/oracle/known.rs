@@ -6,6 +6,9 @@ pub(crate) const WE_REFUSE: &[(&str, &str)] = &[
     ("expected field paths", "empty paths are taken there; protojson refuses them"),
     ("the name or number of a declared enum value", "all enums are open there; a closed one has no other numbers"),
     ("expected an integer from", "what is too large becomes the largest number there; protojson refuses it"),
+    ("not a valid escape", "halves of surrogates are taken there in what is ignored"),
+    ("another field of the same oneof", "an enum's name that is ignored is no member there; protojson refuses it too"),
+    ("as the key, found", "zeros and a plus may stand in front there; protojson takes them too"),
     ("expected a base64 string", "any padding is taken there; protojson wants it right or none"),
     (
         "expected a number, found the string",
@@ -22,6 +25,7 @@ pub(crate) const WE_TAKE: &[(&str, &str)] = &[
     ("expected '@type' field", "an empty object is an empty Any; protojson takes it too"),
     ("unsupported type url", "an empty Any has no form there; protojson writes an empty object"),
     ("to fit in target type", "quoted numbers have no exponent there"),
+    ("unrecognized enum value", "quoted, there are only names of enums there; protojson refuses numbers too"),
     ("buffer underflow", "a field with another wire type is read as if it had its own there; protojson skips it"),
     ("delimited length exceeded", "the same"),
     ("expected 'value' field", "an Empty in an Any is written without a value; it is read either way"),

@@ -1,10 +1,12 @@
 //! The same by prost-reflect, and what it means for two of its messages to say the same.
 
+use portico::config::Json;
 use prost_reflect::prost::Message as _;
 use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor,
-    ReflectMessage as _, Syntax, Value,
+    ReflectMessage as _, SerializeOptions, Syntax, Value,
 };
+use serde_json::Value as Tree;
 
 /// Of two integers.
 pub(crate) const EQUAL_AS_DOUBLES: &str = "integers that are equal as doubles";
@@ -16,17 +18,54 @@ pub(crate) fn pool(set: &[u8]) -> DescriptorPool {
     pool
 }
 
-pub(crate) fn read(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, String> {
+pub(crate) fn read(descriptor: &MessageDescriptor, text: &[u8], json: Json) -> Result<DynamicMessage, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let options = DeserializeOptions::new().deny_unknown_fields(true);
+    let options = DeserializeOptions::new().deny_unknown_fields(!json.ignore_unknown_fields);
     let message = DynamicMessage::deserialize_with_options(descriptor.clone(), &mut deserializer, &options)
         .map_err(|error| error.to_string())?;
     deserializer.end().map_err(|error| error.to_string())?;
     Ok(message)
 }
 
-pub(crate) fn write(message: &DynamicMessage) -> Result<String, String> {
-    serde_json::to_string(message).map_err(|error| error.to_string())
+pub(crate) fn write(message: &DynamicMessage, json: Json) -> Result<Tree, String> {
+    let options = SerializeOptions::new()
+        .stringify_64_bit_integers(!json.int64_as_number)
+        .use_enum_numbers(json.enums_as_numbers)
+        .use_proto_field_name(json.preserve_proto_names)
+        .skip_default_fields(!json.emit_defaults);
+    message.serialize_with_options(serde_json::value::Serializer, &options).map_err(|error| error.to_string())
+}
+
+/// What is different between our text and the one that is written there, but for the order of members and the notation of
+/// floats.
+pub(crate) fn text_difference(ours: &Tree, theirs: &Tree) -> Option<String> {
+    let same = match (ours, theirs) {
+        (Tree::Number(one), Tree::Number(other)) if ours.is_f64() || theirs.is_f64() => {
+            // A float has the digits of a double there.
+            one.as_f64() == other.as_f64() || one.to_string().parse::<f32>() == other.to_string().parse::<f32>()
+        }
+        // In a wrapper they become `null` there, against the mapping.
+        (Tree::String(name), Tree::Null) => ["NaN", "Infinity", "-Infinity"].contains(&name.as_str()),
+        (Tree::Array(one), Tree::Array(other)) if one.len() == other.len() => {
+            return one.iter().zip(other).find_map(|(one, other)| text_difference(one, other));
+        }
+        (Tree::Object(one), Tree::Object(other)) => {
+            let is_empty = one.get("@type").and_then(Tree::as_str).is_some_and(|url| url.ends_with("protobuf.Empty"));
+            // An `Empty` in an `Any` has a value there; protojson writes none.
+            let is_missing = |name: &&String| !(one.contains_key(*name) || (is_empty && *name == "value"));
+            if let Some(name) = other.keys().find(is_missing) {
+                return Some(format!("{name} is not written"));
+            }
+            return one.iter().find_map(|(name, one)| match other.get(name) {
+                Some(other) => text_difference(one, other).map(|difference| format!("{name}: {difference}")),
+                // Minus zero counts as the default there; protobuf's own implementations write it.
+                None if one.as_f64() == Some(0.0) => None,
+                None => Some(format!("{name} is written")),
+            });
+        }
+        _ => ours == theirs,
+    };
+    (!same).then(|| format!("written {ours}, and there {theirs}"))
 }
 
 /// What is different between two messages of one type; `None` if they say the same.

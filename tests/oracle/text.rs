@@ -5,13 +5,14 @@
 use std::fmt::Write as _;
 
 use fastrand::Rng;
+use portico::config::Json;
 use portico::pb::google::protobuf::field_descriptor_proto::Type;
 
 use crate::schema::{Field, Kind, Schema, Shape};
 
-/// Text of a message.
-pub(crate) fn random(rng: &mut Rng, schema: &Schema, message: usize) -> String {
-    let mut text = Text { rng, schema, out: String::new() };
+/// Text of a message, for whoever reads it with these settings.
+pub(crate) fn random(rng: &mut Rng, schema: &Schema, message: usize, json: Json) -> String {
+    let mut text = Text { rng, schema, json, out: String::new() };
     text.message(message, 4);
     text.out
 }
@@ -19,6 +20,7 @@ pub(crate) fn random(rng: &mut Rng, schema: &Schema, message: usize) -> String {
 struct Text<'a> {
     rng: &'a mut Rng,
     schema: &'a Schema,
+    json: Json,
     out: String,
 }
 
@@ -44,8 +46,12 @@ impl Text<'_> {
         if !members.is_empty() && self.rng.u8(..100) == 0 {
             members.push(members[0]);
         }
-        self.object(members.len(), |text, index| {
-            let field = members[index];
+        let unknown = usize::from(self.rng.u8(..40) == 0);
+        self.object(members.len() + unknown, |text, index| {
+            let Some(field) = members.get(index) else {
+                text.out.push_str("\"nobody\":");
+                return text.free(depth);
+            };
             let name = if text.rng.u8(..4) == 0 { &field.name } else { &field.json_name };
             text.string(name);
             text.out.push(':');
@@ -115,7 +121,16 @@ impl Text<'_> {
         match key {
             Type::Bool => self.rng.bool().to_string(),
             Type::String => ["", "a", "é", "b\"c", "\n", "😀"][self.rng.usize(..6)].to_owned(),
-            _ => self.integer(key),
+            _ => {
+                let (front, back) = match self.rng.u8(..96) {
+                    0 => ("", ".0"),
+                    1 => ("", "e0"),
+                    2 => ("0", ""),
+                    3 => ("+", ""),
+                    _ => ("", ""),
+                };
+                format!("{front}{}{back}", self.integer(key))
+            }
         }
     }
 
@@ -131,6 +146,8 @@ impl Text<'_> {
                     0 => self.out.push_str("77"),
                     1 => self.out.push_str("\"NOBODY\""),
                     2..6 => _ = write!(self.out, "{number}"),
+                    // Where unknown names are ignored, others take it for one.
+                    6 if !self.json.ignore_unknown_fields => _ = write!(self.out, "\"{number}\""),
                     _ => self.string(name),
                 }
             }
@@ -355,8 +372,12 @@ impl Text<'_> {
         self.message(index, depth - 1);
         let value = self.out.split_off(start);
         let type_member = format!("\"@type\":\"type.googleapis.com/{name}\"");
-        let content = if name.starts_with("google.") && !name.ends_with(".Empty") {
-            format!("\"value\":{value}")
+        // An `Empty` may have one or not, and only once; types without fields that are none may not.
+        let content = if name.starts_with("google.") && (!name.ends_with(".Empty") || self.rng.bool()) {
+            let once = format!("\"value\":{value}");
+            if self.rng.u8(..16) == 0 { format!("{once},{once}") } else { once }
+        } else if value == "{}" && self.rng.u8(..4) == 0 {
+            "\"value\":{}".to_owned()
         } else {
             value.trim_start_matches('{').strip_suffix('}').unwrap_or_default().trim().to_owned()
         };
