@@ -4,7 +4,7 @@
 //	{"type", "json", "wire"}     is this JSON a message, and the one that the wire bytes are?
 //	{"type", "message", "text"}  has this message a JSON form, and is it this text?
 //
-// The answer has "error" if protojson refuses, else "difference" if there is one.
+// The cases also have the settings of the mapping, by their names in protojson. The answer has "error" if protojson refuses, else "difference" if there is one.
 package main
 
 import (
@@ -16,6 +16,7 @@ import (
 	"log"
 	"os"
 	"reflect"
+	"regexp"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -35,9 +36,14 @@ import (
 	_ "google.golang.org/protobuf/types/known/wrapperspb"
 )
 
+// As tests/oracle/schema.rs has it.
+var groupName = regexp.MustCompile(`"Grp[0-9]+":`)
+
 type question struct {
 	Set, JSON, Wire, Message, Text []byte
 	Type                           string
+
+	DiscardUnknown, EmitDefaultValues, UseProtoNames, UseEnumNumbers bool
 }
 
 type answer struct {
@@ -129,13 +135,13 @@ func (j judge) message(name string) (proto.Message, error) {
 	return kind.New().Interface(), nil
 }
 
-func (j judge) parse(name string, text []byte) (proto.Message, error) {
-	message, err := j.message(name)
+func (j judge) parse(asked question, text []byte) (proto.Message, error) {
+	message, err := j.message(asked.Type)
 	if err != nil {
 		return nil, err
 	}
-	err = protojson.UnmarshalOptions{Resolver: j.types, AllowPartial: true}.Unmarshal(text, message)
-	return message, err
+	options := protojson.UnmarshalOptions{Resolver: j.types, AllowPartial: true, DiscardUnknown: asked.DiscardUnknown}
+	return message, options.Unmarshal(text, message)
 }
 
 func (j judge) decode(name string, wire []byte) (proto.Message, error) {
@@ -148,9 +154,12 @@ func (j judge) decode(name string, wire []byte) (proto.Message, error) {
 }
 
 func (j judge) reads(asked question) (string, error) {
-	expected, err := j.parse(asked.Type, asked.JSON)
+	expected, err := j.parse(asked, asked.JSON)
 	if err != nil || asked.Wire == nil {
 		return "", err
+	}
+	if asked.DiscardUnknown && j.hasUnknownNumber(expected.ProtoReflect()) {
+		return "", errors.New("a closed enum has an unknown number")
 	}
 	got, err := j.decode(asked.Type, asked.Wire)
 	if err != nil {
@@ -167,16 +176,24 @@ func (j judge) writes(asked question) (string, error) {
 	if j.hasUnknownNumber(expected.ProtoReflect()) {
 		return "", errors.New("a closed enum has an unknown number")
 	}
-	text, err := protojson.MarshalOptions{Resolver: j.types, AllowPartial: true}.Marshal(expected)
+	options := protojson.MarshalOptions{
+		Resolver: j.types, AllowPartial: true,
+		EmitDefaultValues: asked.EmitDefaultValues, UseProtoNames: asked.UseProtoNames, UseEnumNumbers: asked.UseEnumNumbers,
+	}
+	text, err := options.Marshal(expected)
 	if err != nil || asked.Text == nil {
 		return "", err
 	}
-	got, err := j.parse(asked.Type, asked.Text)
+	got, err := j.parse(asked, asked.Text)
 	if err != nil {
 		return "the text is no message: " + err.Error(), nil
 	}
 	if difference := j.difference(expected, got); difference != "" {
 		return difference, nil
+	}
+	// By its name in the .proto file, a group is called like its message there, and like its field by others.
+	if asked.UseProtoNames {
+		text = groupName.ReplaceAllFunc(text, bytes.ToLower)
 	}
 	// The same spelling, but for the order of members and the notation of floats.
 	if !reflect.DeepEqual(tree(text), tree(asked.Text)) {

@@ -186,7 +186,7 @@ impl Wire<'_> {
     }
 
     fn path(&mut self) -> Vec<u8> {
-        let path = ["a", "foo_bar", "a.b_c", "x1", "fooBar", "a__b"][self.rng.usize(..6)];
+        let path = ["a", "foo_bar", "a.b_c", "x1", "fooBar", "a__b", "a.2b"][self.rng.usize(..7)];
         let mut out = Vec::new();
         delimited(1, path.as_bytes(), &mut out);
         out

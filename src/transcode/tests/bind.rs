@@ -196,7 +196,8 @@ fn query_is_strict() {
 #[test]
 fn parameters_that_the_caller_made_up_are_shown_cut_and_escaped() {
     for name in ["x".repeat(10_000), "a%0A%22.b".to_owned(), "counts[%0A]".to_owned(), "ids[%0A".to_owned()] {
-        for query in [format!("{name}=%zz"), format!("{name}=x"), format!("parent={name}%zz"), format!("color={name}")] {
+        for query in [format!("{name}=%zz"), format!("{name}=x"), format!("parent={name}%zz"), format!("color={name}")]
+        {
             let error = Case { query: &query, ..Case::default() }.message().unwrap_err();
 
             assert!(error.len() < 500 && !error.contains('\n'), "{query}: {error}");
@@ -305,7 +306,8 @@ fn default_in_the_body_is_no_value_only_where_there_is_no_presence() {
         ("by_name", "n"),
     ];
     let case = Case { path, rule: "*", ..Case::default() };
-    let expected = r#"{"page_size":5,"color":"RED","limit":5,"strict":true,"since":"2024-01-31T12:00:00Z","by_name":"n"}"#;
+    let expected =
+        r#"{"page_size":5,"color":"RED","limit":5,"strict":true,"since":"2024-01-31T12:00:00Z","by_name":"n"}"#;
 
     for body in [r#"{"page_size":0,"color":"COLOR_UNSPECIFIED"}"#, r#"{"limit":null,"strict":null,"since":null}"#] {
         Case { body, ..case }.gives(expected);
