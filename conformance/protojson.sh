@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Random schemas and messages through Portico and through Go's protojson, both ways; a few seconds.
+# Random schemas and messages through Portico and through Go's protojson, both ways; half a minute.
 #
 #   conformance/protojson.sh [SEEDS]
 
