@@ -123,7 +123,12 @@ pub(super) fn transcode_error(call: &Call, error: &transcode::Error) -> Error {
         }
         transcode::Fault::Upstream => {
             let method = call.method().map_or("", |method| &method.name);
-            Error::new(Reason::UpstreamMessage, format!("the reply of {method} does not fit its schema: {error}"))
+            let message = format!("the reply of {method} does not fit its schema: {error}");
+            let failure = Error::new(Reason::UpstreamMessage, message);
+            match &error.note {
+                Some(note) => failure.with_note(note.as_str()),
+                None => failure,
+            }
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Error {
     pub message: String,
     /// Where in the JSON text.
     pub position: Option<Position>,
+    /// Words for the log alone: they may name what a reply says.
+    pub note: Option<String>,
 }
 
 /// Who sent what is wrong.
@@ -62,7 +64,14 @@ impl Error {
 
     #[cold]
     fn new(fault: Fault, message: String) -> Box<Self> {
-        Box::new(Self { fault, field: String::new(), message, position: None })
+        Box::new(Self { fault, field: String::new(), message, position: None, note: None })
+    }
+
+    /// The same error with words for the log alone.
+    #[cold]
+    pub(super) fn with_note(mut self: Box<Self>, note: String) -> Box<Self> {
+        self.note = Some(note);
+        self
     }
 
     /// The same error seen from the message that holds the field, whose name is the schema's.

@@ -226,6 +226,35 @@ telemetry: {{ access_log: {{ format: json, path: {} }} }}
 }
 
 #[tokio::test]
+async fn what_a_reply_says_is_for_the_log_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (proto, log) = (folder.path().join("holder.proto"), folder.path().join("access.log"));
+    let source = "syntax = \"proto3\"; package x; import \"google/protobuf/any.proto\"; message Get {}
+        service Holder { rpc Held(Get) returns (google.protobuf.Any); }";
+    std::fs::write(&proto, source).expect("a file");
+    let held = Any { type_url: format!("{TYPES}secret.customer.4711"), value: vec![8, 1] };
+    let backend = scripted::start(vec![act::reply(&held)]).await;
+    let gateway = TestGateway::start(&format!(
+        "upstreams: [ {{ name: holder, endpoints: [\"{}\"], schema: {{ proto: [\"{}\"] }} }} ]
+telemetry: {{ access_log: {{ format: json, path: {} }} }}
+",
+        backend.address,
+        proto.display(),
+        log.display()
+    ))
+    .await;
+    gateway.ready().await;
+
+    let reply = gateway.client(Version::Http1).await.send(call("POST /x.Holder/Held", "{}")).await;
+    gateway.stop().await;
+
+    assert_eq!((reply.status, reply.reason().as_str()), (StatusCode::INTERNAL_SERVER_ERROR, "UPSTREAM_MESSAGE"));
+    assert_eq!(message(&reply), "the reply of x.Holder/Held does not fit its schema: an Any holds an unknown type");
+    let logged = std::fs::read_to_string(log).expect("a log");
+    assert!(logged.contains("the type is type.googleapis.com/secret.customer.4711"), "{logged}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_an_upstream_is_for_the_log_alone() {
     let gone = { backend::start().await.address };
     let set = format!("{{ descriptor_set: \"{}\" }}", concat!(env!("OUT_DIR"), "/test/echo.binpb"));

@@ -1,8 +1,11 @@
 //! `google.protobuf.Any` as JSON: `@type`, then the members of the message inside, or its form as `value`.
 
-use super::{Decoder, Step, fail, write_string};
-use crate::transcode::error::excerpt;
+use super::{Decoder, Step, Stop, fail, write_string};
+use crate::transcode::error::Error;
 use crate::transcode::wire::{Cursor, Raw, WireType};
+
+/// Characters of an unknown type that the log shows.
+const SHOWN: usize = 200;
 
 impl Decoder<'_, '_, '_> {
     /// The message `Any`.
@@ -28,7 +31,9 @@ impl Decoder<'_, '_, '_> {
     pub(super) fn any_object(&mut self, type_url: &str, value: &[u8]) -> Step {
         let found = type_url.rsplit_once('/').and_then(|(_, name)| self.types.named(name));
         let Some((plans, id)) = found else {
-            return Err(fail(format!("an Any holds the unknown type {}", excerpt(type_url))));
+            let error = Error::upstream("an Any holds an unknown type");
+            let shown: String = type_url.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+            return Err(Stop::Failed(error.with_note(format!("the type is {shown}"))));
         };
         let start = self.out.len();
         self.out.bytes(b",\"@type\":");

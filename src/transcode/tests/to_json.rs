@@ -149,8 +149,16 @@ fn malformed_messages_are_the_upstreams_fault() {
         (wire().bytes(82, &wire().varint(1, 1).varint(2, u64::MAX).0), "w_duration: the duration is out of range"),
         (wire().bytes(83, &wire().bytes(1, b"fooBar").0), "w_mask: a field mask path has no JSON form"),
         (wire().bytes(85, &wire().raw(&[0x11, 0, 0, 0, 0, 0, 0, 0xf0, 0x7f]).0), "not finite"),
-        (wire().bytes(87, &wire().bytes(1, b"x/no.Such").0), "w_any: an Any holds the unknown type \"x/no.Such\""),
+        (wire().bytes(87, &wire().bytes(1, b"x/no.Such").0), "w_any: an Any holds an unknown type"),
     ]);
+}
+
+#[test]
+fn what_a_reply_says_is_for_the_log_alone() {
+    let error = to_json(&wire().bytes(87, &wire().bytes(1, b"x/secret.customer.4711").0).0).unwrap_err();
+
+    assert_eq!(error.to_string(), "w_any: an Any holds an unknown type");
+    assert_eq!(error.note.as_deref(), Some("the type is x/secret.customer.4711"));
 }
 
 #[test]
