@@ -1,15 +1,14 @@
 //! Wire bytes → JSON text, in one pass.
 //!
 //! Every member is written as `,"name":value`; when an object ends, its first comma becomes the brace. Fields come in the
-//! order in which the upstream wrote them, which for every serializer in use is the order of their numbers; defaults that
-//! `emit_defaults` asks for come last.
+//! order in which the upstream wrote them, each where it first stood, which for every serializer in use is the order of
+//! their numbers; defaults that `emit_defaults` asks for come last.
 //!
 //! The pass is optimistic: it takes for granted that a singular field stands once, that the elements of a repeated field
 //! stand together, that map keys differ and that strings are UTF-8, which is checked once for the whole text at the end.
 //! Serializers write it so. Where it turns out otherwise, which is legal
-//! (<https://protobuf.dev/programming-guides/encoding/#last-one-wins>), everything is taken back and done [`thorough`]ly,
-//! with fields in the order of their declaration. That happens at most once, so the cost stays linear. A MessageSet is always
-//! read so.
+//! (<https://protobuf.dev/programming-guides/encoding/#last-one-wins>), everything is taken back and done [`thorough`]ly.
+//! That happens at most once, so the cost stays linear. A MessageSet is always read so, and a field that is the whole body.
 //!
 //! Unknown fields are skipped, and so are known ones with another wire type and unknown values of closed enums.
 
@@ -29,6 +28,7 @@ use crate::schema::Kind;
 
 pub(super) use scalar::write_base64;
 pub(super) use string::write_string;
+use well_known::Occurrences;
 
 /// Messages inside each other; what protobuf's own parsers allow.
 pub(super) const MAX_DEPTH: usize = 100;
@@ -169,7 +169,7 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     /// The members of an object, each with a comma in front.
     fn fields(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Step {
         let thorough = self.thorough || plan.message_set;
-        let seen = if thorough { self.fields_sorted(plan, wire)? } else { self.fields_in_order(plan, wire)? };
+        let seen = if thorough { self.fields_collected(plan, wire)? } else { self.fields_in_order(plan, wire)? };
         if self.options.emit_defaults {
             self.defaults(plan, &seen);
         }

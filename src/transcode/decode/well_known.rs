@@ -7,7 +7,7 @@ use crate::transcode::field_mask;
 use crate::transcode::keys::KeySet;
 use crate::transcode::plan::{FieldPlan, MessagePlan, WellKnown};
 use crate::transcode::time::{MAX_TEXT, Moment};
-use crate::transcode::wire::{Cursor, Raw, WireType};
+use crate::transcode::wire::{Cursor, Head, Raw, WireType};
 
 impl<'a> Decoder<'a, '_, '_> {
     /// A well-known message as a JSON value.
@@ -27,14 +27,13 @@ impl<'a> Decoder<'a, '_, '_> {
                 }
                 self.value(field, last)
             }
-            WellKnown::Struct => {
-                let entries = occurrences(wire)?;
-                self.entries(first_field(plan)?, &entries)
-            }
+            WellKnown::Struct => self.entries(first_field(plan)?, Occurrences::of(1, wire)),
             WellKnown::ListValue => {
                 let field = first_field(plan)?;
                 let open = self.out.len();
-                for (index, element) in occurrences(wire)?.into_iter().enumerate() {
+                for (index, element) in Occurrences::of(1, wire).enumerate() {
+                    let element = element?;
+                    self.check_room()?;
                     self.out.byte(b',');
                     self.value(field, Raw::Bytes(element)).map_err(|stop| stop.at_index(index))?;
                 }
@@ -81,7 +80,8 @@ impl<'a> Decoder<'a, '_, '_> {
     fn field_mask(&mut self, wire: &[u8]) -> Step {
         self.out.byte(b'"');
         let mut first = true;
-        for path in occurrences(wire)? {
+        for path in Occurrences::of(1, wire) {
+            let path = path?;
             if !std::mem::take(&mut first) {
                 self.out.byte(b',');
             }
@@ -129,16 +129,20 @@ impl<'a> Decoder<'a, '_, '_> {
         self.value(field, raw)
     }
 
-    /// Entries of a map that were collected; an object without a key in front of it.
-    pub(super) fn entries(&mut self, field: &'a FieldPlan, entries: &[&[u8]]) -> Step {
+    /// Entries of a map as an object without a key in front of it.
+    pub(super) fn entries<'m>(
+        &mut self,
+        field: &'a FieldPlan,
+        mut entries: impl Iterator<Item = Step<&'m [u8]>>,
+    ) -> Step {
         let start = self.out.len();
         if self.thorough {
-            self.entries_sorted(field, entries)?;
+            self.entries_collected(field, &mut entries)?;
         } else {
             let plan = self.entry_plan(field)?;
             let mut keys = KeySet::default();
             for entry in entries {
-                self.entry(plan, entry, &mut keys)?;
+                self.entry(plan, entry?, &mut keys)?;
             }
         }
         self.close_object(start);
@@ -160,15 +164,36 @@ fn first_field(plan: &MessagePlan) -> Step<&FieldPlan> {
     plan.numbered(1).ok_or_else(|| fail(format!("the schema's {} is not the well-known type", plan.name)))
 }
 
-/// Every occurrence of field 1 that is length-delimited.
-fn occurrences(wire: &[u8]) -> Step<smallvec::SmallVec<[&[u8]; 8]>> {
-    let mut found = smallvec::SmallVec::new();
-    let mut cursor = Cursor::new(wire);
-    while let Some(head) = cursor.head()? {
-        match cursor.read(head)? {
-            Raw::Bytes(bytes) if head.number == 1 && head.wire_type == WireType::Delimited => found.push(bytes),
-            Raw::Bytes(_) | Raw::Bits(_) => {}
-        }
+/// Walks the length-delimited occurrences of one field.
+#[derive(Debug)]
+pub(super) struct Occurrences<'m> {
+    head: Head,
+    cursor: Cursor<'m>,
+}
+
+impl<'m> Occurrences<'m> {
+    pub(super) fn of(number: u32, wire: &'m [u8]) -> Self {
+        Self { head: Head { number, wire_type: WireType::Delimited }, cursor: Cursor::new(wire) }
     }
-    Ok(found)
+
+    #[inline]
+    fn step(&mut self) -> Step<Option<&'m [u8]>> {
+        while let Some(head) = self.cursor.head()? {
+            match self.cursor.read(head)? {
+                Raw::Bytes(bytes) if head == self.head => return Ok(Some(bytes)),
+                Raw::Bytes(_) | Raw::Bits(_) => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whoever takes one that is malformed ends with it.
+impl<'m> Iterator for Occurrences<'m> {
+    type Item = Step<&'m [u8]>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
 }

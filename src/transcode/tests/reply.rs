@@ -135,4 +135,38 @@ fn text_that_outgrows_its_limit_is_given_up_early() {
     assert_eq!((&*short.field, &*early.field), ("", "r_color"));
     assert_eq!(&kept[..], b"before");
     assert_eq!(out.len(), "before".len() + whole);
+
+    // `w_list`, each of its elements two bytes.
+    let list = [&[0xb2, 0x05, 0xd0, 0x0f][..], &[10, 0].repeat(1000)].concat();
+    let early = kinds.decode(&list, PLAIN, 100, &mut out).unwrap_err();
+    assert_eq!((early.fault, &*early.field), (Fault::TooLarge, "w_list"));
+}
+
+#[test]
+fn body_that_is_one_field_is_found_whatever_stands_around_it() {
+    let body = |field: &str, wire: &[u8]| {
+        let mut out = BytesMut::new();
+        plan(Some(field)).decode(wire, PLAIN, usize::MAX, &mut out).unwrap();
+        String::from_utf8(out.to_vec()).unwrap()
+    };
+
+    assert_eq!(body("numbers", b"\x50\x01\x28\x07\x52\x02\x02\x03\x28\x07\x50\x04"), "[1,2,3,4]");
+    assert_eq!(body("number", b"\x28\x01\x50\x01\x28\x02"), "2");
+    assert_eq!(
+        body("counts", b"\x1a\x05\x0a\x01a\x10\x01\x28\x07\x1a\x05\x0a\x01b\x10\x02\x1a\x05\x0a\x01a\x10\x03"),
+        r#"{"a":3,"b":2}"#
+    );
+}
+
+#[test]
+fn member_of_a_oneof_is_the_body_unless_another_one_comes_later() {
+    let kinds = |wire: &[u8]| {
+        let id = plans().schema().message_named("test.Kinds").unwrap();
+        let mut out = BytesMut::new();
+        ReplyPlan::compile(plans(), id, Some("c_int32")).unwrap().decode(wire, PLAIN, usize::MAX, &mut out).unwrap();
+        String::from_utf8(out.to_vec()).unwrap()
+    };
+
+    assert_eq!(kinds(b"\xc2\x04\x01a\xb8\x04\x07"), "7");
+    assert_eq!(kinds(b"\xb8\x04\x07\xc2\x04\x01a"), "0");
 }

@@ -69,6 +69,17 @@ fn fields_come_as_on_the_wire() {
 }
 
 #[test]
+fn fields_come_as_on_the_wire_also_when_some_come_again() {
+    let double = 1.5f64.to_le_bytes();
+    let twice = wire().varint(3, 5).raw(&[9]).raw(&double).varint(3, 6);
+
+    written(&[
+        (wire().varint(3, 5).raw(&[9]).raw(&double), r#"{"fInt32":5,"fDouble":1.5}"#),
+        (twice, r#"{"fInt32":6,"fDouble":1.5}"#),
+    ]);
+}
+
+#[test]
 fn last_scalar_wins_and_parts_are_merged() {
     let inner = |number, value| wire().varint(number, value).0;
     written(&[
@@ -77,6 +88,7 @@ fn last_scalar_wins_and_parts_are_merged() {
         (wire().varint(3, 1).bytes(14, b"a").varint(3, 2), r#"{"fInt32":2,"fString":"a"}"#),
         (wire().bytes(17, &inner(3, 1)).bytes(17, &inner(4, 2)), r#"{"fKinds":{"fInt32":1,"fInt64":"2"}}"#),
         (wire().varint(71, 1).bytes(72, b"a"), r#"{"cString":"a"}"#),
+        (wire().varint(71, 1).varint(3, 1).bytes(72, b"a").varint(71, 2), r#"{"cInt32":2,"fInt32":1}"#),
         (wire().bytes(73, &inner(3, 1)).varint(71, 1).bytes(73, &inner(4, 2)), r#"{"cKinds":{"fInt64":"2"}}"#),
         (wire().bytes(73, &inner(3, 1)).bytes(73, &inner(4, 2)), r#"{"cKinds":{"fInt32":1,"fInt64":"2"}}"#),
         (wire().bytes(87, b"").bytes(87, b""), r#"{"wAny":{}}"#),
@@ -91,7 +103,8 @@ fn repeated_fields_are_read_packed_and_not() {
         (wire().varint(23, 1).bytes(23, &[2, 3]).varint(23, 4), r#"{"rInt32":[1,2,3,4]}"#),
         (wire().bytes(38, &[1, 2]), r#"{"rUnpacked":[1,2]}"#),
         (wire().bytes(23, &[]), "{}"),
-        (wire().varint(23, 1).varint(3, 5).varint(23, 2), r#"{"fInt32":5,"rInt32":[1,2]}"#),
+        (wire().varint(23, 1).varint(3, 5).varint(23, 2), r#"{"rInt32":[1,2],"fInt32":5}"#),
+        (wire().varint(23, 1).varint(999, 5).bytes(23, &[2, 3]).varint(3, 0).varint(23, 4), r#"{"rInt32":[1,2,3,4]}"#),
         (wire().bytes(34, b"a").bytes(34, b"").bytes(34, b"b"), r#"{"rString":["a","","b"]}"#),
         (wire().bytes(21, &1.5f64.to_le_bytes()), r#"{"rDouble":[1.5]}"#),
     ]);
@@ -113,7 +126,7 @@ fn maps_take_entries_in_any_state() {
         (wire().bytes(61, &entry(b"a", b"1")).bytes(61, &entry(b"a", b"2")), r#"{"mString":{"a":"2"}}"#),
         (
             wire().bytes(61, &entry(b"a", b"1")).varint(3, 1).bytes(61, &entry(b"b", b"2")),
-            r#"{"fInt32":1,"mString":{"a":"1","b":"2"}}"#,
+            r#"{"mString":{"a":"1","b":"2"},"fInt32":1}"#,
         ),
         (
             wire().bytes(63, &wire().varint(1, 5).bytes(2, &[24, 1]).bytes(2, &[32, 2]).0),
@@ -276,7 +289,19 @@ fn closed_enums_hide_what_they_do_not_know() {
     assert_eq!(json(&wire().varint(4, 4)), "{}");
     assert_eq!(json(&wire().bytes(9, &wire().bytes(1, b"a").varint(2, 4).0)), "{}");
     assert_eq!(json(&wire().bytes(9, &wire().bytes(1, b"a").0)), r#"{"named":{"a":"SMALL"}}"#);
+}
+
+#[test]
+fn broken_text_of_proto2_is_mended() {
+    let json = |wire: &Wire| to_json_with(proto2(), "old.Old", &wire.0, PLAIN).unwrap();
+    let entry = |key, size| wire().bytes(1, key).varint(2, size).0;
+
     assert_eq!(json(&wire().bytes(2, &[0xff])), "{\"name\":\"\u{fffd}\"}");
+    assert_eq!(
+        json(&wire().bytes(9, &entry(&[0xff], 3)).bytes(9, &entry(b"a", 3)).bytes(9, &entry(&[0xfe], 5))),
+        "{\"named\":{\"\u{fffd}\":\"LARGE\",\"a\":\"SMALL\"}}",
+        "keys that are the same now are one"
+    );
 }
 
 #[test]
