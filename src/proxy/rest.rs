@@ -176,9 +176,7 @@ fn transcode(call: &Call, plan: &Transcoding, reply: One) -> Result<Answer, Erro
     let steering = &call.settings().reply;
     headers::steered_reply(&initial, steering, &mut headers);
     let status = headers::steered_status(&initial, steering);
-    plan.reply
-        .write_headers(&message, call.settings().json, &mut headers)
-        .map_err(|error| transcode_error(call, &error))?;
+    plan.reply.write_headers(&message, call.settings().json, &mut headers);
     let (content_type, content) = write(call, plan, &message)?;
     if !has_content(status) {
         return Ok(Answer { status, headers, content: Bytes::new(), trailers: None });

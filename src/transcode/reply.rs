@@ -9,11 +9,11 @@ use super::declared;
 use super::decode::{Decoder, write_base64, write_string};
 use super::error::Error;
 use super::http_body::HttpBody;
+use super::lexer::Lexer;
 use super::out::Out;
 use super::plan::{Plans, WellKnown};
-use super::wire::{Cursor, Raw};
 use crate::config::Json;
-use crate::schema::{Kind, MessageId};
+use crate::schema::MessageId;
 
 /// What an HTTP binding does with replies.
 #[derive(Debug, Clone)]
@@ -31,11 +31,8 @@ pub struct ReplyPlan {
 #[derive(Debug)]
 struct HeaderField {
     name: HeaderName,
-    /// Numbers of the fields that lead to its message.
+    /// Indices of the fields that lead to it, each in the message of the one before.
     way: Box<[u32]>,
-    /// That message, and the index of the field in it.
-    message: MessageId,
-    field: usize,
 }
 
 impl ReplyPlan {
@@ -76,58 +73,29 @@ impl ReplyPlan {
     }
 
     fn header_field(&self, name: &HeaderName, path: &str) -> Result<HeaderField, String> {
-        let mut message = self.output;
-        let fields = declared::scalar(self.plans.schema(), message, path)?;
-        let Some((leaf, branches)) = fields.split_last() else { return Err(format!("`{path}` names nothing")) };
-        let mut way = Vec::new();
-        for &index in branches {
-            let field = &self.plans.message(message).fields[index as usize];
-            let Kind::Message(inner) = field.kind else { return Err(format!("`{path}` leads through a group")) };
-            way.push(field.number);
-            message = inner;
-        }
-        Ok(HeaderField { name: name.clone(), way: way.into(), message, field: *leaf as usize })
+        Ok(HeaderField { name: name.clone(), way: declared::scalar(self.plans.schema(), self.output, path)? })
     }
 
-    /// Sets the headers that fields of the message are bound to. Fields that are not set, and text that no header can
-    /// carry, set none.
-    ///
-    /// # Errors
-    /// The bytes are not a message.
-    pub fn write_headers(&self, message: &[u8], json: Json, into: &mut HeaderMap) -> Result<(), Error> {
+    /// Sets the headers that fields of the message are bound to. Fields that are not set or have no form, and text that no
+    /// header can carry, set none; whether the bytes are a message, whoever writes the body finds out.
+    pub fn write_headers(&self, message: &[u8], json: Json, into: &mut HeaderMap) {
         for header in self.headers.iter() {
-            if let Some(value) = self.header_value(header, message, json).map_err(|error| *error)? {
+            if let Some(value) = self.header_value(header, message, json) {
                 into.insert(header.name.clone(), value);
             }
         }
-        Ok(())
     }
 
-    fn header_value(
-        &self,
-        header: &HeaderField,
-        mut message: &[u8],
-        json: Json,
-    ) -> Result<Option<HeaderValue>, Box<Error>> {
-        for &number in &header.way {
-            match last(message, number)? {
-                Some(Raw::Bytes(inner)) => message = inner,
-                Some(Raw::Bits(_)) | None => return Ok(None),
-            }
-        }
-        let plan = self.plans.message(header.message);
-        let field = &plan.fields[header.field];
-        let Some(raw) = last(message, field.number)? else { return Ok(None) };
-        if let (Kind::String, Raw::Bytes(text)) = (field.kind, raw) {
-            return Ok(std::str::from_utf8(text).ok().filter(|text| !text.is_empty()).and_then(printable));
-        }
+    fn header_value(&self, header: &HeaderField, message: &[u8], json: Json) -> Option<HeaderValue> {
         let mut text = BytesMut::new();
         let mut writer = Out::new(&mut text, 64);
-        Decoder::new(&self.plans, json, &mut writer).bounded(MAX_HEADER).whole_field(plan, header.field, message)?;
+        // An escape in JSON has up to six bytes.
+        let mut decoder = Decoder::new(&self.plans, json, &mut writer).bounded(6 * MAX_HEADER + 2);
+        let is_set = decoder.field_at(self.plans.message(self.output), &header.way, message);
         drop(writer);
-        let text = std::str::from_utf8(&text).unwrap_or_default();
-        let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        Ok(printable(&bare.map_or_else(|| text.to_owned(), |bare| bare.replace("\\\"", "\""))))
+        is_set.ok().filter(|is_set| *is_set)?;
+        let text = std::str::from_utf8(&text).ok()?;
+        if text.starts_with('"') { printable(&Lexer::new(text).string().ok()?) } else { printable(text) }
     }
 
     /// Whether the body is a `google.api.HttpBody`, so that [`Self::http_body`] is to be used.
@@ -175,21 +143,8 @@ impl ReplyPlan {
     }
 }
 
-/// The last occurrence of a field, which is the one that counts.
-fn last(message: &[u8], number: u32) -> Result<Option<Raw<'_>>, Box<Error>> {
-    let mut cursor = Cursor::new(message);
-    let mut found = None;
-    while let Some(head) = cursor.head()? {
-        let raw = cursor.read(head)?;
-        if head.number == number {
-            found = Some(raw);
-        }
-    }
-    Ok(found)
-}
-
 fn printable(text: &str) -> Option<HeaderValue> {
-    let fits = text.len() <= MAX_HEADER && text.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+    let fits = (1..=MAX_HEADER).contains(&text.len()) && text.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
     HeaderValue::from_str(text).ok().filter(|_| fits)
 }
 

@@ -101,12 +101,17 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
         self.twice(wire, |decoder| decoder.only_field(plan, index, wire))
     }
 
+    /// Writes the field that indices of fields lead to as a JSON value; `false` if it is not set.
+    pub(super) fn field_at(&mut self, plan: &'a MessagePlan, way: &[u32], wire: &[u8]) -> Result<bool> {
+        self.twice(wire, |decoder| decoder.field_below(plan, way, wire))
+    }
+
     /// Writes an `Any` of this type and content.
     pub(super) fn whole_any(&mut self, type_url: &str, value: &[u8]) -> Result<()> {
         self.twice(value, |decoder| decoder.any_object(type_url, value))
     }
 
-    fn twice(&mut self, wire: &[u8], pass: impl Fn(&mut Self) -> Step) -> Result<()> {
+    fn twice<T>(&mut self, wire: &[u8], pass: impl Fn(&mut Self) -> Step<T>) -> Result<T> {
         let (start, plans) = (self.out.len(), self.plans);
         self.joinable = wire.len().saturating_mul(MAX_JOINS);
         let mut result = pass(self);
@@ -120,8 +125,8 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
             (self.plans, self.depth, self.thorough) = (plans, 0, true);
             result = pass(self);
         }
-        match result.and_then(|()| self.check_room()) {
-            Ok(()) => Ok(()),
+        match result.and_then(|done| self.check_room().map(|()| done)) {
+            Ok(done) => Ok(done),
             Err(Stop::Failed(error)) => Err(error),
             Err(Stop::Irregular) => Err(Error::upstream("malformed message")),
         }

@@ -70,6 +70,19 @@ impl<'a> Decoder<'a, '_, '_> {
         Ok(())
     }
 
+    /// The field that indices lead to as a JSON value; `false` if it is not set.
+    pub(super) fn field_below(&mut self, plan: &'a MessagePlan, way: &[u32], wire: &[u8]) -> Step<bool> {
+        let Some((&index, below)) = way.split_first() else { return Ok(false) };
+        let Some(found) = self.collect_one(plan, index as usize, wire)? else { return Ok(false) };
+        if below.is_empty() {
+            return self.found(plan, &found, wire, Absent::Written);
+        }
+        match (&found.value, plan.fields[found.index].kind.message()) {
+            (Value::Message(content), Some(id)) => self.field_below(self.plans.message(id), below, content),
+            (Value::Message(_) | Value::Scalar(_) | Value::Many(_), _) => Ok(false),
+        }
+    }
+
     /// What a message says of one field, if anything.
     fn collect_one<'m>(&mut self, plan: &MessagePlan, index: usize, wire: &'m [u8]) -> Step<Option<Found<'m>>> {
         let found = self.collect(plan, wire, Some(slot(plan, index)))?;

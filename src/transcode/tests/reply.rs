@@ -111,6 +111,61 @@ fn details_are_decoded_as_far_as_they_are_known() {
     assert_eq!(detail("\"", &[]), r#"{"@type":"\"","value":""}"#);
 }
 
+fn delimited(number: u32, content: &[u8]) -> Vec<u8> {
+    let mut wire = Vec::new();
+    prost::encoding::bytes::encode(number, &content.to_vec(), &mut wire);
+    wire
+}
+
+/// The header that is bound to a field of `test.Kinds`.
+fn header(path: &str, wire: &[u8]) -> Option<String> {
+    let name = http::HeaderName::from_static("x-a");
+    let mut plan =
+        ReplyPlan::compile(plans(), plans().schema().message_named("test.Kinds").unwrap(), None).unwrap();
+    plan.bind_headers([(&name, path)].into_iter()).unwrap();
+    let mut headers = http::HeaderMap::new();
+    plan.write_headers(wire, PLAIN, &mut headers);
+    headers.get(name).map(|value| value.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn header_is_made_of_what_the_whole_message_says() {
+    let one = b"\x8a\x01\x05\x72\x03one";
+    let five = b"\x8a\x01\x02\x18\x05";
+    let member = b"\xca\x04\x05\x72\x03two";
+    let rival = b"\xb8\x04\x07";
+
+    assert_eq!(header("f_kinds.f_string", one).as_deref(), Some("one"));
+    assert_eq!(header("f_kinds.f_string", &[&one[..], five].concat()).as_deref(), Some("one"));
+    assert_eq!(header("f_kinds.f_int32", &[&five[..], one].concat()).as_deref(), Some("5"));
+    assert_eq!(header("c_kinds.f_string", &[&rival[..], member].concat()).as_deref(), Some("two"));
+    assert_eq!(header("c_kinds.f_string", &[&member[..], rival].concat()), None);
+    assert_eq!(header("f_kinds.f_string", five), None);
+}
+
+#[test]
+fn header_is_the_text_without_the_escapes_of_json() {
+    let string = |text: &[u8]| delimited(14, text);
+    let value = |text: &[u8]| delimited(85, &delimited(3, text));
+
+    assert_eq!(header("f_string", &string(br#"a\b"c"#)).as_deref(), Some(r#"a\b"c"#));
+    assert_eq!(header("w_value", &value(br#"a\b"c"#)).as_deref(), Some(r#"a\b"c"#));
+    assert_eq!(header("w_value", &value(br#""#)), None);
+    assert_eq!(header("f_string", &string(b"a\nb")), None);
+    assert_eq!(header("f_string", &string(b"\xff")), None);
+    assert_eq!(header("f_string", &[0x72, 5]), None);
+}
+
+#[test]
+fn header_has_room_for_8_kib() {
+    let length = |path, wire: Vec<u8>| header(path, &wire).map(|text| text.len());
+
+    assert_eq!(length("f_string", delimited(14, &[b'"'; 8192])), Some(8192));
+    assert_eq!(length("f_string", delimited(14, &[b'"'; 8193])), None);
+    assert_eq!(length("f_bytes", delimited(15, &[0; 6144])), Some(8192));
+    assert_eq!(length("f_bytes", delimited(15, &[0; 16_000])), None);
+}
+
 #[test]
 fn unknown_field_is_an_error_of_the_binding() {
     let id = plans().schema().message_named("test.Reply").unwrap();
