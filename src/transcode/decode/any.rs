@@ -40,13 +40,16 @@ impl Decoder<'_, '_, '_> {
         write_string(self.out, type_url.as_bytes());
         let outer = std::mem::replace(&mut self.plans, plans);
         let plan = plans.message(id);
+        // What is inside shares the object, unless it has a form of its own.
+        self.descend()?;
         match plan.well_known {
             Some(well_known) if !well_known.is_object() => {
                 self.out.bytes(b",\"value\":");
                 self.message(plan, value)?;
             }
-            _ => self.fields_below(plan, value)?,
+            _ => self.fields(plan, value)?,
         }
+        self.depth -= 1;
         self.plans = outer;
         self.close_object(start);
         Ok(())

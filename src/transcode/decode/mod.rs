@@ -30,8 +30,9 @@ pub(super) use scalar::write_base64;
 pub(super) use string::write_string;
 use well_known::Occurrences;
 
-/// Messages inside each other; what protobuf's own parsers allow.
-pub(super) const MAX_DEPTH: usize = 100;
+/// Messages inside each other; what protobuf's own parsers allow. Those that are written as the one value in them, as
+/// `Value` is, do not count: so every request that may be sent may also be answered.
+const MAX_DEPTH: usize = 100;
 
 /// How often, on average, a byte of a message may be copied to join parts. A message that was sent in two halves, as a
 /// serializer may, takes one for each level that is split.
@@ -135,11 +136,7 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
     /// The form that the type has in JSON.
     fn message(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Step {
         match plan.well_known {
-            Some(well_known) if !well_known.is_object() => {
-                self.descend()?;
-                self.well_known(plan, well_known, wire)?;
-                self.depth -= 1;
-            }
+            Some(well_known) if !well_known.is_object() => self.well_known(plan, well_known, wire)?,
             _ => {
                 let start = self.out.len();
                 self.fields_below(plan, wire)?;

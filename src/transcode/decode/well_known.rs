@@ -15,8 +15,11 @@ impl<'a> Decoder<'a, '_, '_> {
         match well_known {
             WellKnown::Timestamp | WellKnown::Duration => self.moment(well_known, wire),
             WellKnown::FieldMask => self.field_mask(wire),
-            WellKnown::Wrapper(_) => {
+            WellKnown::Wrapper(kind) => {
                 let field = first_field(plan)?;
+                if field.kind != kind {
+                    return Err(strange(plan));
+                }
                 let mut last = self.default_raw(field);
                 let mut cursor = Cursor::new(wire);
                 while let Some(head) = cursor.head()? {
@@ -27,8 +30,14 @@ impl<'a> Decoder<'a, '_, '_> {
                 }
                 self.value(field, last)
             }
-            WellKnown::Struct => self.entries(first_field(plan)?, Occurrences::of(1, wire)),
+            WellKnown::Struct => {
+                self.descend()?;
+                self.entries(first_field(plan)?, Occurrences::of(1, wire))?;
+                self.depth -= 1;
+                Ok(())
+            }
             WellKnown::ListValue => {
+                self.descend()?;
                 let field = first_field(plan)?;
                 let open = self.out.len();
                 for (index, element) in Occurrences::of(1, wire).enumerate() {
@@ -40,6 +49,7 @@ impl<'a> Decoder<'a, '_, '_> {
                 if !self.close_list(open, open) {
                     self.out.bytes(b"[]");
                 }
+                self.depth -= 1;
                 Ok(())
             }
             WellKnown::Value => self.free_value(plan, wire),
@@ -126,7 +136,11 @@ impl<'a> Decoder<'a, '_, '_> {
             return Err(fail("a number in a google.protobuf.Value is not finite"));
         }
         let raw = if field.wire_type == WireType::Delimited { Raw::Bytes(&bytes) } else { Raw::Bits(bits) };
-        self.value(field, raw)
+        match field.kind.message().map(|id| self.plans.message(id).well_known) {
+            None | Some(Some(WellKnown::Struct | WellKnown::ListValue)) => self.value(field, raw),
+            // The depth of others is not counted.
+            Some(_) => Err(strange(plan)),
+        }
     }
 
     /// Entries of a map as an object without a key in front of it.
@@ -161,7 +175,12 @@ pub(super) fn absent(well_known: Option<WellKnown>) -> &'static str {
 }
 
 fn first_field(plan: &MessagePlan) -> Step<&FieldPlan> {
-    plan.numbered(1).ok_or_else(|| fail(format!("the schema's {} is not the well-known type", plan.name)))
+    plan.numbered(1).ok_or_else(|| strange(plan))
+}
+
+#[cold]
+fn strange(plan: &MessagePlan) -> Stop {
+    fail(format!("the schema's {} is not the well-known type", plan.name))
 }
 
 /// Walks the length-delimited occurrences of one field.

@@ -1,8 +1,11 @@
 //! What wire bytes are taken, and how they are written.
 
-use super::{PLAIN, plans, proto2, to_json, to_json_with, to_wire};
+use std::sync::Arc;
+
+use super::{PLAIN, plans, proto2, round, to_json, to_json_with, to_wire};
 use crate::config::Json;
-use crate::transcode::Fault;
+use crate::schema::set::compile_str;
+use crate::transcode::{Fault, Plans};
 use crate::transcode::out::Out;
 use crate::transcode::wire::{Tag, WireType};
 
@@ -233,6 +236,38 @@ fn depth_is_bounded_and_thoroughness_stays_linear() {
 
     let deeper = wire().bytes(17, &nested).0;
     assert!(to_json(&deeper).unwrap_err().message.contains("nested more than 100 levels deep"));
+}
+
+#[test]
+fn what_may_be_sent_may_be_answered_however_deep() {
+    let nested = |field: &str, open: &str, close: &str, levels: usize| {
+        format!(r#"{{"{field}":{}{}}}"#, open.repeat(levels), close.repeat(levels))
+    };
+    let any = r#"{"@type":"x/test.Kinds","wAny":"#;
+
+    for text in [
+        nested("wStruct", r#"{"a":"#, "}", 99).replace(":}", ":null}"),
+        nested("wValue", r#"{"a":"#, "}", 99).replace(":}", ":null}"),
+        nested("wList", "[", "]", 99),
+        nested("wAny", any, "}", 98).replace(":}", ":{}}"),
+        nested("wAny", any, "}", 98).replace(":}", r#":{"@type":"x/google.protobuf.Int32Value","value":5}}"#),
+    ] {
+        assert_eq!(round(&text).as_deref(), Ok(&*text));
+    }
+}
+
+#[test]
+fn well_known_types_are_no_way_to_endless_depth() {
+    let source = r#"syntax = "proto3"; package google.protobuf;
+        message Value { Value list_value = 6; } message StringValue { StringValue value = 1; }"#;
+    let plans = Plans::new(Arc::new(compile_str(source)));
+    for (name, number) in [("google.protobuf.Value", 6), ("google.protobuf.StringValue", 1)] {
+        let nested = (0..10_000).fold(wire().0, |nested, _| wire().bytes(number, &nested).0);
+
+        let error = to_json_with(&plans, name, &nested, PLAIN).unwrap_err();
+
+        assert_eq!(error.message, format!("the schema's {name} is not the well-known type"));
+    }
 }
 
 #[test]
