@@ -154,6 +154,42 @@ impl<'m> Cursor<'m> {
         }
     }
 
+    /// The next tag; `None` at the end of the message, and in front of the end of a group.
+    #[inline(always)]
+    pub(super) fn head_in_group(&mut self) -> Result<Option<Head>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let before = self.rest;
+        match self.any_head()? {
+            Head { wire_type: WireType::EndGroup, .. } => {
+                self.rest = before;
+                Ok(None)
+            }
+            head => Ok(Some(head)),
+        }
+    }
+
+    /// Consumes the end of a group.
+    pub(super) fn end_group(&mut self, number: u32) -> Result<(), Malformed> {
+        match self.any_head()? {
+            Head { wire_type: WireType::EndGroup, number: ended } if ended == number => Ok(()),
+            _ => Err(Malformed::Group),
+        }
+    }
+
+    /// That nothing is left: what stands in front of the end of a group that was not open is not all.
+    #[inline]
+    pub(super) fn end(self) -> Result<(), Malformed> {
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed::Group) }
+    }
+
+    /// What is left, which is so consumed.
+    #[inline]
+    pub(super) fn take_rest(&mut self) -> &'m [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
     /// Consumes a tag if it is the one that is next, written in as few bytes as can be.
     #[inline(always)]
     pub(super) fn eat(&mut self, tag: &Tag) -> bool {

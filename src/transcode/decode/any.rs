@@ -47,7 +47,11 @@ impl Decoder<'_, '_, '_> {
                 self.out.bytes(b",\"value\":");
                 self.message(plan, value)?;
             }
-            _ => self.fields(plan, value)?,
+            _ => {
+                let mut cursor = Cursor::new(value);
+                self.fields(plan, &mut cursor)?;
+                cursor.end()?;
+            }
         }
         self.depth -= 1;
         self.plans = outer;

@@ -34,9 +34,13 @@ use well_known::Occurrences;
 /// `Value` is, do not count: so every request that may be sent may also be answered.
 const MAX_DEPTH: usize = 100;
 
-/// How often, on average, a byte of a message may be copied to join parts. A message that was sent in two halves, as a
-/// serializer may, takes one for each level that is split.
-const MAX_JOINS: usize = 16;
+/// How often, on average, a byte of a message may be copied to join parts, or looked at to find the end of a group. A
+/// message that was sent in two halves, as a serializer may, takes one for each level that is split; a group that is read
+/// [`thorough`]ly two for each level above it.
+const MAX_AGAIN: usize = 32;
+
+/// Bytes for which that is never too often: no message of a few kB can cost much.
+const FREE_AGAIN: usize = 1 << 18;
 
 /// Reads wire bytes, writes JSON.
 #[derive(Debug)]
@@ -49,9 +53,9 @@ pub(super) struct Decoder<'a, 'o, 'b> {
     /// Where the text may end at most, but for the value that crosses it.
     limit: usize,
     depth: usize,
-    /// Bytes that may still be copied to join the parts of split messages: those inside each other must not cost more
-    /// than the message is worth.
-    joinable: usize,
+    /// Bytes that may still be copied to join the parts of split messages, or looked at to find the ends of groups: those
+    /// inside each other must not cost more than the message is worth.
+    again: usize,
     /// Whether nothing is taken for granted.
     thorough: bool,
     /// Whether all strings so far were ASCII.
@@ -79,7 +83,7 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
             options,
             limit: usize::MAX,
             depth: 0,
-            joinable: usize::MAX,
+            again: usize::MAX,
             thorough: false,
             ascii: true,
         }
@@ -114,7 +118,8 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
 
     fn twice<T>(&mut self, wire: &[u8], pass: impl Fn(&mut Self) -> Step<T>) -> Result<T> {
         let (start, plans) = (self.out.len(), self.plans);
-        self.joinable = wire.len().saturating_mul(MAX_JOINS);
+        let again = wire.len().saturating_mul(MAX_AGAIN).saturating_add(FREE_AGAIN);
+        self.again = again;
         let mut result = pass(self);
         // Text of strings that are not UTF-8 is none either: what stands around them is ASCII or comes from the schema.
         if result.is_ok() && !self.ascii && simdutf8::basic::from_utf8(self.out.since(start)).is_err() {
@@ -123,7 +128,7 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
         // What is wrong may be of a value that another one replaces further on: the thorough pass has the last word.
         if result.is_err() {
             self.out.rewind(start);
-            (self.plans, self.depth, self.thorough) = (plans, 0, true);
+            (self.plans, self.depth, self.again, self.thorough) = (plans, 0, again, true);
             result = pass(self);
         }
         match result.and_then(|done| self.check_room().map(|()| done)) {
@@ -138,12 +143,28 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
         match plan.well_known {
             Some(well_known) if !well_known.is_object() => self.well_known(plan, well_known, wire)?,
             _ => {
-                let start = self.out.len();
-                self.fields_below(plan, wire)?;
-                self.close_object(start);
+                let mut cursor = Cursor::new(wire);
+                self.object(plan, &mut cursor)?;
+                cursor.end()?;
             }
         }
         Ok(())
+    }
+
+    /// A group, from behind its start to behind its end. It is not cut out first as other messages are: to find the end of
+    /// one is to read all of it, again for each level of groups inside each other.
+    #[inline(never)]
+    fn group(&mut self, field: &'a FieldPlan, cursor: &mut Cursor<'_>) -> Step {
+        let head = Head { number: field.number, wire_type: WireType::StartGroup };
+        let Some(plan) = field.kind.message().map(|id| self.plans.message(id)) else {
+            return Err(Malformed::Group.into());
+        };
+        if plan.well_known.is_some() || plan.message_set {
+            let raw = cursor.read(head)?;
+            return self.value(field, raw);
+        }
+        self.object(plan, cursor)?;
+        Ok(cursor.end_group(field.number)?)
     }
 
     #[inline]
@@ -160,34 +181,41 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
         if self.out.len() > self.limit { Err(Stop::Failed(Error::too_large())) } else { Ok(()) }
     }
 
-    /// The members of an object one level deeper.
-    fn fields_below(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Step {
+    /// An object one level deeper.
+    fn object(&mut self, plan: &'a MessagePlan, cursor: &mut Cursor<'_>) -> Step {
+        let start = self.out.len();
         self.descend()?;
-        self.fields(plan, wire)?;
+        self.fields(plan, cursor)?;
         self.depth -= 1;
+        self.close_object(start);
         Ok(())
     }
 
     /// The members of an object, each with a comma in front.
-    fn fields(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Step {
+    fn fields(&mut self, plan: &'a MessagePlan, cursor: &mut Cursor<'_>) -> Step {
         let thorough = self.thorough || plan.message_set;
-        let seen = if thorough { self.fields_collected(plan, wire)? } else { self.fields_in_order(plan, wire)? };
+        let seen = if thorough {
+            self.fields_collected(plan, cursor.take_rest())?
+        } else {
+            self.fields_in_order(plan, cursor)?
+        };
         if self.options.emit_defaults {
             self.defaults(plan, &seen);
         }
         Ok(())
     }
 
-    fn fields_in_order(&mut self, plan: &'a MessagePlan, wire: &[u8]) -> Step<Seen> {
+    /// Up to the end of the message, or in front of the end of a group.
+    fn fields_in_order(&mut self, plan: &'a MessagePlan, outer: &mut Cursor<'_>) -> Step<Seen> {
         let mut seen = Seen::default();
-        let mut cursor = Cursor::new(wire);
+        let mut cursor = *outer;
         // Guessed to come next: the field that is declared next.
         let mut guess = 0;
         while !cursor.is_empty() {
             let (index, head) = match plan.fields.get(guess) {
                 Some(field) if cursor.eat(&field.tag) => (guess, field.head()),
                 _ => {
-                    let Some(head) = cursor.head()? else { break };
+                    let Some(head) = cursor.head_in_group()? else { break };
                     let Some(index) = plan.field_numbered(head.number) else {
                         cursor.read(head)?;
                         continue;
@@ -199,7 +227,8 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
             let field = &plan.fields[index];
             match field.shape {
                 Shape::Single if head.wire_type == field.wire_type => {
-                    let raw = cursor.read(head)?;
+                    let is_group = head.wire_type == WireType::StartGroup;
+                    let raw = if is_group { Raw::Bytes(&[]) } else { cursor.value(head.wire_type)? };
                     if !self.is_known(field, raw) {
                         continue;
                     }
@@ -210,7 +239,8 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
                         continue;
                     }
                     self.out.bytes(field.key(self.options.preserve_proto_names));
-                    self.value(field, raw).map_err(|stop| stop.within(field.name()))?;
+                    let written = if is_group { self.group(field, &mut cursor) } else { self.value(field, raw) };
+                    written.map_err(|stop| stop.within(field.name()))?;
                 }
                 Shape::Repeated | Shape::Packed if suits(field, head) => {
                     let written = self.run(field, head, &mut cursor).map_err(|stop| stop.within(field.name()))?;
@@ -229,6 +259,7 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
                 }
             }
         }
+        *outer = cursor;
         Ok(seen)
     }
 
@@ -239,14 +270,21 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
         let open = self.out.len();
         let mut index = 0;
         loop {
-            let raw = cursor.read(head)?;
-            self.elements(field, head, raw, &mut index)?;
+            if head.wire_type == WireType::StartGroup {
+                self.check_room()?;
+                self.out.byte(b',');
+                self.group(field, cursor).map_err(|stop| stop.at_index(index))?;
+                index += 1;
+            } else {
+                let raw = cursor.value(head.wire_type)?;
+                self.elements(field, head, raw, &mut index)?;
+            }
             if cursor.eat(&field.tag) {
                 head = field.head();
                 continue;
             }
             let mut ahead = *cursor;
-            match ahead.head()? {
+            match ahead.head_in_group()? {
                 Some(next) if next.number == field.number && suits(field, next) => {
                     *cursor = ahead;
                     head = next;
@@ -330,7 +368,7 @@ impl<'a, 'o, 'b> Decoder<'a, 'o, 'b> {
                 continue;
             }
             let mut ahead = *cursor;
-            match ahead.head()? {
+            match ahead.head_in_group()? {
                 Some(next) if next.number == field.number && next.wire_type == WireType::Delimited => {
                     *cursor = ahead;
                     head = next;

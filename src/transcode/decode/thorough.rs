@@ -59,9 +59,7 @@ impl<'a> Decoder<'a, '_, '_> {
     pub(super) fn only_field(&mut self, plan: &'a MessagePlan, index: usize, wire: &[u8]) -> Step {
         let field = &plan.fields[index];
         let written = match self.collect_one(plan, index, wire)? {
-            Some(found) => {
-                self.found(plan, &found, wire, Absent::Written).map_err(|stop| stop.within(field.name()))?
-            }
+            Some(found) => self.found(plan, &found, wire, Absent::Written).map_err(|stop| stop.within(field.name()))?,
             None => false,
         };
         if !written {
@@ -127,13 +125,17 @@ impl<'a> Decoder<'a, '_, '_> {
 
     /// The next value of a field that is known, of those with a [`slot`] if that is given: its index, and what stands there.
     fn next_known<'m>(
-        &self,
+        &mut self,
         plan: &MessagePlan,
         only: Option<usize>,
         cursor: &mut Cursor<'m>,
     ) -> Step<Option<(usize, Head, Raw<'m>)>> {
         while let Some(head) = cursor.head()? {
             let raw = cursor.read(head)?;
+            if let (WireType::StartGroup, Raw::Bytes(content)) = (head.wire_type, raw) {
+                let left = self.again.checked_sub(content.len());
+                self.again = left.ok_or_else(|| fail("groups inside each other hold too much"))?;
+            }
             let (head, raw) = if plan.message_set { message_set::extension(head, raw)? } else { (head, raw) };
             let Some(index) = plan.field_numbered(head.number) else { continue };
             if only.is_some_and(|only| only != slot(plan, index)) {
@@ -229,8 +231,8 @@ impl<'a> Decoder<'a, '_, '_> {
     /// Appends a part of a message to those before it.
     pub(super) fn join(&mut self, parts: &mut Cow<'_, [u8]>, part: &[u8]) -> Step {
         let copied = part.len() + if matches!(parts, Cow::Borrowed(_)) { parts.len() } else { 0 };
-        let left = self.joinable.checked_sub(copied);
-        self.joinable = left.ok_or_else(|| fail("messages inside each other are split into parts too often"))?;
+        let left = self.again.checked_sub(copied);
+        self.again = left.ok_or_else(|| fail("messages inside each other are split into parts too often"))?;
         parts.to_mut().extend_from_slice(part);
         Ok(())
     }

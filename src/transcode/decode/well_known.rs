@@ -55,10 +55,9 @@ impl<'a> Decoder<'a, '_, '_> {
             WellKnown::Value => self.free_value(plan, wire),
             WellKnown::Any => self.any(wire),
             WellKnown::HttpBody => {
-                let start = self.out.len();
-                self.fields(plan, wire)?;
-                self.close_object(start);
-                Ok(())
+                let mut cursor = Cursor::new(wire);
+                self.object(plan, &mut cursor)?;
+                Ok(cursor.end()?)
             }
         }
     }

@@ -120,8 +120,7 @@ fn delimited(number: u32, content: &[u8]) -> Vec<u8> {
 /// The header that is bound to a field of `test.Kinds`.
 fn header(path: &str, wire: &[u8]) -> Option<String> {
     let name = http::HeaderName::from_static("x-a");
-    let mut plan =
-        ReplyPlan::compile(plans(), plans().schema().message_named("test.Kinds").unwrap(), None).unwrap();
+    let mut plan = ReplyPlan::compile(plans(), plans().schema().message_named("test.Kinds").unwrap(), None).unwrap();
     plan.bind_headers([(&name, path)].into_iter()).unwrap();
     let mut headers = http::HeaderMap::new();
     plan.write_headers(wire, PLAIN, &mut headers);

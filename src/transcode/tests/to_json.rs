@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
+
 use super::{PLAIN, plans, proto2, round, to_json, to_json_with, to_wire};
 use crate::config::Json;
+use crate::pb::google::protobuf::field_descriptor_proto::{Label, Type};
+use crate::pb::google::protobuf::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
+use crate::schema::Schema;
 use crate::schema::set::compile_str;
-use crate::transcode::{Fault, Plans};
 use crate::transcode::out::Out;
 use crate::transcode::wire::{Tag, WireType};
+use crate::transcode::{Fault, Plans};
 
 /// Wire bytes piece by piece.
 #[derive(Default)]
@@ -272,14 +277,84 @@ fn well_known_types_are_no_way_to_endless_depth() {
 
 #[test]
 fn messages_split_at_every_level_are_joined_as_long_as_that_is_cheap() {
-    let split = |levels: usize| {
-        (0..levels).fold(wire().bytes(14, &[b'x'; 10_000]).0, |nested, _| {
+    let split = |levels: usize, size: usize| {
+        (0..levels).fold(wire().bytes(14, &vec![b'x'; size]).0, |nested, _| {
             wire().bytes(17, &wire().varint(3, 1).0).bytes(17, &nested).0
         })
     };
 
-    assert!(to_json(&split(8)).unwrap().starts_with(r#"{"fKinds":{"fInt32":1,"fKinds":{"fInt32":1,"#));
-    assert!(to_json(&split(90)).unwrap_err().message.contains("split into parts too often"));
+    assert!(to_json(&split(8, 10_000)).unwrap().starts_with(r#"{"fKinds":{"fInt32":1,"fKinds":{"fInt32":1,"#));
+    assert!(to_json(&split(90, 1000)).unwrap().starts_with(r#"{"fKinds":{"fInt32":1,"fKinds":{"fInt32":1,"#));
+    assert!(to_json(&split(90, 10_000)).unwrap_err().message.contains("split into parts too often"));
+}
+
+/// A message `M` with groups `g` of itself, a list and a number: what no `.proto` file in proto2 can say, and one in an edition
+/// can.
+fn recursive_groups() -> Arc<Plans> {
+    let field = |name: &str, number, kind: Type, label: Label| FieldDescriptorProto {
+        name: Some(name.to_owned()),
+        number: Some(number),
+        label: Some(label.into()),
+        r#type: Some(kind.into()),
+        type_name: (kind == Type::Group).then(|| ".M".to_owned()),
+        ..Default::default()
+    };
+    let message = DescriptorProto {
+        name: Some("M".to_owned()),
+        field: vec![
+            field("g", 1, Type::Group, Label::Optional),
+            field("many", 2, Type::Bool, Label::Repeated),
+            field("one", 3, Type::Int32, Label::Optional),
+        ],
+        ..Default::default()
+    };
+    let file =
+        FileDescriptorProto { name: Some("m.proto".to_owned()), message_type: vec![message], ..Default::default() };
+    let set = FileDescriptorSet { file: vec![file] }.encode_to_vec();
+    Plans::new(Arc::new(Schema::from_set(&set).unwrap()))
+}
+
+#[test]
+fn groups_inside_each_other_cost_no_more_than_they_are_worth() {
+    let plans = recursive_groups();
+    let json = |levels: usize, innermost: &[u8]| {
+        let nested = (0..levels).fold(innermost.to_vec(), |nested, _| wire().group(1, &nested).0.to_vec());
+        to_json_with(&plans, "M", &nested, PLAIN)
+    };
+    let much = [16, 1].repeat(50_000);
+    let twice = [&[24, 1][..], &much, &[24, 2]].concat();
+
+    assert_eq!(json(99, &[24, 5]).unwrap(), format!("{}{{\"one\":5}}{}", r#"{"g":"#.repeat(99), "}".repeat(99)));
+    assert!(json(100, &[24, 5]).unwrap_err().message.contains("nested more than 100 levels deep"));
+    assert!(json(80, &much).unwrap().starts_with(r#"{"g":{"g":"#), "each is read once");
+    assert!(json(20, &twice).unwrap().starts_with(r#"{"g":{"g":"#));
+    assert!(json(80, &twice).unwrap_err().message.contains("groups inside each other hold too much"));
+}
+
+#[test]
+fn groups_end_where_they_say() {
+    let json = |wire: &[u8]| to_json_with(proto2(), "old.Old", wire, PLAIN);
+
+    // `Inner` is 7, `Item` is 8, `again` in `Inner` is a message.
+    assert_eq!(json(b"\x3b\x08\x01\x3c\x08\x02").unwrap(), r#"{"inner":{"depth":1},"id":2}"#);
+    assert_eq!(json(b"\x43\x44\x43\x0a\x01a\x44\x08\x02").unwrap(), r#"{"item":[{},{"text":"a"}],"id":2}"#);
+    assert_eq!(json(b"\x3b\x12\x04\x3b\x08\x01\x3c\x3c").unwrap(), r#"{"inner":{"again":{"inner":{"depth":1}}}}"#);
+    assert_eq!(json(b"\x3b\x7b\x3b\x3c\x7c\x3c").unwrap(), r#"{"inner":{}}"#, "with an unknown group");
+    assert_eq!(json(b"\x3b\x08\x01\x3c\x3b\x12\x00\x3c").unwrap(), r#"{"inner":{"depth":1,"again":{}}}"#, "in parts");
+    for broken in [
+        &b"\x3b"[..],
+        b"\x3b\x08\x01",
+        b"\x3b\x44",
+        b"\x3c",
+        b"\x08\x01\x3c",
+        b"\x43\x44\x43",
+        b"\x43\x3c",
+        b"\x3b\x12\x01\x3c\x3c",
+        b"\x28\x01\x3c",
+        b"\x4a\x00\x3c",
+    ] {
+        assert!(json(broken).unwrap_err().message.starts_with("malformed message"), "{broken:x?}");
+    }
 }
 
 #[test]
