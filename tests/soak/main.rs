@@ -5,6 +5,7 @@
 
 #[path = "../gateway/support/backend/mod.rs"]
 mod backend;
+mod client;
 mod fleet;
 mod front;
 mod load;
