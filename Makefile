@@ -20,6 +20,8 @@ fmt: ## formatting
 lint: ## clippy, where a warning is an error
 	@tools/install.sh cc cargo
 	cargo clippy --locked --all-targets -- -D warnings
+# `--all-targets` leaves out what `cargo test` does not run.
+	cargo clippy --locked --test soak -- -D warnings
 
 doc: ## the library's documentation, where a warning is an error
 	@tools/install.sh cc cargo
