@@ -16,18 +16,6 @@ use crate::names::name_server;
 use crate::tls::{self, Authority, VALID};
 use crate::{Plan, say};
 
-/// Every scene, one after the other. Returns what went wrong.
-pub(crate) async fn all(plan: Plan) -> Vec<String> {
-    let mut faults = Vec::new();
-    faults.extend(killed(plan).await);
-    faults.extend(rolling(plan).await);
-    faults.extend(reloads(plan).await);
-    faults.extend(takeovers(plan).await);
-    faults.extend(certificates(plan).await);
-    faults.extend(names(plan).await);
-    faults
-}
-
 async fn setup() -> (Vec<Backend>, Gateway) {
     let backends = backends().await;
     let gateway = Gateway::start(&backends).await;
@@ -49,7 +37,7 @@ fn load(gateway: &Gateway, plan: Plan) -> Load {
 
 /// One backend of three is killed and comes back. Only calls that may not be sent again are lost, within a second of the
 /// kill; within two seconds of its return the backend has calls.
-async fn killed(plan: Plan) -> Vec<String> {
+pub(crate) async fn killed(plan: Plan) -> Vec<String> {
     let (mut backends, gateway) = setup().await;
     let load = load(&gateway, plan);
 
@@ -80,7 +68,7 @@ async fn killed(plan: Plan) -> Vec<String> {
 }
 
 /// Each backend is stopped in peace and started again, one after the other. No call is lost.
-async fn rolling(plan: Plan) -> Vec<String> {
+pub(crate) async fn rolling(plan: Plan) -> Vec<String> {
     let (backends, gateway) = setup().await;
     let load = load(&gateway, plan);
 
@@ -100,7 +88,7 @@ async fn rolling(plan: Plan) -> Vec<String> {
 }
 
 /// The configuration is read again a hundred times, with other endpoints and policies each time. No call is lost.
-async fn reloads(plan: Plan) -> Vec<String> {
+pub(crate) async fn reloads(plan: Plan) -> Vec<String> {
     const TIMES: u32 = 100;
     let (_backends, gateway) = setup().await;
     let load = load(&gateway, plan);
@@ -122,7 +110,7 @@ async fn reloads(plan: Plan) -> Vec<String> {
 }
 
 /// The gateway itself is replaced by another process, three times in a row. No call is lost.
-async fn takeovers(plan: Plan) -> Vec<String> {
+pub(crate) async fn takeovers(plan: Plan) -> Vec<String> {
     let (_backends, mut gateway) = setup().await;
     let load = load(&gateway, plan);
 
@@ -139,7 +127,7 @@ async fn takeovers(plan: Plan) -> Vec<String> {
 /// The listener's certificate is replaced three times, and each time the authority of the backends: first both are trusted,
 /// then the backends show a certificate of the new one, then it alone is trusted. Connections are made all the time. No call
 /// is lost.
-async fn certificates(plan: Plan) -> Vec<String> {
+pub(crate) async fn certificates(plan: Plan) -> Vec<String> {
     let (public, mut internal) = (Arc::new(Authority::new()), Authority::new());
     let folder = tempfile::tempdir().expect("a folder");
     public.issue_for("localhost", VALID, 1).write(folder.path());
@@ -195,7 +183,7 @@ async fn shown(gateway: &Gateway, authority: &Authority) -> u8 {
 
 /// The name of the backends means others of them each second; those that it means no more go on serving. No call is lost,
 /// and each has some.
-async fn names(plan: Plan) -> Vec<String> {
+pub(crate) async fn names(plan: Plan) -> Vec<String> {
     const ANSWERS: [&[u8]; 6] = [&[1], &[1, 2], &[2, 3], &[3], &[3, 1], &[1, 2, 3]];
     let host = |last: u8| Ipv4Addr::new(127, 0, 0, last);
     let answer = |round: usize| -> Vec<_> {
