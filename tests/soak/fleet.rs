@@ -190,13 +190,14 @@ pub(crate) fn endpoints(backends: &[SocketAddr]) -> String {
     format!("endpoints: [{}]", endpoints.join(", "))
 }
 
-/// Calls of `Say` may be sent again, those of `Plain` may not.
+/// Calls of `Say` may be sent again, those of `Plain` may not. Checks of health have time: a backend that was killed refuses
+/// them at once, and a machine that is busy with other things is no fault of a backend.
 fn write(folder: &Path, Shape { listener, upstream }: &Shape, retries: &str) {
     let config = format!(
         "listeners: [ {{ address: \"127.0.0.1:0\"{listener} }} ]\nadmin: {{ address: \"127.0.0.1:0\" }}\nworkers: 2\n\
          telemetry: {{ access_log: {{ path: off }} }}\nreload: {{ watch: false }}\n\
          upstreams: [ {{ name: echo, {upstream}, schema: {{ descriptor_set: echo.binpb }}, \
-         health_check: {{ interval: 500ms, timeout: 300ms }} }} ]\n\
+         health_check: {{ interval: 500ms, timeout: 5s }} }} ]\n\
          policies: [ {{ match: portico.test.v1.Echo/Say, retry: {{ retries: {retries} }} }} ]\n"
     );
     std::fs::write(folder.join("portico.yaml"), config).expect("a file");
