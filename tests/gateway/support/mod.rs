@@ -8,6 +8,7 @@ pub(crate) mod delay;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod grpc;
+pub(crate) mod memory;
 pub(crate) mod names;
 pub(crate) mod outcomes;
 pub(crate) mod process;

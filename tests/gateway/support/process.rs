@@ -9,6 +9,8 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
+use super::memory;
+
 /// Longer than anything here takes; what waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -83,11 +85,7 @@ impl Portico {
 
     /// The memory that it occupies now, in bytes.
     pub(crate) fn resident(&self) -> usize {
-        let id = self.child.id().expect("it runs");
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs on Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
-        let kilobytes = line.split_whitespace().next().and_then(|number| number.parse::<usize>().ok());
-        kilobytes.expect("a number of kB") << 10
+        memory::resident(self.child.id().expect("it runs"))
     }
 
     /// Asks it to stop.
