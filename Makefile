@@ -51,7 +51,7 @@ third-party: ## real calls to OpenFGA through the gateway, by reflection alone; 
 	cargo build --locked
 	conformance/third_party.sh
 
-soak: ## load of 2,000 calls a second while backends die and restart, the gateway is reloaded and replaced, and certificates and names change; SOAK_SECONDS (6) for each part of a scene, SOAK_SCENES=killed,names for some alone
+soak: ## load of 2,000 calls a second while backends die and restart, the gateway is reloaded and replaced, and certificates and names change, or nothing happens and memory is watched; SOAK_SECONDS (6) for each part of a scene, SOAK_SCENES=steady,killed for some alone
 	@tools/install.sh cc cargo
 	cargo test --locked --release --test soak
 

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::{interval, timeout};
 
 use crate::backend::{self, Health, Options};
-use crate::say;
+use crate::{memory, say};
 
 /// What takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -158,13 +158,23 @@ impl Gateway {
 
     /// Waits until it knows where a backend is.
     pub(crate) async fn found(&self) {
+        assert!(self.shows("portico_upstream_endpoints{", |found| found >= 1.0).await, "it finds one in time");
+    }
+
+    /// Waits until the metric is as wanted. Returns whether it was in time.
+    pub(crate) async fn shows(&self, series: &str, wanted: impl Fn(f64) -> bool) -> bool {
         let looking = async {
             let mut ticks = interval(Duration::from_millis(50));
-            while self.metric("portico_upstream_endpoints{").await < 1.0 {
+            while !wanted(self.metric(series).await) {
                 ticks.tick().await;
             }
         };
-        timeout(PATIENCE, looking).await.expect("it finds one in time");
+        timeout(PATIENCE, looking).await.is_ok()
+    }
+
+    /// The memory that it occupies now, in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        memory::resident(self.child.id().expect("it runs"))
     }
 
     /// The values of all series whose name and labels begin so, added up.

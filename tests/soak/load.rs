@@ -1,4 +1,4 @@
-//! Steady load: REST and gRPC, unary and streams, so many calls a second, and what became of each.
+//! Steady load: calls of several kinds, so many a second, and what became of each.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,10 +25,30 @@ pub(crate) enum Kind {
     Rest,
     /// A stream of five messages as NDJSON.
     RestStream,
+    /// Unary Connect.
+    Connect,
+    /// Unary gRPC-Web.
+    GrpcWeb,
+    /// Unary gRPC over a connection of its own.
+    GrpcBrief,
+    /// Unary REST over a connection of its own.
+    RestBrief,
+    /// Unary gRPC that the backend answers with an error.
+    GrpcNotFound,
+    /// The same over REST.
+    RestNotFound,
+    /// A request of REST whose JSON is not whole.
+    RestRefused,
+    /// Unary gRPC that the client gives up before there is a reply.
+    GrpcGivenUp,
+    /// A stream that it gives up after the first message.
+    GrpcStreamGivenUp,
+    /// The same over REST, where the connection goes with it.
+    RestStreamGivenUp,
 }
 
-/// In which proportion they come; one connection each.
-const MIX: [Kind; 10] = [
+/// In which proportion calls come that are all to be answered; one connection each.
+pub(crate) const MIX: [Kind; 10] = [
     Kind::Grpc,
     Kind::Rest,
     Kind::Grpc,
@@ -41,7 +61,48 @@ const MIX: [Kind; 10] = [
     Kind::RestStream,
 ];
 
-/// A call that failed.
+/// The same of everything, as the traffic of an ordinary day is.
+pub(crate) const ALL: [Kind; 20] = [
+    Kind::Grpc,
+    Kind::Rest,
+    Kind::GrpcNotFound,
+    Kind::Connect,
+    Kind::GrpcOnce,
+    Kind::RestBrief,
+    Kind::Grpc,
+    Kind::RestStream,
+    Kind::GrpcGivenUp,
+    Kind::Rest,
+    Kind::GrpcWeb,
+    Kind::GrpcStream,
+    Kind::RestNotFound,
+    Kind::Grpc,
+    Kind::GrpcBrief,
+    Kind::Rest,
+    Kind::GrpcStreamGivenUp,
+    Kind::RestRefused,
+    Kind::GrpcStream,
+    Kind::RestStreamGivenUp,
+];
+
+impl Kind {
+    /// Whether it is made by a client of gRPC; the others are HTTP/1.1.
+    pub(crate) fn is_grpc(self) -> bool {
+        match self {
+            Self::Grpc | Self::GrpcOnce | Self::GrpcStream => true,
+            Self::GrpcBrief | Self::GrpcNotFound | Self::GrpcGivenUp | Self::GrpcStreamGivenUp => true,
+            Self::Rest | Self::RestStream | Self::Connect | Self::GrpcWeb => false,
+            Self::RestBrief | Self::RestNotFound | Self::RestRefused | Self::RestStreamGivenUp => false,
+        }
+    }
+
+    /// Whether each call has a connection of its own.
+    fn is_brief(self) -> bool {
+        matches!(self, Self::GrpcBrief | Self::RestBrief | Self::RestStreamGivenUp)
+    }
+}
+
+/// A call that failed, or that was answered in another way than it had to be.
 #[derive(Debug, Clone)]
 pub(crate) struct Loss {
     pub(crate) kind: Kind,
@@ -80,13 +141,13 @@ const AT_ONCE: u32 = 4;
 const CALLS_IN_TLS: usize = 10;
 
 impl Load {
-    /// Begins so many calls a second.
-    pub(crate) fn start(entry: &Entry, rate: u32) -> Self {
+    /// Begins so many calls of this mix a second.
+    pub(crate) fn start(entry: &Entry, mix: &[Kind], rate: u32) -> Self {
         let (over, begun) = (Arc::new(AtomicBool::new(false)), Instant::now());
         let mut tasks = JoinSet::new();
-        let lanes = u32::try_from(MIX.len()).expect("few") * AT_ONCE;
+        let lanes = u32::try_from(mix.len()).expect("few") * AT_ONCE;
         let every = Duration::from_secs(1) * lanes / rate;
-        for (number, kind) in (0..).zip(MIX.into_iter().flat_map(|kind| [kind; AT_ONCE as usize])) {
+        for (number, kind) in (0..).zip(mix.iter().flat_map(|kind| [*kind; AT_ONCE as usize])) {
             // One after the other, as calls of many clients are.
             let first = begun + every * number / lanes;
             tasks.spawn(lane(entry.clone(), kind, interval_at(first, every), Arc::clone(&over), begun));
@@ -129,7 +190,10 @@ async fn lane(entry: Entry, kind: Kind, mut ticks: Interval, over: Arc<AtomicBoo
         if let Err(why) = ended.unwrap_or_else(|_| Err("no answer within ten seconds".to_owned())) {
             report.losses.push(Loss { kind, at: begun.elapsed(), why });
             client = Client::connect(&entry, kind).await;
-        } else if client.is_over() || (entry.authority.is_some() && fastrand::usize(..CALLS_IN_TLS) == 0) {
+        } else if client.is_over()
+            || kind.is_brief()
+            || (entry.authority.is_some() && fastrand::usize(..CALLS_IN_TLS) == 0)
+        {
             client = Client::connect(&entry, kind).await;
         }
     }

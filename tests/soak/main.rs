@@ -2,7 +2,8 @@
 //!
 //! Each scene says what may be lost, and fails when more is. `SOAK_SECONDS` is how long each part of a scene lasts,
 //! `SOAK_RATE` how many calls begin in a second (2,000 and more for figures that count). A debug build is too slow for that.
-//! `SOAK_SCENES` names the scenes to play, with commas between.
+//! `SOAK_SCENES` names the scenes to play, with commas between: `SOAK_SCENES=steady SOAK_SECONDS=1800 make soak` looks for
+//! half an hour whether memory grows.
 
 #[path = "../gateway/support/backend/mod.rs"]
 mod backend;
@@ -10,9 +11,12 @@ mod client;
 mod fleet;
 mod front;
 mod load;
+#[path = "../gateway/support/memory.rs"]
+mod memory;
 #[path = "../gateway/support/names.rs"]
 mod names;
 mod scenes;
+mod steady;
 #[path = "../gateway/support/tls.rs"]
 mod tls;
 
@@ -36,13 +40,14 @@ type Scene = fn(Plan) -> Pin<Box<dyn Future<Output = Vec<String>>>>;
 const SHOWN: usize = 100;
 
 /// All there are, in the order in which they are played.
-const SCENES: [(&str, Scene); 6] = [
+const SCENES: [(&str, Scene); 7] = [
     ("killed", |plan| Box::pin(scenes::killed(plan))),
     ("rolling", |plan| Box::pin(scenes::rolling(plan))),
     ("reloads", |plan| Box::pin(scenes::reloads(plan))),
     ("takeovers", |plan| Box::pin(scenes::takeovers(plan))),
     ("certificates", |plan| Box::pin(scenes::certificates(plan))),
     ("names", |plan| Box::pin(scenes::names(plan))),
+    ("steady", |plan| Box::pin(steady::steady(plan))),
 ];
 
 fn main() -> ExitCode {

@@ -11,12 +11,13 @@ use tokio::time::{Instant, interval_at};
 
 use crate::fleet::{Backend, Gateway, Shape, endpoints};
 use crate::front::Front;
-use crate::load::{Entry, Kind, Load, Report};
+use crate::load::{Entry, Kind, Load, MIX, Report};
 use crate::names::name_server;
 use crate::tls::{self, Authority, VALID};
 use crate::{Plan, say};
 
-async fn setup() -> (Vec<Backend>, Gateway) {
+/// Three backends, and a gateway in front of them.
+pub(crate) async fn setup() -> (Vec<Backend>, Gateway) {
     let backends = backends().await;
     let gateway = Gateway::start(&backends).await;
     (backends, gateway)
@@ -32,7 +33,7 @@ async fn backends() -> Vec<Backend> {
 
 /// Calls in clear text.
 fn load(gateway: &Gateway, plan: Plan) -> Load {
-    Load::start(&Entry { gateway: gateway.address, authority: None }, plan.rate)
+    Load::start(&Entry { gateway: gateway.address, authority: None }, &MIX, plan.rate)
 }
 
 /// One backend of three is killed and comes back. Only calls that may not be sent again are lost, within a second of the
@@ -142,7 +143,8 @@ pub(crate) async fn certificates(plan: Plan) -> Vec<String> {
         upstream: format!("{}, tls: {{ ca: ca.pem, server_name: localhost }}", endpoints(&addresses)),
     };
     let gateway = Gateway::shaped(folder, &shape).await;
-    let load = Load::start(&Entry { gateway: gateway.address, authority: Some(Arc::clone(&public)) }, plan.rate);
+    let entry = Entry { gateway: gateway.address, authority: Some(Arc::clone(&public)) };
+    let load = Load::start(&entry, &MIX, plan.rate);
 
     let mut faults = Vec::new();
     for serial in 2..=4 {
@@ -239,13 +241,13 @@ fn judge(scene: &str, plan: Plan, report: &Report) -> Vec<String> {
 }
 
 /// The same where no call may be lost.
-fn judge_lossless(scene: &str, plan: Plan, report: &Report) -> Vec<String> {
+pub(crate) fn judge_lossless(scene: &str, plan: Plan, report: &Report) -> Vec<String> {
     let mut faults = judge(scene, plan, report);
     faults.extend(report.losses.iter().map(|loss| format!("lost {:?} at {:?}: {}", loss.kind, loss.at, loss.why)));
     faults
 }
 
 /// Lets time pass.
-async fn pass(time: Duration) {
+pub(crate) async fn pass(time: Duration) {
     interval_at(Instant::now() + time, time).tick().await;
 }
