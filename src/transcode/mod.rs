@@ -19,7 +19,7 @@
 //! **A reply**:
 //!
 //! 1. `ReplyPlan::decode` calls `Decoder::whole_message`, or `Decoder::whole_field` for a `response_body`.
-//! 2. `Decoder::twice` tries `Decoder::fields_in_order`, which writes each field as `Cursor::head` finds it. If a field stands
+//! 2. `Decoder::twice` tries `Decoder::fields_in_order`, which writes each field as `Cursor::head_in_group` finds it. If a field stands
 //!    where no serializer writes it, all is taken back and done again by way of `Decoder::collect`, which looks at the whole
 //!    of a message first.
 //! 3. `Decoder::value` writes a value, `Decoder::message` a submessage in the form that its type has, and `Decoder::defaults`
@@ -52,7 +52,7 @@
 //! | [types with a form of their own][wkt] | `Encoder::well_known` | `Decoder::well_known` |
 //! | [`Any`][any] | `Encoder::any` | `Decoder::any_object` |
 //! | [packed or not][packed] | `Encoder::array` by `Shape::Packed` | `Decoder::elements` reads both |
-//! | [groups][groups] | `Encoder::submessage` | `Cursor::read` |
+//! | [groups][groups] | `Encoder::submessage` | `Decoder::group` |
 //! | [entries of maps are messages][maps] | `Encoder::map` | `Decoder::entry` |
 //! | [zigzag][zigzag] | `number::zigzag` | `number::unzigzag` |
 //! | [the last one wins, messages are merged][last] | `merge::write_over` | `Decoder::collect`, `Decoder::join` |

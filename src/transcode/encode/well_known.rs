@@ -14,8 +14,8 @@ impl<'a> Encoder<'a, '_, '_> {
     pub(super) fn well_known(&mut self, plan: &'a MessagePlan, well_known: WellKnown) -> Result<()> {
         match well_known {
             WellKnown::Timestamp | WellKnown::Duration | WellKnown::FieldMask => self.formatted(well_known),
-            WellKnown::Wrapper(_) => {
-                let field = plan.numbered(1).ok_or_else(|| self.odd_type(plan))?;
+            WellKnown::Wrapper(kind) => {
+                let field = plan.numbered(1).filter(|field| field.kind == kind).ok_or_else(|| self.odd_type(plan))?;
                 self.value(field, Lead::TagUnlessDefault).map(|_| ())
             }
             WellKnown::Struct => {
@@ -57,7 +57,11 @@ impl<'a> Encoder<'a, '_, '_> {
             _ => return Err(self.lexer.expected("a JSON value")),
         };
         let field = plan.numbered(number).ok_or_else(|| self.odd_type(plan))?;
-        self.value(field, Lead::Tag).map(|_| ())
+        match field.kind.message().map(|id| self.plans.message(id).well_known) {
+            None | Some(Some(WellKnown::Struct | WellKnown::ListValue)) => self.value(field, Lead::Tag).map(|_| ()),
+            // Others take nothing of the text before they would come here again.
+            Some(_) => Err(self.odd_type(plan)),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::schema::Schema;
 use crate::schema::set::compile_str;
 use crate::transcode::out::Out;
 use crate::transcode::wire::{Tag, WireType};
-use crate::transcode::{Fault, Plans};
+use crate::transcode::{BodyRule, Fault, Input, Plans, RequestPlan};
 
 /// Wire bytes piece by piece.
 #[derive(Default)]
@@ -272,6 +272,15 @@ fn well_known_types_are_no_way_to_endless_depth() {
         let error = to_json_with(&plans, name, &nested, PLAIN).unwrap_err();
 
         assert_eq!(error.message, format!("the schema's {name} is not the well-known type"));
+
+        let id = plans.schema().message_named(name).unwrap();
+        let request = RequestPlan::compile(&plans, id, &[], &BodyRule::Whole).unwrap();
+        for text in ["[1]", "\"text\"", "{}"] {
+            let body = Input { body: text.as_bytes(), ..Input::default() };
+            let error = request.encode(&body, PLAIN, &mut bytes::BytesMut::new()).unwrap_err();
+
+            assert!(error.message.contains("is not the well-known type"), "{name}: {}", error.message);
+        }
     }
 }
 
