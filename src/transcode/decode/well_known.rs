@@ -135,11 +135,7 @@ impl<'a> Decoder<'a, '_, '_> {
             return Err(fail("a number in a google.protobuf.Value is not finite"));
         }
         let raw = if field.wire_type == WireType::Delimited { Raw::Bytes(&bytes) } else { Raw::Bits(bits) };
-        match field.kind.message().map(|id| self.plans.message(id).well_known) {
-            None | Some(Some(WellKnown::Struct | WellKnown::ListValue)) => self.value(field, raw),
-            // The depth of others is not counted.
-            Some(_) => Err(strange(plan)),
-        }
+        if self.plans.is_of_value(field) { self.value(field, raw) } else { Err(strange(plan)) }
     }
 
     /// Entries of a map as an object without a key in front of it.

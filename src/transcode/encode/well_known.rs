@@ -56,12 +56,8 @@ impl<'a> Encoder<'a, '_, '_> {
             b'[' => 6,
             _ => return Err(self.lexer.expected("a JSON value")),
         };
-        let field = plan.numbered(number).ok_or_else(|| self.odd_type(plan))?;
-        match field.kind.message().map(|id| self.plans.message(id).well_known) {
-            None | Some(Some(WellKnown::Struct | WellKnown::ListValue)) => self.value(field, Lead::Tag).map(|_| ()),
-            // Others take nothing of the text before they would come here again.
-            Some(_) => Err(self.odd_type(plan)),
-        }
+        let field = plan.numbered(number).filter(|field| self.plans.is_of_value(field));
+        self.value(field.ok_or_else(|| self.odd_type(plan))?, Lead::Tag).map(|_| ())
     }
 }
 

@@ -53,6 +53,15 @@ impl Plans {
         self.messages[id.0 as usize].get_or_init(|| Box::new(MessagePlan::compile(&self.schema, id)))
     }
 
+    /// Whether a field may be one of a `google.protobuf.Value`: a scalar, or what has brackets in JSON. Any other message
+    /// would be written, or read, without a level that is counted.
+    pub(super) fn is_of_value(&self, field: &FieldPlan) -> bool {
+        field
+            .kind
+            .message()
+            .is_none_or(|id| matches!(self.message(id).well_known, Some(WellKnown::Struct | WellKnown::ListValue)))
+    }
+
     /// The plan of an enum of this schema.
     #[inline]
     pub(super) fn enumeration(&self, id: EnumId) -> &EnumPlan {
