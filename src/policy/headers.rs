@@ -64,7 +64,7 @@ pub fn native_request(headers: &mut HeaderMap, caller: &Caller<'_>) {
         is_ours && *name != TE && !FORWARDED.contains(name)
     });
     let host = headers.remove(HOST);
-    add_gateway_headers(headers, caller, host);
+    add_gateway_headers(headers, caller, is_trusted(caller.peer, caller.trusted), host);
     headers.insert(TE, HeaderValue::from_static("trailers"));
 }
 
@@ -133,14 +133,15 @@ fn metadata(
         }
     }
     join_cookies(&mut metadata);
-    if is_trusted(caller.peer, caller.trusted) {
+    let trusted = is_trusted(caller.peer, caller.trusted);
+    if trusted {
         for name in &FORWARDED {
             for value in headers.get_all(name) {
                 metadata.append(name, value.clone());
             }
         }
     }
-    add_gateway_headers(&mut metadata, caller, headers.get(HOST).cloned());
+    add_gateway_headers(&mut metadata, caller, trusted, headers.get(HOST).cloned());
     metadata.insert(TE, HeaderValue::from_static("trailers"));
     metadata.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     Ok(metadata)
@@ -177,8 +178,7 @@ fn join_cookies(metadata: &mut HeaderMap) {
     }
 }
 
-fn add_gateway_headers(headers: &mut HeaderMap, caller: &Caller<'_>, host: Option<HeaderValue>) {
-    let trusted = is_trusted(caller.peer, caller.trusted);
+fn add_gateway_headers(headers: &mut HeaderMap, caller: &Caller<'_>, trusted: bool, host: Option<HeaderValue>) {
     let chain = if trusted { forwarded_chain(headers, caller.peer_value) } else { caller.peer_value.clone() };
     headers.insert(FORWARDED_FOR, chain);
     if !(trusted && headers.contains_key(&FORWARDED_PROTO)) {
